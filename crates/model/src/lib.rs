@@ -1,0 +1,14 @@
+//! The model: typed ids, addresses, resources and what a host is told of them.
+//!
+//! Pure: no IO, no time, no randomness. Constructors refuse what is not valid; after that nobody checks
+//! again.
+
+pub mod id;
+pub mod mac;
+pub mod resource;
+pub mod slice;
+pub mod vni;
+
+pub use id::{FloatingIpId, HostId, NetworkId, PortId, ProjectId, RouterId, SubnetId};
+pub use mac::Mac;
+pub use vni::Vni;

@@ -1,0 +1,164 @@
+//! The resources as they are stored: Neutron's, with typed ids. What a client sees of them is made in the
+//! `api` crate; what a host sees, in `controller`'s slices.
+
+use crate::slice::{AllowedPair, Egress, StaticRoute};
+use crate::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+/// What every resource has (Neutron's standard attributes).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standard {
+    pub name: String,
+    pub description: String,
+    /// Free text as the identity service gives it; empty for ports that belong to nobody.
+    pub project_id: String,
+    pub tags: Vec<String>,
+    /// Seconds since 1970, UTC.
+    pub created_at: i64,
+    pub updated_at: i64,
+    /// Grows with every change.
+    pub revision_number: u64,
+}
+
+/// A network, tenant or external.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    pub id: NetworkId,
+    pub standard: Standard,
+    pub admin_state_up: bool,
+    pub shared: bool,
+    pub mtu: u16,
+    /// Allocated at creation, unique over networks and routers.
+    pub vni: Vni,
+    /// Where its frames are outside the overlay; set for external networks.
+    pub provider: Option<Provider>,
+    /// `router:external`.
+    pub external: bool,
+    pub is_default: bool,
+    pub port_security_enabled: bool,
+}
+
+/// `provider:*` of a network of type flat or vlan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provider {
+    pub physical_network: String,
+    /// None: flat (untagged).
+    pub vlan: Option<u16>,
+    pub egress: Egress,
+    /// Ports per block: a power of two, 64 to 4096.
+    pub block_size: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    pub id: SubnetId,
+    pub standard: Standard,
+    pub network: NetworkId,
+    pub cidr: Ipv4Net,
+    pub gateway_ip: Option<Ipv4Addr>,
+    pub enable_dhcp: bool,
+    pub allocation_pools: Vec<AddressRange>,
+    pub dns_nameservers: Vec<String>,
+    pub host_routes: Vec<StaticRoute>,
+    pub service_types: Vec<String>,
+}
+
+/// First and last address, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressRange {
+    pub start: Ipv4Addr,
+    pub end: Ipv4Addr,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    pub id: PortId,
+    pub standard: Standard,
+    pub network: NetworkId,
+    pub mac: Mac,
+    pub fixed_ips: Vec<FixedIp>,
+    pub admin_state_up: bool,
+    pub device_id: String,
+    /// `compute:…`, `network:router_interface`, `network:router_gateway`, `network:floatingip` or "".
+    pub device_owner: String,
+    /// `binding:host_id`: the name asked for, possibly of a host that is not known.
+    pub binding_host: String,
+    pub vnic_type: String,
+    pub port_security_enabled: bool,
+    pub allowed_address_pairs: Vec<AllowedPair>,
+    /// The host that reported the port programmed, and at which revision.
+    pub programmed_on: Option<HostId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixedIp {
+    pub subnet: SubnetId,
+    pub address: Ipv4Addr,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Router {
+    pub id: RouterId,
+    pub standard: Standard,
+    pub admin_state_up: bool,
+    /// Of its transit network.
+    pub vni: Vni,
+    pub gateway: Option<GatewayInfo>,
+    pub routes: Vec<StaticRoute>,
+}
+
+/// `external_gateway_info`. Its addresses are the fixed IPs of the gateway port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayInfo {
+    pub network: NetworkId,
+    pub enable_snat: bool,
+    pub port: PortId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FloatingIp {
+    pub id: FloatingIpId,
+    pub standard: Standard,
+    pub network: NetworkId,
+    pub address: Ipv4Addr,
+    /// The `network:floatingip` port that holds the address.
+    pub holder: PortId,
+    pub association: Option<Association>,
+    /// The host of the port has it in its tables.
+    pub programmed: bool,
+}
+
+/// What a floating IP stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Association {
+    pub port: PortId,
+    pub fixed_address: Ipv4Addr,
+    pub router: RouterId,
+}
+
+/// A machine with an agent, made at the agent's first connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    pub id: HostId,
+    pub name: String,
+    pub vtep: Ipv4Addr,
+    pub dvr_mac: Mac,
+    pub physical_networks: Vec<String>,
+    pub version: String,
+    pub created_at: i64,
+    pub started_at: i64,
+    /// Set by an operator: takes no part as a gateway.
+    pub drained: bool,
+}
+
+/// A port block and its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortBlock {
+    pub external_network: NetworkId,
+    pub address: Ipv4Addr,
+    pub first_port: u16,
+    pub router: RouterId,
+    pub host: HostId,
+}

@@ -1,0 +1,323 @@
+//! A host's slice: the part of the model that its own ports touch, as the controller tells it and the agent
+//! keeps it on disk.
+//!
+//! A slice is a set of objects by id. The controller sends a snapshot and then deltas (upserts and removals);
+//! applying either twice changes nothing. The size follows the host's own VMs: networks, routers and peers
+//! their ports can reach, and, on hosts that have a physical network, the addresses and port blocks of its
+//! external networks.
+
+use crate::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// A host's slice at a revision of the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slice {
+    pub revision: u64,
+    pub hosts: BTreeMap<HostId, Host>,
+    pub networks: BTreeMap<NetworkId, Network>,
+    pub external_networks: BTreeMap<NetworkId, ExternalNetwork>,
+    pub routers: BTreeMap<RouterId, Router>,
+    pub ports: BTreeMap<PortId, Port>,
+    pub floating_ips: BTreeMap<FloatingIpId, FloatingIp>,
+    pub blocks: BTreeMap<BlockId, Block>,
+}
+
+/// A host of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    pub name: String,
+    /// Tunnel address on the underlay.
+    pub vtep: Ipv4Addr,
+    /// Source MAC of what the host routes onto tunnels and uplinks.
+    pub dvr_mac: Mac,
+    pub physical_networks: Vec<String>,
+    /// Its agent is connected and has programmed its slice, and it was not drained.
+    pub live: bool,
+}
+
+/// A tenant network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    pub vni: Vni,
+    pub name: String,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    pub admin_up: bool,
+    pub subnets: BTreeMap<SubnetId, Subnet>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    pub cidr: Ipv4Net,
+    pub gateway: Option<Ipv4Addr>,
+}
+
+/// A network to the outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalNetwork {
+    /// Scopes table keys; never on the wire.
+    pub vni: Vni,
+    pub name: String,
+    pub mtu: u16,
+    pub physical_network: String,
+    /// 802.1Q id 1-4094; none: untagged.
+    pub vlan: Option<u16>,
+    pub egress: Egress,
+    /// Ports per block: a power of two, 64 to 4096.
+    pub block_size: u16,
+    pub subnets: BTreeMap<SubnetId, Subnet>,
+    /// Hosts that have the physical network and are live, ascending.
+    pub gateways: Vec<HostId>,
+}
+
+/// Which hosts send to an external network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Egress {
+    /// Every host that has the physical network sends itself.
+    #[default]
+    Direct,
+    /// Only live gateways send, for fabrics that pin a source MAC to a port.
+    Gateway,
+}
+
+/// The router of a VPC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Router {
+    /// The transit network.
+    pub vni: Vni,
+    pub name: String,
+    pub admin_up: bool,
+    pub interfaces: Vec<Interface>,
+    pub gateway: Option<RouterGateway>,
+    /// Extra routes.
+    pub routes: Vec<StaticRoute>,
+}
+
+/// A router's leg on a tenant network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    pub port: PortId,
+    pub network: NetworkId,
+    pub subnet: SubnetId,
+    pub mac: Mac,
+    pub address: Ipv4Addr,
+}
+
+/// A router's external gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouterGateway {
+    pub network: NetworkId,
+    pub enable_snat: bool,
+    /// SNAT addresses, in the order of allocation.
+    pub addresses: Vec<Ipv4Addr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticRoute {
+    pub destination: Ipv4Net,
+    pub next_hop: Ipv4Addr,
+}
+
+/// A port of a VM, on this host or another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    pub network: NetworkId,
+    pub mac: Mac,
+    pub addresses: Vec<Ipv4Addr>,
+    /// Where it is bound; none: nowhere yet.
+    pub host: Option<HostId>,
+    pub admin_up: bool,
+    /// Anti-spoofing.
+    pub port_security: bool,
+    /// Further pairs the port may use; a missing MAC is the port's own.
+    #[serde(default)]
+    pub allowed_pairs: Vec<AllowedPair>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowedPair {
+    pub mac: Option<Mac>,
+    pub address: Ipv4Net,
+}
+
+/// A floating IP that stands for a fixed address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FloatingIp {
+    pub external_network: NetworkId,
+    pub address: Ipv4Addr,
+    pub router: RouterId,
+    pub port: PortId,
+    /// Tenant network of the port.
+    pub network: NetworkId,
+    pub fixed_address: Ipv4Addr,
+    /// Host of the port; none: not bound.
+    pub host: Option<HostId>,
+}
+
+/// A port block's identity: address and first port on an external network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockId {
+    pub external_network: NetworkId,
+    pub address: Ipv4Addr,
+    pub first_port: u16,
+}
+
+/// Who owns a port block. Its size is the external network's `block_size`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    pub router: RouterId,
+    pub host: HostId,
+}
+
+/// One object of a slice with its id: the unit of deltas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "object", rename_all = "snake_case")]
+pub enum Object {
+    Host(HostId, Host),
+    Network(NetworkId, Network),
+    ExternalNetwork(NetworkId, ExternalNetwork),
+    Router(RouterId, Router),
+    Port(PortId, Port),
+    FloatingIp(FloatingIpId, FloatingIp),
+    Block(BlockId, Block),
+}
+
+/// Names an object of a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "id", rename_all = "snake_case")]
+pub enum ObjectId {
+    Host(HostId),
+    Network(NetworkId),
+    ExternalNetwork(NetworkId),
+    Router(RouterId),
+    Port(PortId),
+    FloatingIp(FloatingIpId),
+    Block(BlockId),
+}
+
+/// What turns one slice into the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// Revision after applying it.
+    pub revision: u64,
+    pub upserts: Vec<Object>,
+    pub removals: Vec<ObjectId>,
+}
+
+impl std::fmt::Display for BlockId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}:{}", self.external_network, self.address, self.first_port)
+    }
+}
+
+/// Text that is not `<network id>/<address>:<first port>`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a port block of the form <network id>/<address>:<first port>")]
+pub struct NotABlockId(String);
+
+impl std::str::FromStr for BlockId {
+    type Err = NotABlockId;
+
+    fn from_str(text: &str) -> Result<Self, NotABlockId> {
+        let parse = || {
+            let (network, rest) = text.split_once('/')?;
+            let (address, port) = rest.split_once(':')?;
+            Some(Self {
+                external_network: network.parse().ok()?,
+                address: address.parse().ok()?,
+                first_port: port.parse().ok()?,
+            })
+        };
+        parse().ok_or_else(|| NotABlockId(text.to_owned()))
+    }
+}
+
+impl Serialize for BlockId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for BlockId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Slice {
+    /// Applies a delta. Idempotent.
+    pub fn apply(&mut self, delta: Delta) {
+        for object in delta.upserts {
+            self.upsert(object);
+        }
+        for id in delta.removals {
+            self.remove(id);
+        }
+        self.revision = delta.revision;
+    }
+
+    pub fn upsert(&mut self, object: Object) {
+        match object {
+            Object::Host(id, host) => drop(self.hosts.insert(id, host)),
+            Object::Network(id, network) => drop(self.networks.insert(id, network)),
+            Object::ExternalNetwork(id, network) => drop(self.external_networks.insert(id, network)),
+            Object::Router(id, router) => drop(self.routers.insert(id, router)),
+            Object::Port(id, port) => drop(self.ports.insert(id, port)),
+            Object::FloatingIp(id, floating_ip) => drop(self.floating_ips.insert(id, floating_ip)),
+            Object::Block(id, block) => drop(self.blocks.insert(id, block)),
+        }
+    }
+
+    pub fn remove(&mut self, id: ObjectId) {
+        match id {
+            ObjectId::Host(id) => drop(self.hosts.remove(&id)),
+            ObjectId::Network(id) => drop(self.networks.remove(&id)),
+            ObjectId::ExternalNetwork(id) => drop(self.external_networks.remove(&id)),
+            ObjectId::Router(id) => drop(self.routers.remove(&id)),
+            ObjectId::Port(id) => drop(self.ports.remove(&id)),
+            ObjectId::FloatingIp(id) => drop(self.floating_ips.remove(&id)),
+            ObjectId::Block(id) => drop(self.blocks.remove(&id)),
+        }
+    }
+
+    /// The delta that turns `self` into `target`.
+    pub fn diff(&self, target: &Self) -> Delta {
+        let mut delta = Delta { revision: target.revision, ..Delta::default() };
+        diff_map(&self.hosts, &target.hosts, (Object::Host, ObjectId::Host), &mut delta);
+        diff_map(&self.networks, &target.networks, (Object::Network, ObjectId::Network), &mut delta);
+        diff_map(
+            &self.external_networks,
+            &target.external_networks,
+            (Object::ExternalNetwork, ObjectId::ExternalNetwork),
+            &mut delta,
+        );
+        diff_map(&self.routers, &target.routers, (Object::Router, ObjectId::Router), &mut delta);
+        diff_map(&self.ports, &target.ports, (Object::Port, ObjectId::Port), &mut delta);
+        diff_map(
+            &self.floating_ips,
+            &target.floating_ips,
+            (Object::FloatingIp, ObjectId::FloatingIp),
+            &mut delta,
+        );
+        diff_map(&self.blocks, &target.blocks, (Object::Block, ObjectId::Block), &mut delta);
+        delta
+    }
+}
+
+fn diff_map<K: Copy + Ord, V: Clone + PartialEq>(
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+    (object, object_id): (fn(K, V) -> Object, fn(K) -> ObjectId),
+    delta: &mut Delta,
+) {
+    for (id, value) in new {
+        if old.get(id) != Some(value) {
+            delta.upserts.push(object(*id, value.clone()));
+        }
+    }
+    delta.removals.extend(old.keys().filter(|id| !new.contains_key(id)).map(|id| object_id(*id)));
+}

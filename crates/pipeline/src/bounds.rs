@@ -1,0 +1,35 @@
+//! Every bound of the packet path and the reason for it. The BPF maps are created with these sizes; the
+//! agent's configuration may lower the table sizes, never raise a loop bound.
+
+/// Probes for a free external port of one new mapping. With half of the ports of a host's blocks taken,
+/// 24 random probes all fail once in 16 million tries; the walk costs at most 24 hash inserts.
+pub const PORT_PROBES_MAX: u32 = 24;
+/// Live gateways of an external network that traffic spreads over.
+pub const GATEWAYS_MAX: u32 = 64;
+/// Port blocks of one router on one host: all blocks of an address of the smallest size.
+pub const BLOCKS_MAX: u32 = 1024;
+
+pub const PORTS_MAX: u32 = 4096;
+pub const PORT_ADDRESSES_MAX: u32 = 16384;
+pub const NETWORKS_MAX: u32 = 16384;
+pub const STATIONS_MAX: u32 = 65536;
+pub const NEIGHBORS_MAX: u32 = 65536;
+pub const ROUTES_MAX: u32 = 65536;
+pub const EXTERNALS_MAX: u32 = 256;
+pub const EXTERNAL_ADDRESSES_MAX: u32 = 65536;
+pub const ROUTERS_MAX: u32 = 8192;
+pub const OWN_BLOCKS_MAX: u32 = 16384;
+pub const BLOCK_OWNERS_MAX: u32 = 131_072;
+pub const VTEPS_MAX: u32 = 4096;
+pub const SESSIONS_MAX: u32 = 262_144;
+pub const MAPPINGS_MAX: u32 = 131_072;
+/// Bytes of the event ring: about 1,300 events of the largest size.
+pub const EVENT_RING_BYTES: u32 = 1 << 18;
+
+/// Punts a port may cause: a burst of this many, refilled at this rate per second. A VM pressing on the
+/// slow path fills its own bucket only.
+pub const PUNT_BURST: u64 = 32;
+pub const PUNTS_PER_SECOND: u64 = 64;
+/// Bytes of the packet that an event carries: Ethernet, IPv4 with options, and 28 more, which is what an
+/// ICMP error quotes (RFC 792 asks for 8, RFC 1812 for more where it fits).
+pub const EVENT_PACKET_BYTES: usize = 128;

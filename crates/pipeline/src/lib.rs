@@ -1,0 +1,24 @@
+//! The packet's walk: the only place that decides about packets.
+//!
+//! One `no_std` crate without allocation and without a panic path, generic over [`runtime::Packet`] and
+//! [`runtime::Tables`]. It is compiled into the eBPF object and into the host build, where tests, fuzzers
+//! and the trace run it. Invariants: every loop is bounded by a constant of [`bounds`]; every packet ends in
+//! exactly one [`Verdict`], counted once; the source of a packet's identity is its [`Ingress`], never its
+//! bytes.
+#![cfg_attr(not(any(test, feature = "host")), no_std)]
+
+pub mod address;
+pub mod bounds;
+pub mod event;
+pub mod nat;
+pub mod runtime;
+pub mod session;
+#[cfg(feature = "host")]
+pub mod table_set;
+pub mod tables;
+pub mod verdict;
+pub mod walk;
+
+pub use address::Address;
+pub use runtime::{Ingress, Packet, PacketError, Tables};
+pub use verdict::{Punt, Reason, Stage, Total, Verdict};

@@ -1,0 +1,190 @@
+//! Sessions: one connection's pair of directions with its NAT, conntrack entry and flow cache in one.
+//!
+//! `sessions` maps the key of the first packet to the whole state; `replies` maps the key that the other
+//! direction's packets have to that first key. Only `sessions` entries hold state, so two halves can never
+//! disagree. Neither table evicts. The agent sweeps: it deletes the reply key first, so a session that is
+//! half deleted is found by its own direction only and is built anew by the next packet.
+//!
+//! Concurrency: a session is updated in place by any CPU. Counters and times are atomics. A path is written
+//! word by word with its epoch last and cleared first; two CPUs that write the same path for the same epoch
+//! write the same words, because a path is a pure function of session, tables and epoch. A reader that
+//! meets a half-written path sees epoch 0 and walks the stages itself.
+
+use crate::address::Address;
+use crate::tables::table_type;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use packet::MacAddr;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+table_type! {
+    /// What identifies a direction of a connection: the network the packet is on when it is looked up, and
+    /// its addresses and ports there. Ports in host order; ICMP echo: the identifier in both ports;
+    /// protocols without ports and fragments: 0.
+    pub struct SessionKey {
+        pub vni: u32,
+        pub src: Address,
+        pub dst: Address,
+        pub src_port: u16,
+        pub dst_port: u16,
+        pub protocol: u8,
+        pub zero: [u8; 3],
+    }
+}
+
+/// Index of a direction in a session's arrays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Direction {
+    /// As the first packet.
+    Forward = 0,
+    Reply = 1,
+}
+
+table_type! {
+    /// The cached outcome of the stages for one direction: what to check before it may be used, and what to
+    /// do then. Addresses and ports to rewrite are the session's keys themselves.
+    pub struct Path {
+        /// Configuration epoch it was computed in; 0: not computed.
+        pub epoch: u32,
+        /// Where packets of this direction must come from: [`crate::Ingress::id`].
+        pub ingress: u32,
+        /// Interface to send to.
+        pub ifindex: u32,
+        /// Tunnel: the VNI on the wire.
+        pub vni: u32,
+        /// Tunnel: the remote host.
+        pub vtep: Address,
+        /// Destination MAC the packets must have come with.
+        pub arrived_dst: MacAddr,
+        pub dst_mac: MacAddr,
+        pub src_mac: MacAddr,
+        /// [`Path::OUT_PORT`], [`Path::OUT_TUNNEL`] or [`Path::OUT_UPLINK`].
+        pub output: u8,
+        /// [`Path::FLAG_ROUTED`].
+        pub flags: u8,
+        /// Uplink: VLAN to tag with, 0 none.
+        pub vlan: u16,
+        /// Largest IP packet that fits the rest of the way.
+        pub mtu: u16,
+        pub zero: u32,
+    }
+}
+
+impl Path {
+    pub const OUT_PORT: u8 = 1;
+    pub const OUT_TUNNEL: u8 = 2;
+    pub const OUT_UPLINK: u8 = 3;
+    /// A router is on the way: TTL is checked and decremented.
+    pub const FLAG_ROUTED: u8 = 1;
+}
+
+const PATH_WORDS: usize = size_of::<Path>() / 4;
+
+/// A path in memory shared between CPUs.
+#[repr(transparent)]
+#[derive(Debug, FromBytes, IntoBytes, KnownLayout)]
+pub struct PathCell([AtomicU32; PATH_WORDS]);
+
+impl PathCell {
+    /// The path, if it was computed in `epoch` and no write is under way.
+    #[inline(always)]
+    pub fn load(&self, epoch: u32) -> Option<Path> {
+        let mut words = [0u32; PATH_WORDS];
+        for (word, cell) in words.iter_mut().zip(&self.0) {
+            *word = cell.load(Relaxed);
+        }
+        let path: Path = zerocopy::transmute!(words);
+        let [first, ..] = &self.0;
+        (epoch != 0 && path.epoch == epoch && first.load(Relaxed) == epoch).then_some(path)
+    }
+
+    #[inline(always)]
+    pub fn store(&self, path: &Path) {
+        let words: [u32; PATH_WORDS] = zerocopy::transmute!(*path);
+        let [first, rest @ ..] = &self.0;
+        let [epoch, values @ ..] = words;
+        first.store(0, Relaxed);
+        for (cell, value) in rest.iter().zip(values) {
+            cell.store(value, Relaxed);
+        }
+        first.store(epoch, Relaxed);
+    }
+
+    /// Whatever is stored, for display.
+    pub fn peek(&self) -> Path {
+        let mut words = [0u32; PATH_WORDS];
+        for (word, cell) in words.iter_mut().zip(&self.0) {
+            *word = cell.load(Relaxed);
+        }
+        zerocopy::transmute!(words)
+    }
+}
+
+/// What has been seen of a TCP connection, per direction, in `Session::tcp`: forward in bits 0-7, reply in
+/// bits 8-15. For other protocols only "any packet" is used.
+pub mod seen {
+    pub const PACKET: u32 = 0x01;
+    pub const SYN: u32 = 0x02;
+    pub const ACK: u32 = 0x04;
+    pub const FIN: u32 = 0x08;
+    pub const RST: u32 = 0x10;
+    pub const REPLY_SHIFT: u32 = 8;
+}
+
+/// The value of `sessions`.
+#[repr(C)]
+#[derive(Debug, FromBytes, IntoBytes, KnownLayout)]
+pub struct Session {
+    /// The key of the other direction: `src`/`dst` are the *translated* `dst`/`src` of this one.
+    pub reply: SessionKey,
+    /// [`Session::NAT_SRC`] and friends: what differs between `key` and the reversed `reply`.
+    pub flags: u32,
+    /// Times in nanoseconds of the boot clock.
+    pub created_ns: u64,
+    pub last_ns: AtomicU64,
+    /// Per [`Direction`]. Bytes are of IP packets, each wire packet of a super-packet counted.
+    pub packets: [AtomicU64; 2],
+    pub bytes: [AtomicU64; 2],
+    /// See [`seen`].
+    pub seen: AtomicU32,
+    /// The router that translates: scope of its mapping. 0: none.
+    pub router_vni: u32,
+    /// The external network its external side is on. 0: none.
+    pub external_vni: u32,
+    pub zero: u32,
+    /// Per [`Direction`].
+    pub paths: [PathCell; 2],
+}
+
+impl Session {
+    /// The forward source is translated by a mapping (port block).
+    pub const NAT_SNAT: u32 = 1;
+    /// The forward source is translated to its floating IP.
+    pub const NAT_FLOATING_SRC: u32 = 2;
+    /// The forward destination was a floating IP.
+    pub const NAT_FLOATING_DST: u32 = 4;
+
+    /// The path cell of a direction.
+    #[inline(always)]
+    pub fn path(&self, direction: Direction) -> &PathCell {
+        let [forward, reply] = &self.paths;
+        match direction {
+            Direction::Forward => forward,
+            Direction::Reply => reply,
+        }
+    }
+
+    /// Counts a packet: `wire_packets` on the wire with `ip_bytes` in total, TCP `flags` or 0.
+    #[inline(always)]
+    pub fn count(&self, direction: Direction, wire_packets: u32, ip_bytes: u32, now_ns: u64) {
+        let ([forward_packets, reply_packets], [forward_bytes, reply_bytes]) =
+            (&self.packets, &self.bytes);
+        let (packets, bytes) = match direction {
+            Direction::Forward => (forward_packets, forward_bytes),
+            Direction::Reply => (reply_packets, reply_bytes),
+        };
+        packets.fetch_add(wire_packets as u64, Relaxed);
+        bytes.fetch_add(ip_bytes as u64, Relaxed);
+        self.last_ns.store(now_ns, Relaxed);
+    }
+}

@@ -1,0 +1,371 @@
+//! Keys and values of the configuration tables, and the trait through which the pipeline reads them.
+//!
+//! Every type here is the memory layout of a BPF map: `#[repr(C)]`, no implicit padding (`IntoBytes` proves
+//! it at compile time), every bit pattern valid. Numbers are in host order unless the name ends in `_be`;
+//! addresses and MACs are in wire order. The agent fills these tables from the compiler's output; the
+//! pipeline only reads them. What the pipeline itself writes is in [`crate::session`] and [`crate::nat`].
+//!
+//! Every network has one VNI, of one of three kinds: a tenant network, an external network (its VNI never
+//! appears on the wire, it scopes table keys), or a router's transit network, which carries the router's
+//! already translated north-south packets between a VM's host and a gateway.
+
+use crate::address::Address;
+use packet::MacAddr;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+macro_rules! table_type {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($body:tt)* }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
+            FromBytes, IntoBytes, Immutable, KnownLayout,
+        )]
+        $vis struct $name { $($body)* }
+    };
+}
+pub(crate) use table_type;
+
+table_type! {
+    /// The single entry of `config`: what the host itself is.
+    pub struct Config {
+        /// Bumped by the agent after any change that can alter a verdict; never 0 once programmed. 0 means
+        /// "not programmed": every packet is dropped.
+        pub epoch: u32,
+        pub underlay_ifindex: u32,
+        /// [`Config::FLAG_GENEVE`] and friends.
+        pub flags: u32,
+        /// UDP destination port of the tunnel.
+        pub tunnel_port: u16,
+        /// Source MAC of everything this host routes onto the tunnel or an uplink.
+        pub dvr_mac: MacAddr,
+        /// This host's tunnel address.
+        pub vtep: Address,
+    }
+}
+
+impl Config {
+    /// Geneve on the wire; unset: VXLAN.
+    pub const FLAG_GENEVE: u32 = 1;
+    /// Lone packets are decapsulated by the program on the underlay; unset: all by the kernel device.
+    pub const FLAG_LONE_PATH: u32 = 2;
+    /// Header word 0 of a Geneve super-packet is rewritten for a VXLAN device that stands in for geneve.ko.
+    pub const FLAG_GENEVE_AS_VXLAN: u32 = 4;
+}
+
+table_type! {
+    /// `ports`, keyed by [`PortKey`]: a VM's port on this host. No entry, no forwarding.
+    pub struct Port {
+        pub network_vni: u32,
+        /// [`Port::FLAG_ACTIVE`] and friends.
+        pub flags: u32,
+        pub mac: MacAddr,
+        /// MTU of the port's network: the largest IP packet in bytes.
+        pub mtu: u16,
+    }
+}
+
+impl Port {
+    /// Administratively up and its policy is programmed. Unset: every packet from and to it is dropped.
+    pub const FLAG_ACTIVE: u32 = 1;
+    /// Anti-spoofing is off (Neutron `port_security_enabled = false`).
+    pub const FLAG_UNRESTRICTED: u32 = 2;
+}
+
+table_type! {
+    pub struct PortKey {
+        pub ifindex: u32,
+    }
+}
+
+table_type! {
+    /// Key of `port_addresses`: a pair of MAC and address the port may use. Presence is permission.
+    pub struct PortAddressKey {
+        pub ifindex: u32,
+        pub mac: MacAddr,
+        pub zero: u16,
+        pub address: Address,
+    }
+}
+
+table_type! {
+    pub struct NetworkKey {
+        pub vni: u32,
+    }
+}
+
+table_type! {
+    /// `networks`: what a VNI is.
+    pub struct Network {
+        /// [`Network::TENANT`], [`Network::EXTERNAL`] or [`Network::TRANSIT`].
+        pub kind: u32,
+        /// Of a tenant network: the transit VNI of the router that owns the network's gateway address, 0 if
+        /// none. Of a transit network: itself.
+        pub router_vni: u32,
+        /// Of a transit network: the VNI of the router's external network, 0 if none.
+        pub external_vni: u32,
+        /// Largest IP packet in bytes.
+        pub mtu: u16,
+        /// Of a tenant network: MAC of that router's interface here. Zero if none.
+        pub router_mac: MacAddr,
+    }
+}
+
+impl Network {
+    pub const TENANT: u32 = 1;
+    pub const EXTERNAL: u32 = 2;
+    pub const TRANSIT: u32 = 3;
+}
+
+table_type! {
+    /// Key of `stations`: who has a MAC on a network.
+    pub struct StationKey {
+        pub vni: u32,
+        pub mac: MacAddr,
+        pub zero: u16,
+    }
+}
+
+table_type! {
+    pub struct Station {
+        /// [`Station::PORT`], [`Station::REMOTE`] or [`Station::ROUTER`].
+        pub kind: u32,
+        /// PORT: the ifindex. ROUTER: the transit VNI. REMOTE: 0.
+        pub id: u32,
+        /// REMOTE: the host's tunnel address.
+        pub vtep: Address,
+    }
+}
+
+impl Station {
+    pub const PORT: u32 = 1;
+    pub const REMOTE: u32 = 2;
+    pub const ROUTER: u32 = 3;
+}
+
+table_type! {
+    /// Key of `neighbors`: who has an address on a network.
+    pub struct NeighborKey {
+        pub vni: u32,
+        pub address: Address,
+    }
+}
+
+table_type! {
+    /// A MAC, known from the model (tenant networks) or resolved by the agent (external networks).
+    pub struct Neighbor {
+        /// [`Neighbor::FLAG_ROUTER`]: the address is the router's own.
+        pub flags: u16,
+        pub mac: MacAddr,
+    }
+}
+
+impl Neighbor {
+    pub const FLAG_ROUTER: u16 = 1;
+}
+
+table_type! {
+    /// Data of the longest-prefix key of `routes`. A prefix covers the 32 bits of `router_vni` and then
+    /// 0-128 bits of the address (IPv4 prefixes are 96 longer than usual).
+    pub struct RouteKey {
+        /// Transit VNI, big-endian: the LPM trie compares bytes from the first.
+        pub router_vni_be: u32,
+        pub address: Address,
+    }
+}
+
+impl RouteKey {
+    #[inline(always)]
+    pub const fn new(router_vni: u32, address: Address) -> Self {
+        Self { router_vni_be: router_vni.to_be(), address }
+    }
+
+    /// Length of the LPM prefix for a prefix of `ipv4_bits` (0-32).
+    pub const fn lpm_len_v4(ipv4_bits: u8) -> u32 {
+        32 + 96 + ipv4_bits as u32
+    }
+}
+
+table_type! {
+    /// `routes`: where a router sends a destination.
+    pub struct Route {
+        /// [`Route::CONNECTED`], [`Route::EXTERNAL`] or [`Route::BLACKHOLE`].
+        pub kind: u32,
+        /// The network the packet continues on.
+        pub vni: u32,
+        /// Zero: the destination itself is on-link.
+        pub next_hop: Address,
+        /// CONNECTED: the router's interface there, the source MAC for the VM.
+        pub mac: MacAddr,
+        /// Largest IP packet in bytes.
+        pub mtu: u16,
+    }
+}
+
+impl Route {
+    pub const CONNECTED: u32 = 1;
+    pub const EXTERNAL: u32 = 2;
+    pub const BLACKHOLE: u32 = 3;
+}
+
+table_type! {
+    /// `externals`, keyed by [`NetworkKey`]: an external network as this host sees it.
+    pub struct External {
+        /// The NIC of its physical network on this host; 0: this host does not have it.
+        pub uplink_ifindex: u32,
+        /// [`External::FLAG_DIRECT`] and friends.
+        pub flags: u32,
+        /// Number of consecutive entries in `gateways`, 0 to [`crate::bounds::GATEWAYS_MAX`].
+        pub gateway_count: u32,
+        /// 802.1Q VLAN id, 0: untagged.
+        pub vlan: u16,
+        /// log2 of the port block size, 6 to 12.
+        pub block_shift: u16,
+    }
+}
+
+impl External {
+    /// Hosts that have the physical network send themselves.
+    pub const FLAG_DIRECT: u32 = 1;
+    /// This host is a live gateway of the network.
+    pub const FLAG_GATEWAY: u32 = 2;
+}
+
+table_type! {
+    /// Key of `uplinks`: which external network a frame on a NIC belongs to. The value is its
+    /// [`NetworkKey`].
+    pub struct UplinkKey {
+        pub ifindex: u32,
+        /// 0: untagged.
+        pub vlan: u32,
+    }
+}
+
+table_type! {
+    /// Key of `gateways`: slots 0..`gateway_count` hold the live gateways' [`GatewayValue`].
+    pub struct GatewayKey {
+        pub external_vni: u32,
+        pub slot: u32,
+    }
+}
+
+table_type! {
+    pub struct GatewayValue {
+        pub vtep: Address,
+    }
+}
+
+table_type! {
+    /// Key of `external_addresses`.
+    pub struct ExternalAddressKey {
+        pub external_vni: u32,
+        pub address: Address,
+    }
+}
+
+table_type! {
+    /// An address of ours on an external network.
+    pub struct ExternalAddress {
+        /// [`ExternalAddress::SNAT`] or [`ExternalAddress::FLOATING`].
+        pub kind: u32,
+        /// [`ExternalAddress::FLAG_ANSWER`].
+        pub flags: u32,
+        /// Transit VNI of the router. Of a SNAT address shared by several routers: any of them.
+        pub router_vni: u32,
+        /// FLOATING: tenant network of the fixed address.
+        pub network_vni: u32,
+        /// FLOATING: the fixed address it stands for.
+        pub fixed: Address,
+        /// FLOATING: tunnel address of the VM's host; zero: this host.
+        pub vtep: Address,
+    }
+}
+
+impl ExternalAddress {
+    pub const SNAT: u32 = 1;
+    pub const FLOATING: u32 = 2;
+    /// This host answers ARP for the address.
+    pub const FLAG_ANSWER: u32 = 1;
+}
+
+table_type! {
+    /// Key of `floating_by_fixed`.
+    pub struct FixedKey {
+        pub router_vni: u32,
+        pub address: Address,
+    }
+}
+
+table_type! {
+    /// The floating IP of a fixed address.
+    pub struct Floating {
+        pub external_vni: u32,
+        pub address: Address,
+    }
+}
+
+table_type! {
+    /// Key of `snat`: a router.
+    pub struct RouterKey {
+        pub router_vni: u32,
+    }
+}
+
+table_type! {
+    /// `snat`: how a router's VMs without a floating IP leave. No entry: they do not.
+    pub struct Snat {
+        pub external_vni: u32,
+        /// Number of consecutive entries in `own_blocks`, 0 to [`crate::bounds::BLOCKS_MAX`].
+        pub block_count: u32,
+    }
+}
+
+table_type! {
+    /// Key of `own_blocks`: slots 0..`block_count` hold this host's port blocks of the router.
+    pub struct BlockKey {
+        pub router_vni: u32,
+        pub slot: u32,
+    }
+}
+
+table_type! {
+    /// A port block: `size` ports from `first`, a power of two, aligned.
+    pub struct PortBlock {
+        pub address: Address,
+        pub first: u16,
+        pub size: u16,
+    }
+}
+
+table_type! {
+    /// Key of `block_owners`: which host a returning packet belongs to.
+    pub struct BlockOwnerKey {
+        pub external_vni: u32,
+        /// Port divided by the block size.
+        pub block: u32,
+        pub address: Address,
+    }
+}
+
+table_type! {
+    pub struct BlockOwner {
+        /// The router whose mappings are in the block: the transit VNI to send it on.
+        pub router_vni: u32,
+        /// The owner's tunnel address; zero: this host.
+        pub vtep: Address,
+    }
+}
+
+table_type! {
+    /// Key of `vteps`: hosts from which tunnel packets are accepted.
+    pub struct VtepKey {
+        pub address: Address,
+    }
+}
+
+table_type! {
+    pub struct Vtep {
+        pub dvr_mac: MacAddr,
+        pub zero: u16,
+    }
+}

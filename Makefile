@@ -1,0 +1,42 @@
+# make demo | test | bench | build | setup | lint | clean
+#
+# Everything installs its own prerequisites through scripts/setup (Debian 12; root or sudo for apt).
+
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+BIN := target/release/nanboku
+FUZZ_SECONDS ?= 10
+
+.PHONY: demo test bench build setup lint clean help
+
+help:
+	@echo "make demo    build everything, bring up both scenarios and show what works (root)"
+	@echo "make test    every check and test there is; FUZZ_SECONDS=$(FUZZ_SECONDS) per fuzz target (root)"
+	@echo "make bench   compare with plain routing, bridge + VXLAN and nftables (root)"
+	@echo "make build   the release binary, $(BIN)"
+	@echo "make setup   install what building and running needs"
+	@echo "make lint    the checks without the tests"
+
+setup:
+	@scripts/setup
+
+build: setup
+	cargo build --release --locked --package nanboku
+
+demo: build
+	$(BIN) demo
+
+bench: build
+	scripts/bench
+
+test:
+	@scripts/setup --test
+	cargo xtask test --fuzz-seconds $(FUZZ_SECONDS)
+
+lint:
+	@scripts/setup --test
+	cargo xtask test --only fmt,clippy,tidy,deny
+
+clean:
+	cargo clean
+	rm -rf ebpf/target fuzz/target

@@ -151,6 +151,10 @@ pub struct Host {
     pub started_at: i64,
     /// Set by an operator: takes no part as a gateway.
     pub drained: bool,
+    /// Its agent is connected, or was a moment ago, and has programmed its slice. Kept in the store so that
+    /// a restart of the controller changes no slice.
+    #[serde(default)]
+    pub live: bool,
 }
 
 /// A port block and its owner.

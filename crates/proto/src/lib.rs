@@ -1,6 +1,6 @@
 //! Messages between controller and agent, and the generated gRPC client and server.
 //!
-//! The schema is `proto/nanboku.proto`.
+//! The schema, and the conversation, are in `proto/nanboku.proto`.
 
 #[expect(
     unreachable_pub,
@@ -13,3 +13,10 @@ mod generated {
 }
 
 pub use generated::*;
+
+/// Largest message on the stream in bytes, in both directions: a snapshot of a host with some 100,000 ports in
+/// reach. Both ends set it (tonic's own limit is 4 MiB).
+pub const MESSAGE_SIZE_MAX: usize = 64 << 20;
+
+/// Name the agents expect in the controller's certificate, whatever address they reach it at.
+pub const CONTROLLER_NAME: &str = "controller";

@@ -5,6 +5,7 @@
 
 pub mod id;
 pub mod mac;
+pub mod rendezvous;
 pub mod resource;
 pub mod slice;
 pub mod vni;

@@ -13,6 +13,10 @@ macro_rules! ids {
         pub struct $name(Uuid);
 
         impl $name {
+            /// Bounds of all ids, for ranges over keys that begin with one.
+            pub const MIN: Self = Self(Uuid::nil());
+            pub const MAX: Self = Self(Uuid::max());
+
             pub const fn from_uuid(uuid: Uuid) -> Self {
                 Self(uuid)
             }

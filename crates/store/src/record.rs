@@ -1,0 +1,89 @@
+//! What makes a resource storable: its table, its id, and the indexes that follow it.
+
+use crate::Snapshot;
+use imbl::OrdMap;
+use model::resource::{FloatingIp, Host, Network, Port, PortBlock, Router, Subnet};
+use model::slice::BlockId;
+use model::{FloatingIpId, HostId, NetworkId, PortId, RouterId, SubnetId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Records by id. Cloning is one reference count; values are shared between snapshots.
+pub type Table<R> = OrdMap<<R as Record>::Id, Arc<R>>;
+
+/// A kind of record.
+pub trait Record: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
+    type Id: Copy + Ord + Display + FromStr + Send + Sync + 'static;
+    /// Name of its table on disk: never changes.
+    const TABLE: &'static str;
+
+    fn id(&self) -> Self::Id;
+    fn table(snapshot: &Snapshot) -> &Table<Self>;
+    fn table_mut(snapshot: &mut Snapshot) -> &mut Table<Self>;
+    /// Adds the record's index entries, or takes them away.
+    fn index(&self, snapshot: &mut Snapshot, present: bool);
+}
+
+macro_rules! records {
+    ($($record:ident, $id:ident, $table:ident;)*) => {$(
+        impl Record for $record {
+            type Id = $id;
+            const TABLE: &'static str = stringify!($table);
+
+            fn id(&self) -> $id {
+                identity::$table(self)
+            }
+            fn table(snapshot: &Snapshot) -> &Table<Self> {
+                &snapshot.$table
+            }
+            fn table_mut(snapshot: &mut Snapshot) -> &mut Table<Self> {
+                &mut snapshot.$table
+            }
+            fn index(&self, snapshot: &mut Snapshot, present: bool) {
+                snapshot.indexes.$table(self, present);
+            }
+        }
+    )*};
+}
+
+records! {
+    Network, NetworkId, networks;
+    Subnet, SubnetId, subnets;
+    Port, PortId, ports;
+    Router, RouterId, routers;
+    FloatingIp, FloatingIpId, floating_ips;
+    Host, HostId, hosts;
+    PortBlock, BlockId, blocks;
+}
+
+mod identity {
+    use super::*;
+
+    macro_rules! own_id {
+        ($($table:ident: $record:ident -> $id:ident;)*) => {$(
+            pub(super) fn $table(record: &$record) -> $id {
+                record.id
+            }
+        )*};
+    }
+
+    own_id! {
+        networks: Network -> NetworkId;
+        subnets: Subnet -> SubnetId;
+        ports: Port -> PortId;
+        routers: Router -> RouterId;
+        floating_ips: FloatingIp -> FloatingIpId;
+        hosts: Host -> HostId;
+    }
+
+    pub(super) fn blocks(block: &PortBlock) -> BlockId {
+        BlockId {
+            external_network: block.external_network,
+            address: block.address,
+            first_port: block.first_port,
+        }
+    }
+}

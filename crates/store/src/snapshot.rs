@@ -1,0 +1,238 @@
+//! The state at one revision: immutable, cheap to clone, with the indexes that keep questions short.
+
+use crate::record::{Record, Table};
+use imbl::{OrdMap, OrdSet};
+use model::resource::{FloatingIp, Host, Network, Port, PortBlock, Router, Subnet};
+use model::slice::BlockId;
+use model::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use uuid::Uuid;
+
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Grows by one with every transaction that changed something.
+    pub revision: u64,
+    /// Made with the store, never changes.
+    pub cluster_id: Uuid,
+    pub networks: Table<Network>,
+    pub subnets: Table<Subnet>,
+    pub ports: Table<Port>,
+    pub routers: Table<Router>,
+    pub floating_ips: Table<FloatingIp>,
+    pub hosts: Table<Host>,
+    pub blocks: Table<PortBlock>,
+    pub(crate) indexes: Indexes,
+}
+
+/// Kept by the records themselves as they come and go.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Indexes {
+    pub(crate) vnis: OrdSet<Vni>,
+    pub(crate) subnets_by_network: OrdSet<(NetworkId, SubnetId)>,
+    pub(crate) ports_by_network: OrdSet<(NetworkId, PortId)>,
+    pub(crate) ports_by_device: OrdSet<(String, PortId)>,
+    pub(crate) ports_by_host: OrdSet<(String, PortId)>,
+    pub(crate) ports_by_subnet: OrdSet<(SubnetId, PortId)>,
+    pub(crate) ports_by_address: OrdMap<(NetworkId, Ipv4Addr), PortId>,
+    pub(crate) ports_by_mac: OrdMap<(NetworkId, Mac), PortId>,
+    pub(crate) routers_by_external_network: OrdSet<(NetworkId, RouterId)>,
+    pub(crate) floating_ips_by_address: OrdMap<(NetworkId, Ipv4Addr), FloatingIpId>,
+    pub(crate) floating_ips_by_port: OrdSet<(PortId, FloatingIpId)>,
+    pub(crate) floating_ips_by_router: OrdSet<(RouterId, FloatingIpId)>,
+    pub(crate) hosts_by_name: OrdMap<String, HostId>,
+    pub(crate) blocks_by_router: OrdSet<(RouterId, BlockId)>,
+    pub(crate) blocks_by_host: OrdSet<(HostId, BlockId)>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(cluster_id: Uuid) -> Self {
+        Self {
+            revision: 0,
+            cluster_id,
+            networks: Table::<Network>::new(),
+            subnets: Table::<Subnet>::new(),
+            ports: Table::<Port>::new(),
+            routers: Table::<Router>::new(),
+            floating_ips: Table::<FloatingIp>::new(),
+            hosts: Table::<Host>::new(),
+            blocks: Table::<PortBlock>::new(),
+            indexes: Indexes::default(),
+        }
+    }
+
+    /// The record of that id.
+    pub fn get<R: Record>(&self, id: R::Id) -> Option<&Arc<R>> {
+        R::table(self).get(&id)
+    }
+
+    pub fn subnets_of_network(&self, network: NetworkId) -> impl Iterator<Item = &Arc<Subnet>> {
+        let range = (network, SubnetId::MIN)..=(network, SubnetId::MAX);
+        self.indexes.subnets_by_network.range(range).filter_map(|(_, id)| self.subnets.get(id))
+    }
+
+    pub fn ports_of_network(&self, network: NetworkId) -> impl Iterator<Item = &Arc<Port>> {
+        let range = (network, PortId::MIN)..=(network, PortId::MAX);
+        self.ports_at(self.indexes.ports_by_network.range(range).map(|(_, id)| id))
+    }
+
+    /// Ports with an address of the subnet.
+    pub fn ports_of_subnet(&self, subnet: SubnetId) -> impl Iterator<Item = &Arc<Port>> {
+        let range = (subnet, PortId::MIN)..=(subnet, PortId::MAX);
+        self.ports_at(self.indexes.ports_by_subnet.range(range).map(|(_, id)| id))
+    }
+
+    /// Ports with that `device_id`: of a router its interfaces and its gateway port.
+    pub fn ports_of_device(&self, device: &str) -> impl Iterator<Item = &Arc<Port>> {
+        let range = (device.to_owned(), PortId::MIN)..=(device.to_owned(), PortId::MAX);
+        self.ports_at(self.indexes.ports_by_device.range(range).map(|(_, id)| id))
+    }
+
+    /// Ports whose `binding:host_id` is that name.
+    pub fn ports_of_host(&self, host_name: &str) -> impl Iterator<Item = &Arc<Port>> {
+        let range = (host_name.to_owned(), PortId::MIN)..=(host_name.to_owned(), PortId::MAX);
+        self.ports_at(self.indexes.ports_by_host.range(range).map(|(_, id)| id))
+    }
+
+    fn ports_at<'a>(&'a self, ids: impl Iterator<Item = &'a PortId>) -> impl Iterator<Item = &'a Arc<Port>> {
+        ids.filter_map(|id| self.ports.get(id))
+    }
+
+    /// The port that holds the address on that network.
+    pub fn port_by_address(&self, network: NetworkId, address: Ipv4Addr) -> Option<&Arc<Port>> {
+        self.ports.get(self.indexes.ports_by_address.get(&(network, address))?)
+    }
+
+    pub fn port_by_mac(&self, network: NetworkId, mac: Mac) -> Option<&Arc<Port>> {
+        self.ports.get(self.indexes.ports_by_mac.get(&(network, mac))?)
+    }
+
+    /// Addresses in use on the network from `first` to `last`, ascending.
+    pub fn addresses_used(
+        &self,
+        network: NetworkId,
+        first: Ipv4Addr,
+        last: Ipv4Addr,
+    ) -> impl Iterator<Item = Ipv4Addr> {
+        let range = (network, first)..=(network, last);
+        self.indexes.ports_by_address.range(range).map(|((_, address), _)| *address)
+    }
+
+    /// Routers whose external gateway is on that network.
+    pub fn routers_of_external_network(&self, network: NetworkId) -> impl Iterator<Item = &Arc<Router>> {
+        let range = (network, RouterId::MIN)..=(network, RouterId::MAX);
+        self.indexes.routers_by_external_network.range(range).filter_map(|(_, id)| self.routers.get(id))
+    }
+
+    pub fn floating_ip_by_address(&self, network: NetworkId, address: Ipv4Addr) -> Option<&Arc<FloatingIp>> {
+        self.floating_ips.get(self.indexes.floating_ips_by_address.get(&(network, address))?)
+    }
+
+    /// Floating IPs that stand for an address of that port.
+    pub fn floating_ips_of_port(&self, port: PortId) -> impl Iterator<Item = &Arc<FloatingIp>> {
+        let range = (port, FloatingIpId::MIN)..=(port, FloatingIpId::MAX);
+        self.indexes.floating_ips_by_port.range(range).filter_map(|(_, id)| self.floating_ips.get(id))
+    }
+
+    /// Associated floating IPs that go through that router.
+    pub fn floating_ips_of_router(&self, router: RouterId) -> impl Iterator<Item = &Arc<FloatingIp>> {
+        let range = (router, FloatingIpId::MIN)..=(router, FloatingIpId::MAX);
+        self.indexes.floating_ips_by_router.range(range).filter_map(|(_, id)| self.floating_ips.get(id))
+    }
+
+    pub fn host_by_name(&self, name: &str) -> Option<&Arc<Host>> {
+        self.hosts.get(self.indexes.hosts_by_name.get(name)?)
+    }
+
+    pub fn blocks_of_router(&self, router: RouterId) -> impl Iterator<Item = &Arc<PortBlock>> {
+        let range = (router, BLOCK_MIN)..=(router, BLOCK_MAX);
+        self.indexes.blocks_by_router.range(range).filter_map(|(_, id)| self.blocks.get(id))
+    }
+
+    pub fn blocks_of_host(&self, host: HostId) -> impl Iterator<Item = &Arc<PortBlock>> {
+        let range = (host, BLOCK_MIN)..=(host, BLOCK_MAX);
+        self.indexes.blocks_by_host.range(range).filter_map(|(_, id)| self.blocks.get(id))
+    }
+
+    /// Blocks of one external address, by first port.
+    pub fn blocks_of_address(
+        &self,
+        network: NetworkId,
+        address: Ipv4Addr,
+    ) -> impl Iterator<Item = &Arc<PortBlock>> {
+        let at = |first_port| BlockId { external_network: network, address, first_port };
+        self.blocks.range(at(0)..=at(u16::MAX)).map(|(_, block)| block)
+    }
+}
+
+const BLOCK_MIN: BlockId =
+    BlockId { external_network: NetworkId::MIN, address: Ipv4Addr::UNSPECIFIED, first_port: 0 };
+const BLOCK_MAX: BlockId =
+    BlockId { external_network: NetworkId::MAX, address: Ipv4Addr::BROADCAST, first_port: u16::MAX };
+
+impl Indexes {
+    pub(crate) fn networks(&mut self, network: &Network, present: bool) {
+        set(&mut self.vnis, network.vni, present);
+    }
+
+    pub(crate) fn subnets(&mut self, subnet: &Subnet, present: bool) {
+        set(&mut self.subnets_by_network, (subnet.network, subnet.id), present);
+    }
+
+    pub(crate) fn ports(&mut self, port: &Port, present: bool) {
+        set(&mut self.ports_by_network, (port.network, port.id), present);
+        map(&mut self.ports_by_mac, (port.network, port.mac), port.id, present);
+        if !port.device_id.is_empty() {
+            set(&mut self.ports_by_device, (port.device_id.clone(), port.id), present);
+        }
+        if !port.binding_host.is_empty() {
+            set(&mut self.ports_by_host, (port.binding_host.clone(), port.id), present);
+        }
+        for fixed_ip in &port.fixed_ips {
+            set(&mut self.ports_by_subnet, (fixed_ip.subnet, port.id), present);
+            map(&mut self.ports_by_address, (port.network, fixed_ip.address), port.id, present);
+        }
+    }
+
+    pub(crate) fn routers(&mut self, router: &Router, present: bool) {
+        set(&mut self.vnis, router.vni, present);
+        if let Some(gateway) = &router.gateway {
+            set(&mut self.routers_by_external_network, (gateway.network, router.id), present);
+        }
+    }
+
+    pub(crate) fn floating_ips(&mut self, floating_ip: &FloatingIp, present: bool) {
+        let key = (floating_ip.network, floating_ip.address);
+        map(&mut self.floating_ips_by_address, key, floating_ip.id, present);
+        if let Some(association) = floating_ip.association {
+            set(&mut self.floating_ips_by_port, (association.port, floating_ip.id), present);
+            set(&mut self.floating_ips_by_router, (association.router, floating_ip.id), present);
+        }
+    }
+
+    pub(crate) fn hosts(&mut self, host: &Host, present: bool) {
+        map(&mut self.hosts_by_name, host.name.clone(), host.id, present);
+    }
+
+    pub(crate) fn blocks(&mut self, block: &PortBlock, present: bool) {
+        let id = Record::id(block);
+        set(&mut self.blocks_by_router, (block.router, id), present);
+        set(&mut self.blocks_by_host, (block.host, id), present);
+    }
+}
+
+fn set<K: Clone + Ord>(index: &mut OrdSet<K>, key: K, present: bool) {
+    if present {
+        index.insert(key);
+    } else {
+        index.remove(&key);
+    }
+}
+
+fn map<K: Clone + Ord, V: Clone + PartialEq>(index: &mut OrdMap<K, V>, key: K, value: V, present: bool) {
+    if present {
+        index.insert(key, value);
+    } else if index.get(&key) == Some(&value) {
+        index.remove(&key);
+    }
+}

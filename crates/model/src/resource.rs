@@ -92,6 +92,21 @@ pub struct Port {
     pub programmed_on: Option<HostId>,
 }
 
+/// The values of `device_owner` that mark ports Nanboku makes for itself.
+pub mod device_owner {
+    pub const ROUTER_INTERFACE: &str = "network:router_interface";
+    pub const ROUTER_GATEWAY: &str = "network:router_gateway";
+    pub const FLOATING_IP: &str = "network:floatingip";
+}
+
+impl Port {
+    /// Belongs to the network itself (a router's leg, a floating IP's holder), not to a VM: never bound to a
+    /// host.
+    pub fn is_infrastructure(&self) -> bool {
+        self.device_owner.starts_with("network:")
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FixedIp {
     pub subnet: SubnetId,

@@ -11,8 +11,9 @@
 //! meets a half-written path sees epoch 0 and walks the stages itself.
 
 use crate::address::Address;
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::tables::table_type;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 use packet::MacAddr;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

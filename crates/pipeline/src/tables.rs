@@ -369,3 +369,14 @@ table_type! {
         pub zero: u16,
     }
 }
+
+table_type! {
+    /// `port_counters`, keyed by [`PortKey`], one per CPU. Wire packets, and bytes of whole frames as the
+    /// pipeline saw them.
+    pub struct PortCounters {
+        pub sent_packets: u64,
+        pub sent_bytes: u64,
+        pub delivered_packets: u64,
+        pub delivered_bytes: u64,
+    }
+}

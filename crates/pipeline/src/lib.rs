@@ -12,15 +12,21 @@ pub mod address;
 pub mod atomic;
 pub mod bounds;
 pub mod event;
+mod flow;
+pub mod hash;
 pub mod nat;
 pub mod runtime;
 pub mod session;
+mod stage;
 #[cfg(feature = "host")]
 pub mod table_set;
 pub mod tables;
+pub mod tunnel;
 pub mod verdict;
 pub mod walk;
 
 pub use address::Address;
 pub use runtime::{Ingress, Packet, PacketError, Tables};
+pub use tunnel::from_underlay;
 pub use verdict::{Punt, Reason, Stage, Total, Verdict};
+pub use walk::{TunnelKey, Work, from_port, from_tunnel, from_uplink};

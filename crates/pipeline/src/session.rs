@@ -111,6 +111,14 @@ impl PathCell {
         first.store(epoch, Relaxed);
     }
 
+    /// Makes the path unknown.
+    #[inline(always)]
+    pub fn clear(&self) {
+        for cell in &self.0 {
+            cell.store(0, Relaxed);
+        }
+    }
+
     /// Whatever is stored, for display.
     pub fn peek(&self) -> Path {
         let mut words = [0u32; PATH_WORDS];
@@ -152,7 +160,8 @@ pub struct Session {
     pub router_vni: u32,
     /// The external network its external side is on. 0: none.
     pub external_vni: u32,
-    pub zero: u32,
+    /// The network the forward direction ends on.
+    pub inside_vni: u32,
     /// Per [`Direction`].
     pub paths: [PathCell; 2],
 }

@@ -96,6 +96,7 @@ listed! {
         SelfAddressed = 43, "self-addressed", "Source and destination are the same station.";
         PathLoop = 44, "path-loop", "The packet would leave by the way it came.";
         SourceMulticast = 45, "source-multicast", "The source address is multicast, broadcast or unspecified.";
+        SessionConflict = 46, "session-conflict", "Another live connection has the same reply addresses and ports.";
     }
 }
 

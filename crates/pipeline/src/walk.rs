@@ -1,31 +1,264 @@
-//! The walk: entry points of the three hooks.
+//! The walk: one packet, the tables and the working memory, from a hook's entry point to a verdict.
+//!
+//! Each entry point counts the packet in, classifies it, and then either follows the cached path of its
+//! session or runs the stages. All stages have one shape: `run(&mut Walk) -> Step<()>`, where an `Err` is
+//! the verdict that ends the walk early.
 
 use crate::address::Address;
+use crate::event::Event;
+use crate::flow;
 use crate::runtime::{Packet, Tables};
-use crate::verdict::Verdict;
+use crate::session::{Path, Session, SessionKey};
+use crate::stage::{classify, port_security, switch};
+use crate::tables::{Config, Network, NetworkKey, PortKey, Station, UplinkKey, VtepKey};
+use crate::verdict::{Punt, Reason, Stage, Total, Verdict, counter};
+use packet::{MacAddr, ethernet};
+use zerocopy::{FromBytes, FromZeros, KnownLayout};
 
-/// Working memory of one walk. Large, so it lives in a per-CPU array in the eBPF object.
+/// The outcome of a stage: go on, or the verdict.
+pub(crate) type Step<T> = Result<T, Verdict>;
+
+/// Ends the walk with a drop.
+#[inline(always)]
+pub(crate) fn deny<T>(stage: Stage, reason: Reason) -> Step<T> {
+    Err(Verdict::Drop(stage, reason))
+}
+
+/// What classify read from the packet.
 #[repr(C)]
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, FromBytes, KnownLayout)]
+pub struct Headers {
+    pub dst_mac: MacAddr,
+    pub src_mac: MacAddr,
+    /// Offset of the transport header in the frame.
+    pub l4_offset: u32,
+    /// IPv4 total length, bytes.
+    pub ip_len: u32,
+    pub ethertype: u16,
+    pub ttl: u8,
+    pub protocol: u8,
+    /// TCP flags; 0 for other protocols.
+    pub tcp_flags: u8,
+    /// ICMP type; 0xff for other protocols.
+    pub icmp_type: u8,
+    /// 1: part of a fragmented datagram.
+    pub fragment: u8,
+    /// 1: the source and destination ports (or echo identifier) are known.
+    pub has_ports: u8,
+}
+
+/// Where the packet goes, in the order of certainty: route, DNAT and steering fill it, resolve turns it
+/// into a path.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, KnownLayout)]
+pub struct Target {
+    /// One of the constants.
+    pub kind: u32,
+    /// The network to continue on; REMOTE: the transit VNI.
+    pub vni: u32,
+    /// ADDRESS, EXTERNAL: the address whose MAC is needed.
+    pub next_hop: Address,
+    /// REMOTE: the host.
+    pub vtep: Address,
+    /// Source MAC for the last hop on a tenant network; zero: the network's router MAC.
+    pub src_mac: MacAddr,
+    /// Largest IP packet on that network; 0: not known yet.
+    pub mtu: u16,
+    /// 1: a router is on the way.
+    pub routed: u32,
+}
+
+impl Target {
+    /// A MAC on the packet's own network: switched.
+    pub const STATION: u32 = 1;
+    /// An address on a tenant network.
+    pub const ADDRESS: u32 = 2;
+    /// A next hop on an external network.
+    pub const EXTERNAL: u32 = 3;
+    /// Another host that knows more, over the transit network.
+    pub const REMOTE: u32 = 4;
+    /// The router itself: answer the echo request.
+    pub const ANSWER: u32 = 5;
+}
+
+/// The packet's addresses after translation.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, KnownLayout)]
+pub struct Translated {
+    pub src: Address,
+    pub dst: Address,
+    pub src_port: u16,
+    pub dst_port: u16,
+    /// [`Session::NAT_SNAT`] and friends.
+    pub flags: u32,
+}
+
+/// Working memory of one walk. Large, so it lives in a per-CPU array in the eBPF object; every walk fills
+/// what it reads.
+#[repr(C)]
+#[derive(Debug, FromBytes, KnownLayout)]
 pub struct Work {
-    pub zero: u64,
+    pub config: Config,
+    pub headers: Headers,
+    /// [`Hook`] as a number.
+    pub hook: u32,
+    /// [`crate::Ingress::id`].
+    pub ingress: u32,
+    /// The tunnel peer; zero for other ingresses.
+    pub peer: Address,
+    /// The key the packet is looked up by.
+    pub key: SessionKey,
+    /// The key of the session found: equal to `key`, or the other direction's.
+    pub forward: SessionKey,
+    pub reply: SessionKey,
+    /// The router on the way, 0 none; the external network on the way, 0 none.
+    pub router_vni: u32,
+    pub external_vni: u32,
+    pub translated: Translated,
+    pub target: Target,
+    pub station: Station,
+    pub path: Path,
+    /// 1: this walk must not create a session (a gateway only forwards).
+    pub stateless: u32,
+    /// VLAN id of the uplink the packet came from; to answer it there.
+    pub vlan: u32,
+    pub fresh: Session,
+    pub event: Event,
+}
+
+impl Work {
+    pub fn zeroed() -> Self {
+        Self::new_zeroed()
+    }
+}
+
+/// Which kind of ingress a packet came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Hook {
+    Port = 0,
+    /// A tenant network's tunnel packet.
+    Overlay = 1,
+    /// A router's north-south packet between hosts.
+    Transit = 2,
+    Uplink = 3,
+}
+
+/// One packet on its way.
+pub(crate) struct Walk<'a, P, T> {
+    pub packet: &'a mut P,
+    pub tables: &'a T,
+    pub work: &'a mut Work,
+    pub hook: Hook,
+}
+
+impl<P: Packet, T: Tables> Walk<'_, P, T> {
+    /// Hands the packet's beginning to the agent, if the ingress has slow-path tokens left. `vni`: the
+    /// network it is about. The verdict to end with.
+    #[inline(never)]
+    pub(crate) fn punt(&mut self, stage: Stage, punt: Punt, vni: u32, detail: u32) -> Verdict {
+        if !self.tables.punt_allowed(self.work.ingress) {
+            return Verdict::Drop(stage, Reason::PuntLimited);
+        }
+        self.emit(punt, vni, detail);
+        Verdict::Punt(punt)
+    }
+
+    /// Writes an event without ending the walk.
+    #[inline(never)]
+    pub(crate) fn emit(&mut self, punt: Punt, vni: u32, detail: u32) {
+        let event = &mut self.work.event;
+        event.punt = punt as u32;
+        event.ingress = self.work.ingress;
+        event.vni = vni;
+        event.detail = detail;
+        event.address = self.work.target.next_hop;
+        event.vtep = self.work.peer;
+        event.frame_len = self.packet.len();
+        event.packet_len = self.packet.load_start(&mut event.packet);
+        self.tables.emit(event);
+    }
+
+    /// Loads `config` and refuses everything before the first programming.
+    #[inline(always)]
+    fn begin(&mut self, ingress: u32, peer: Address) -> Step<()> {
+        let work = &mut *self.work;
+        work.config = self.tables.config();
+        work.hook = self.hook as u32;
+        work.ingress = ingress;
+        work.peer = peer;
+        work.router_vni = 0;
+        work.external_vni = 0;
+        work.stateless = 0;
+        work.vlan = 0;
+        work.target.next_hop = Address::ZERO;
+        if work.config.epoch == 0 {
+            return deny(Stage::Classify, Reason::NotProgrammed);
+        }
+        Ok(())
+    }
+}
+
+/// Counts a verdict, once, and returns it.
+#[inline(always)]
+fn finish<T: Tables>(tables: &T, step: Step<Verdict>) -> Verdict {
+    let (Ok(verdict) | Err(verdict)) = step;
+    let total = match verdict {
+        Verdict::Pass => Total::OutHost,
+        Verdict::Port { .. } => Total::OutPort,
+        Verdict::Uplink { .. } => Total::OutUplink,
+        Verdict::Tunnel { .. } => Total::OutTunnel,
+        Verdict::Punt(punt) => {
+            tables.count(counter::punt(punt), 1);
+            Total::Punted
+        }
+        Verdict::Drop(stage, reason) => {
+            tables.count(counter::drop(stage, reason), 1);
+            Total::Dropped
+        }
+    };
+    tables.count(counter::total(total), 1);
+    verdict
 }
 
 /// Ingress of a VM's tap or veth.
-pub fn from_port<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work, ifindex: u32) -> Verdict {
-    let _ = (packet, tables, work, ifindex);
-    Verdict::Pass
-}
-
-/// A decapsulated frame. `lone`: by the program itself, otherwise by the kernel's tunnel device.
-pub fn from_tunnel<P: Packet, T: Tables>(
+#[inline(always)]
+pub fn from_port<P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
     work: &mut Work,
-    tunnel: TunnelKey,
+    ifindex: u32,
 ) -> Verdict {
-    let _ = (packet, tables, work, tunnel);
-    Verdict::Pass
+    tables.count(counter::total(Total::InPort), 1);
+    let mut walk = Walk { packet, tables, work, hook: Hook::Port };
+    let step = port(&mut walk, ifindex);
+    finish(tables, step)
+}
+
+#[inline(always)]
+fn port<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step<Verdict> {
+    walk.begin(ifindex, Address::ZERO)?;
+    let Some(port) = walk.tables.port(&PortKey { ifindex }) else {
+        return deny(Stage::Classify, Reason::NoPort);
+    };
+    if port.flags & crate::tables::Port::FLAG_ACTIVE == 0 {
+        return deny(Stage::Classify, Reason::PortInactive);
+    }
+    classify::ethernet(walk)?;
+    walk.tables.count_port(ifindex, true, walk.packet.gso_segments(), walk.packet.len());
+    if walk.packet.vlan().is_some() {
+        return deny(Stage::Classify, Reason::VlanFromPort);
+    }
+    match walk.work.headers.ethertype {
+        ethernet::TYPE_ARP => switch::arp(walk, &port),
+        ethernet::TYPE_IPV4 => {
+            classify::ipv4(walk, port.network_vni)?;
+            port_security::mac(walk, &port)?;
+            flow::forward(walk)
+        }
+        ethernet::TYPE_VLAN | ethernet::TYPE_QINQ => deny(Stage::Classify, Reason::VlanFromPort),
+        _ => deny(Stage::Classify, Reason::EthertypeUnsupported),
+    }
 }
 
 /// What the outer headers said.
@@ -37,14 +270,87 @@ pub struct TunnelKey {
     pub lone: bool,
 }
 
-/// Ingress of a provider NIC.
-pub fn from_uplink<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work, ifindex: u32) -> Verdict {
-    let _ = (packet, tables, work, ifindex);
-    Verdict::Pass
+/// A decapsulated frame.
+#[inline(always)]
+pub fn from_tunnel<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    work: &mut Work,
+    key: TunnelKey,
+) -> Verdict {
+    let total = if key.lone { Total::InTunnelLone } else { Total::InTunnelDevice };
+    tables.count(counter::total(total), 1);
+    let mut walk = Walk { packet, tables, work, hook: Hook::Overlay };
+    let step = tunnel(&mut walk, key);
+    finish(tables, step)
 }
 
-/// Ingress of the underlay NIC: takes lone tunnel packets, leaves everything else to the host.
-pub fn from_underlay<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) -> Verdict {
-    let _ = (packet, tables, work);
-    Verdict::Pass
+#[inline(always)]
+fn tunnel<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, key: TunnelKey) -> Step<Verdict> {
+    walk.begin(crate::Ingress::TUNNEL_ID, key.vtep)?;
+    if walk.tables.vtep(&VtepKey { address: key.vtep }).is_none() {
+        return deny(Stage::Classify, Reason::UnknownVtep);
+    }
+    let Some(network) = walk.tables.network(&NetworkKey { vni: key.vni }) else {
+        return deny(Stage::Classify, Reason::UnknownVni);
+    };
+    classify::ethernet(walk)?;
+    if walk.work.headers.ethertype != ethernet::TYPE_IPV4 || walk.packet.vlan().is_some() {
+        return deny(Stage::Classify, Reason::EthertypeUnsupported);
+    }
+    match network.kind {
+        Network::TENANT => classify::ipv4(walk, key.vni)?,
+        Network::TRANSIT if network.external_vni != 0 => {
+            walk.hook = Hook::Transit;
+            walk.work.hook = Hook::Transit as u32;
+            walk.work.router_vni = key.vni;
+            walk.work.external_vni = network.external_vni;
+            classify::ipv4(walk, network.external_vni)?;
+        }
+        _ => return deny(Stage::Classify, Reason::UnknownVni),
+    }
+    flow::forward(walk)
+}
+
+/// Ingress of a provider NIC.
+#[inline(always)]
+pub fn from_uplink<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    work: &mut Work,
+    ifindex: u32,
+) -> Verdict {
+    tables.count(counter::total(Total::InUplink), 1);
+    let mut walk = Walk { packet, tables, work, hook: Hook::Uplink };
+    let step = uplink(&mut walk, ifindex);
+    finish(tables, step)
+}
+
+#[inline(always)]
+fn uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step<Verdict> {
+    // Before the first programming nothing on the NIC is ours.
+    if walk.begin(ifindex, Address::ZERO).is_err() {
+        return Ok(Verdict::Pass);
+    }
+    let vlan = u32::from(walk.packet.vlan().unwrap_or(0));
+    let Some(network) = walk.tables.uplink(&UplinkKey { ifindex, vlan }) else {
+        return Ok(Verdict::Pass);
+    };
+    walk.work.external_vni = network.vni;
+    walk.work.vlan = vlan;
+    if classify::ethernet(walk).is_err() {
+        return Ok(Verdict::Pass);
+    }
+    if walk.work.headers.ethertype == ethernet::TYPE_ARP {
+        return switch::arp_uplink(walk);
+    }
+    let ours = walk.work.headers.dst_mac == walk.work.config.dvr_mac;
+    if !ours || walk.work.headers.ethertype != ethernet::TYPE_IPV4 {
+        return Ok(Verdict::Pass);
+    }
+    if vlan != 0 && walk.packet.pop_vlan().is_err() {
+        return deny(Stage::Classify, Reason::OutputFailed);
+    }
+    classify::ipv4(walk, network.vni)?;
+    flow::forward(walk)
 }

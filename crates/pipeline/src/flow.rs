@@ -1,0 +1,307 @@
+//! From classified packet to verdict: the session's cached path if there is one, the stages otherwise.
+
+use crate::runtime::{InsertError, Packet, Tables};
+use crate::session::{Direction, Path, Session, SessionKey, seen};
+use crate::stage::{acl, dnat, output, port_security, resolve, route, snat, switch};
+use crate::verdict::{Reason, Stage, Verdict};
+use crate::walk::{Hook, Step, Target, Translated, Walk, deny};
+use core::sync::atomic::Ordering::Relaxed;
+use packet::{ipv4, tcp};
+
+/// Forwards a classified IPv4 packet.
+#[inline(always)]
+pub(crate) fn forward<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Verdict> {
+    let tables = walk.tables;
+    if let Some((session, direction)) = find(walk) {
+        follow(walk, &session, direction)?;
+        output::check(walk)?;
+        account(walk, &session, direction);
+        return output::send(walk);
+    }
+    evaluate_new(walk)?;
+    if walk.work.target.kind == Target::ANSWER {
+        return output::answer_echo(walk);
+    }
+    output::check(walk)?;
+    if walk.work.stateless == 0 {
+        create(walk)?;
+        if let Some(session) = tables.session(&walk.work.key) {
+            account(walk, &session, Direction::Forward);
+        }
+    }
+    output::send(walk)
+}
+
+/// The session of the packet and which direction of it this is; fills `forward`.
+#[inline(always)]
+fn find<'a, P: Packet, T: Tables>(
+    walk: &mut Walk<'a, P, T>,
+) -> Option<(T::SessionRef<'a>, Direction)> {
+    let tables = walk.tables;
+    let work = &mut *walk.work;
+    work.forward = work.key;
+    if let Some(session) = tables.session(&work.key) {
+        return Some((session, Direction::Forward));
+    }
+    let forward = tables.reply(&work.key)?;
+    let session = tables.session(&forward)?;
+    if session.reply != work.key {
+        return None;
+    }
+    work.forward = forward;
+    Some((session, Direction::Reply))
+}
+
+/// Fills `path` and `translated` for a packet of an existing session.
+#[inline(always)]
+fn follow<P: Packet, T: Tables>(
+    walk: &mut Walk<'_, P, T>,
+    session: &Session,
+    direction: Direction,
+) -> Step<()> {
+    set_translated(walk, session, direction);
+    let work = &mut *walk.work;
+    if let Some(path) = session.path(direction).load(work.config.epoch)
+        && path.ingress == work.ingress
+        && path.arrived_dst == work.headers.dst_mac
+    {
+        work.path = path;
+        return Ok(());
+    }
+    evaluate_existing(walk, session, direction)?;
+    session.path(direction).store(&walk.work.path);
+    Ok(())
+}
+
+/// A session's translation of a direction: the other key, turned round.
+#[inline(always)]
+fn set_translated<P, T>(walk: &mut Walk<'_, P, T>, session: &Session, direction: Direction) {
+    let other = match direction {
+        Direction::Forward => &session.reply,
+        Direction::Reply => &walk.work.forward,
+    };
+    walk.work.translated = Translated {
+        src: other.dst,
+        dst: other.src,
+        src_port: other.dst_port,
+        dst_port: other.src_port,
+        flags: session.flags,
+    };
+}
+
+/// The stages for a session's direction whose path is missing, of an older epoch, or of another ingress.
+#[inline(never)]
+fn evaluate_existing<P: Packet, T: Tables>(
+    walk: &mut Walk<'_, P, T>,
+    session: &Session,
+    direction: Direction,
+) -> Step<()> {
+    if walk.hook == Hook::Port {
+        port_security::run(walk)?;
+        acl::egress(walk)?;
+        walk.work.router_vni = 0;
+        switch::run(walk)?;
+    }
+    if !snat::still_valid(walk, session) {
+        return end(walk, session);
+    }
+    let routed = walk.hook != Hook::Port || walk.work.router_vni != 0;
+    match (session.flags != 0, walk.hook) {
+        (false, Hook::Port) if routed => {
+            route::run(walk)?;
+            if walk.work.target.kind != Target::ADDRESS {
+                return end(walk, session);
+            }
+        }
+        (false, Hook::Port) => {}
+        (false, Hook::Overlay) => switch::run(walk)?,
+        (true, Hook::Port | Hook::Transit | Hook::Uplink) if routed => {
+            walk.work.router_vni = session.router_vni;
+            walk.work.external_vni = session.external_vni;
+            translated_target(walk, session, direction)?;
+        }
+        _ => return end(walk, session),
+    }
+    acl::ingress(walk)?;
+    resolve::run(walk)
+}
+
+/// Where a translated session's direction goes: a VM of ours, or the outside.
+#[inline(always)]
+fn translated_target<P: Packet, T: Tables>(
+    walk: &mut Walk<'_, P, T>,
+    session: &Session,
+    direction: Direction,
+) -> Step<()> {
+    let forward = walk.work.forward;
+    match direction {
+        Direction::Forward if session.flags & Session::NAT_FLOATING_DST != 0 => {
+            dnat::to_tenant(walk, session.inside_vni, session.reply.src);
+            Ok(())
+        }
+        Direction::Forward => dnat::to_outside(walk, forward.dst, forward.dst_port),
+        Direction::Reply if forward.vni == session.external_vni => {
+            dnat::to_outside(walk, forward.src, forward.src_port)
+        }
+        Direction::Reply => {
+            dnat::to_tenant(walk, forward.vni, forward.src);
+            Ok(())
+        }
+    }
+}
+
+/// Ends a session that the configuration no longer allows.
+#[inline(never)]
+fn end<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, session: &Session) -> Step<()> {
+    walk.tables.remove_reply(&session.reply);
+    walk.tables.remove_session(&walk.work.forward);
+    deny(Stage::Classify, Reason::SessionEnded)
+}
+
+/// The stages for the first packet of a connection, or for one that is only passed on.
+#[inline(never)]
+fn evaluate_new<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    let key = walk.work.key;
+    walk.work.translated = Translated {
+        src: key.src,
+        dst: key.dst,
+        src_port: key.src_port,
+        dst_port: key.dst_port,
+        flags: 0,
+    };
+    match walk.hook {
+        Hook::Port => {
+            port_security::run(walk)?;
+            acl::egress(walk)?;
+            switch::run(walk)?;
+            if walk.work.router_vni != 0 {
+                from_vm_routed(walk)?;
+            }
+        }
+        Hook::Overlay => switch::run(walk)?,
+        Hook::Transit | Hook::Uplink => dnat::inbound(walk)?,
+    }
+    if walk.work.target.kind == Target::ANSWER {
+        return Ok(());
+    }
+    acl::ingress(walk)?;
+    resolve::run(walk)
+}
+
+#[inline(always)]
+fn from_vm_routed<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    route::run(walk)?;
+    if walk.work.target.kind != Target::EXTERNAL {
+        return Ok(());
+    }
+    dnat::outbound(walk)?;
+    if walk.work.target.kind == Target::ANSWER {
+        return Ok(());
+    }
+    snat::run(walk)
+}
+
+/// Writes the session: the reply key first, which is also the claim on it.
+#[inline(never)]
+fn create<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    fill_reply(walk);
+    fill_fresh(walk);
+    let tables = walk.tables;
+    let work = &mut *walk.work;
+    match tables.insert_reply(&work.reply, &work.key) {
+        Ok(()) => {}
+        Err(InsertError::Full) => return deny(Stage::Output, Reason::SessionTableFull),
+        Err(InsertError::Exists) => take_over(tables, &work.reply, &work.key)?,
+    }
+    if let Err(InsertError::Full) = tables.insert_session(&work.key, &work.fresh) {
+        tables.remove_reply(&work.reply);
+        return deny(Stage::Output, Reason::SessionTableFull);
+    }
+    Ok(())
+}
+
+/// The reply key is taken: by the same flow (another CPU, or half swept), by a session that is gone, or by
+/// another live connection, which then keeps it.
+#[inline(never)]
+fn take_over<T: Tables>(tables: &T, reply: &SessionKey, key: &SessionKey) -> Step<()> {
+    let Some(holder) = tables.reply(reply) else { return Ok(()) };
+    if holder == *key {
+        return Ok(());
+    }
+    if tables.session(&holder).is_some() {
+        return deny(Stage::Output, Reason::SessionConflict);
+    }
+    tables.remove_reply(reply);
+    match tables.insert_reply(reply, key) {
+        Ok(()) => Ok(()),
+        Err(_) => deny(Stage::Output, Reason::SessionConflict),
+    }
+}
+
+#[inline(always)]
+fn fill_reply<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) {
+    let work = &mut *walk.work;
+    let vni = match work.target.kind {
+        Target::EXTERNAL | Target::REMOTE => work.external_vni,
+        _ if work.path.output == Path::OUT_PORT => work.target.vni,
+        _ => work.key.vni,
+    };
+    work.reply = SessionKey {
+        vni,
+        src: work.translated.dst,
+        dst: work.translated.src,
+        src_port: work.translated.dst_port,
+        dst_port: work.translated.src_port,
+        protocol: work.key.protocol,
+        zero: [0; 3],
+    };
+}
+
+#[inline(always)]
+fn fill_fresh<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) {
+    let now_ns = walk.tables.now_ns();
+    let work = &mut *walk.work;
+    let translated = work.translated.flags != 0;
+    let fresh = &mut work.fresh;
+    fresh.reply = work.reply;
+    fresh.flags = work.translated.flags;
+    fresh.created_ns = now_ns;
+    fresh.last_ns.store(now_ns, Relaxed);
+    for counter in fresh.packets.iter().chain(&fresh.bytes) {
+        counter.store(0, Relaxed);
+    }
+    fresh.seen.store(0, Relaxed);
+    fresh.router_vni = if translated { work.router_vni } else { 0 };
+    fresh.external_vni = if translated { work.external_vni } else { 0 };
+    fresh.inside_vni = work.target.vni;
+    let [forward, reply] = &fresh.paths;
+    forward.store(&work.path);
+    reply.clear();
+}
+
+/// Counts the packet and notes what it says of the connection's state.
+#[inline(always)]
+fn account<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session, direction: Direction) {
+    let headers = &walk.work.headers;
+    session.count(direction, walk.packet.gso_segments(), headers.ip_len, walk.tables.now_ns());
+    let mut bits = seen::PACKET;
+    if headers.protocol == ipv4::PROTOCOL_TCP {
+        bits |= flag(headers.tcp_flags, tcp::FLAG_SYN, seen::SYN)
+            | flag(headers.tcp_flags, tcp::FLAG_ACK, seen::ACK)
+            | flag(headers.tcp_flags, tcp::FLAG_FIN, seen::FIN)
+            | flag(headers.tcp_flags, tcp::FLAG_RST, seen::RST);
+    }
+    if direction == Direction::Reply {
+        bits <<= seen::REPLY_SHIFT;
+    }
+    // A lost update of two CPUs is made good by the next packet or segment that carries the bit.
+    let before = session.seen.load(Relaxed);
+    if before | bits != before {
+        session.seen.store(before | bits, Relaxed);
+    }
+}
+
+#[inline(always)]
+fn flag(flags: u8, flag: u8, bit: u32) -> u32 {
+    if flags & flag != 0 { bit } else { 0 }
+}

@@ -1,0 +1,230 @@
+//! DNAT and steering: destinations that are ours on an external network. A floating IP becomes its fixed
+//! address on the VM's host; anything else of ours is sent to the host that knows: the floating IP's, or
+//! the owner of the port block.
+
+use crate::address::Address;
+use crate::nat::BindingKey;
+use crate::runtime::{Packet, Tables};
+use crate::session::Session;
+use crate::stage::route;
+use crate::tables::{
+    BlockOwnerKey, ExternalAddress, ExternalAddressKey, External, NetworkKey, Route,
+};
+use crate::verdict::{Reason, Stage};
+use crate::walk::{Hook, Step, Target, Walk, deny};
+use packet::{icmp, ipv4};
+
+/// From a VM to the outside: the destination may be one of our own addresses there (hairpin, RFC 4787
+/// REQ-9).
+#[inline(never)]
+pub(crate) fn outbound<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    let dst = walk.work.key.dst;
+    match external_address(walk, dst) {
+        Some(address) => steer(walk, &address),
+        None => Ok(()),
+    }
+}
+
+/// From an uplink or over a transit network, without a session.
+#[inline(never)]
+pub(crate) fn inbound<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    let dst = walk.work.key.dst;
+    if let Some(address) = external_address(walk, dst) {
+        return steer(walk, &address);
+    }
+    if walk.hook == Hook::Uplink {
+        return deny(Stage::Dnat, Reason::ExternalDestinationUnknown);
+    }
+    forward_outside(walk)
+}
+
+/// Sends to the place that knows one of our own addresses.
+#[inline(always)]
+fn steer<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, address: &ExternalAddress) -> Step<()> {
+    if address.kind == ExternalAddress::FLOATING {
+        if address.vtep.is_zero() {
+            return to_fixed(walk, address);
+        }
+        return to_host(walk, address.router_vni, address.vtep);
+    }
+    if walk.work.headers.icmp_type == icmp::TYPE_ECHO_REQUEST {
+        return route::answer_or_refuse(walk);
+    }
+    if walk.work.headers.has_ports == 0 {
+        return deny(Stage::Dnat, untranslatable(walk));
+    }
+    let (address, port) = (walk.work.key.dst, walk.work.key.dst_port);
+    steer_by_block(walk, address, port)
+}
+
+/// To the owner of the port block; on the owner itself there was no session for the packet.
+#[inline(always)]
+fn steer_by_block<P: Packet, T: Tables>(
+    walk: &mut Walk<'_, P, T>,
+    address: Address,
+    port: u16,
+) -> Step<()> {
+    let external_vni = walk.work.external_vni;
+    let Some(block) = block_of(walk, port) else {
+        return deny(Stage::Dnat, Reason::NoMapping);
+    };
+    let key = BlockOwnerKey { external_vni, block, address };
+    let Some(owner) = walk.tables.block_owner(&key) else {
+        return deny(Stage::Dnat, Reason::NoMapping);
+    };
+    if !owner.vtep.is_zero() {
+        return to_host(walk, owner.router_vni, owner.vtep);
+    }
+    let protocol = walk.work.key.protocol;
+    let binding = BindingKey { external_vni, address, port, protocol, zero: 0 };
+    let reason = if walk.tables.binding(&binding).is_some() { Reason::Filtered } else { Reason::NoMapping };
+    deny(Stage::Dnat, reason)
+}
+
+/// The block number of a port on the walk's external network.
+#[inline(always)]
+fn block_of<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, port: u16) -> Option<u32> {
+    let external: External = walk.tables.external(&NetworkKey { vni: walk.work.external_vni })?;
+    Some(u32::from(port) >> (external.block_shift & 15))
+}
+
+/// A floating IP whose VM is on this host.
+#[inline(always)]
+fn to_fixed<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, address: &ExternalAddress) -> Step<()> {
+    if walk.work.headers.has_ports == 0 {
+        return deny(Stage::Dnat, untranslatable(walk));
+    }
+    if walk.hook != Hook::Port {
+        walk.work.router_vni = address.router_vni;
+    }
+    walk.work.translated.dst = address.fixed;
+    walk.work.translated.flags |= Session::NAT_FLOATING_DST;
+    to_tenant(walk, address.network_vni, address.fixed);
+    Ok(())
+}
+
+/// Routed delivery to an address of a tenant network.
+#[inline(always)]
+pub(crate) fn to_tenant<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32, address: Address) {
+    let target = &mut walk.work.target;
+    target.kind = Target::ADDRESS;
+    target.vni = vni;
+    target.next_hop = address;
+    target.src_mac = packet::MacAddr::ZERO;
+    target.mtu = 0;
+    target.routed = 1;
+}
+
+/// Over the transit network to the host that knows. What came over the transit network itself is routed
+/// once more (TTL), so that two hosts that disagree about an owner cannot bounce a packet for ever.
+#[inline(always)]
+fn to_host<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, router_vni: u32, vtep: Address) -> Step<()> {
+    if walk.hook == Hook::Transit && vtep == walk.work.peer {
+        return deny(Stage::Dnat, Reason::PathLoop);
+    }
+    let routed = u32::from(walk.hook != Hook::Uplink);
+    walk.work.stateless = u32::from(walk.hook != Hook::Port);
+    let target = &mut walk.work.target;
+    target.kind = Target::REMOTE;
+    target.vni = router_vni;
+    target.vtep = vtep;
+    target.mtu = 0;
+    target.routed = routed;
+    Ok(())
+}
+
+/// The gateway's part: a translated packet from another host leaves by this host's uplink, if the sender
+/// owns the address and port it uses.
+#[inline(always)]
+fn forward_outside<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    if !sender_owns_source(walk) {
+        return deny(Stage::Dnat, Reason::SourceNotOwned);
+    }
+    let route = route::lookup(walk, walk.work.key.dst)?;
+    let Some(external) = walk.tables.external(&NetworkKey { vni: walk.work.external_vni }) else {
+        return deny(Stage::Dnat, Reason::NotGateway);
+    };
+    if external.uplink_ifindex == 0 || route.kind != Route::EXTERNAL {
+        return deny(Stage::Dnat, Reason::NotGateway);
+    }
+    walk.work.stateless = 1;
+    set_external(walk, &route);
+    walk.work.target.routed = 0;
+    Ok(())
+}
+
+#[inline(always)]
+fn sender_owns_source<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> bool {
+    let (address, port) = (walk.work.key.src, walk.work.key.src_port);
+    let external_vni = walk.work.external_vni;
+    match external_address(walk, address) {
+        Some(known) if known.kind == ExternalAddress::FLOATING => known.vtep == walk.work.peer,
+        Some(_) => match block_of(walk, port) {
+            Some(block) => {
+                let owner = walk.tables.block_owner(&BlockOwnerKey { external_vni, block, address });
+                owner.is_some_and(|owner| owner.vtep == walk.work.peer)
+            }
+            None => false,
+        },
+        None => false,
+    }
+}
+
+/// Towards the outside, or towards another host of ours that an outside address belongs to; for directions
+/// of existing sessions.
+#[inline(always)]
+pub(crate) fn to_outside<P: Packet, T: Tables>(
+    walk: &mut Walk<'_, P, T>,
+    dst: Address,
+    dst_port: u16,
+) -> Step<()> {
+    match external_address(walk, dst) {
+        Some(address) if address.kind == ExternalAddress::FLOATING => {
+            if address.vtep.is_zero() {
+                return deny(Stage::Dnat, Reason::SessionEnded);
+            }
+            to_host(walk, address.router_vni, address.vtep)
+        }
+        Some(_) => steer_by_block(walk, dst, dst_port),
+        None => {
+            let route = route::lookup(walk, dst)?;
+            if route.kind != Route::EXTERNAL {
+                return deny(Stage::Route, Reason::SessionEnded);
+            }
+            set_external(walk, &route);
+            Ok(())
+        }
+    }
+}
+
+#[inline(always)]
+fn set_external<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, route: &Route) {
+    let dst = walk.work.translated.dst;
+    let target = &mut walk.work.target;
+    target.kind = Target::EXTERNAL;
+    target.vni = route.vni;
+    target.next_hop = if route.next_hop.is_zero() { dst } else { route.next_hop };
+    target.mtu = route.mtu;
+    target.routed = 1;
+}
+
+#[inline(always)]
+pub(crate) fn external_address<P: Packet, T: Tables>(
+    walk: &Walk<'_, P, T>,
+    address: Address,
+) -> Option<ExternalAddress> {
+    let external_vni = walk.work.external_vni;
+    walk.tables.external_address(&ExternalAddressKey { external_vni, address })
+}
+
+/// Why a packet without ports cannot be translated.
+#[inline(always)]
+pub(crate) fn untranslatable<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> Reason {
+    if walk.work.headers.fragment != 0 {
+        Reason::FragmentNotTranslated
+    } else if walk.work.headers.protocol == ipv4::PROTOCOL_ICMP {
+        Reason::IcmpErrorNotTranslated
+    } else {
+        Reason::ProtocolNotTranslated
+    }
+}

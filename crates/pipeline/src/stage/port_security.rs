@@ -1,0 +1,45 @@
+//! Port security: a VM uses the MAC and addresses of its port, nothing else (Neutron `port_security`).
+//!
+//! The MAC is checked on every packet. The address is checked when a path is evaluated, and the path is
+//! bound to the ingress interface, so another port can never ride on it.
+
+use crate::runtime::{Packet, Tables};
+use crate::tables::{Port, PortAddressKey};
+use crate::verdict::{Reason, Stage};
+use crate::walk::{Step, Walk, deny};
+use packet::MacAddr;
+
+/// Every packet: the MAC is the port's own, or one it was allowed together with this address.
+#[inline(always)]
+pub(crate) fn mac<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) -> Step<()> {
+    if port.flags & Port::FLAG_UNRESTRICTED != 0 || walk.work.headers.src_mac == port.mac {
+        return Ok(());
+    }
+    let (mac, address) = (walk.work.headers.src_mac, walk.work.key.src);
+    if allowed(walk, mac, address) { Ok(()) } else { deny(Stage::PortSecurity, Reason::SpoofedMac) }
+}
+
+/// When a path is evaluated: the address.
+#[inline(never)]
+pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    let ifindex = walk.work.ingress;
+    let Some(port) = walk.tables.port(&crate::tables::PortKey { ifindex }) else {
+        return deny(Stage::PortSecurity, Reason::NoPort);
+    };
+    if port.flags & Port::FLAG_UNRESTRICTED != 0 {
+        return Ok(());
+    }
+    let (mac, address) = (walk.work.headers.src_mac, walk.work.key.src);
+    if allowed(walk, mac, address) { Ok(()) } else { deny(Stage::PortSecurity, Reason::SpoofedAddress) }
+}
+
+/// Whether the ingress port may use this pair.
+#[inline(always)]
+pub(crate) fn allowed<P: Packet, T: Tables>(
+    walk: &Walk<'_, P, T>,
+    mac: MacAddr,
+    address: crate::Address,
+) -> bool {
+    let key = PortAddressKey { ifindex: walk.work.ingress, mac, zero: 0, address };
+    walk.tables.port_address(&key)
+}

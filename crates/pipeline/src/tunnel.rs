@@ -1,0 +1,175 @@
+//! The tunnel: outer headers for Geneve (RFC 8926) and VXLAN (RFC 7348) over IPv4, without options, and the
+//! program on the underlay that takes lone packets.
+
+use crate::address::Address;
+use crate::hash::flow_hash;
+use crate::runtime::{Packet, PacketError, Tables};
+use crate::tables::{Config, VtepKey};
+use crate::verdict::{Reason, Stage, Total, Verdict, counter};
+use crate::walk::{self, TunnelKey, Work};
+use packet::{MacAddr, U16, bytes, checksum, ethernet, geneve, ipv4, udp, view, vxlan};
+use zerocopy::{Immutable, IntoBytes, Unaligned};
+
+/// Bytes in front of the inner Ethernet header without the outer Ethernet header, plus the inner Ethernet
+/// header: what a packet grows by (IPv4, UDP, tunnel, Ethernet).
+pub const OUTER_LEN: u32 = 50;
+const ETHERNET_LEN: u32 = ethernet::LEN as u32;
+const UDP_OFFSET: u32 = ETHERNET_LEN + ipv4::LEN as u32;
+const TUNNEL_OFFSET: u32 = UDP_OFFSET + udp::LEN as u32;
+const INNER_OFFSET: u32 = TUNNEL_OFFSET + vxlan::LEN as u32;
+/// Outer TTL: the underlay may be routed.
+const OUTER_TTL: u8 = 64;
+/// First port of the dynamic range that RFC 7348 §5 and RFC 8926 §3.3 recommend for the source port.
+const SOURCE_PORT_FIRST: u16 = 49152;
+
+/// Everything from the outer to the inner Ethernet header.
+#[repr(C)]
+#[derive(Clone, Copy, IntoBytes, Immutable, Unaligned)]
+struct Outer {
+    ethernet: ethernet::Header,
+    ipv4: ipv4::Header,
+    udp: udp::Header,
+    tunnel: [u8; 8],
+    inner: ethernet::Header,
+}
+
+/// Encapsulates the packet for `path`. Outer MACs are zero: the kernel's neighbour table fills them. The
+/// outer UDP checksum is zero, as both RFCs allow over IPv4; outer DF is set: the tunnel never fragments.
+#[inline(always)]
+pub(crate) fn push<P: Packet>(packet: &mut P, work: &Work) -> Result<(), PacketError> {
+    let inner_len = packet.len();
+    packet.push_outer()?;
+    let udp_len = inner_len.wrapping_add((udp::LEN + vxlan::LEN) as u32).min(65_515) as u16;
+    let config = &work.config;
+    let tunnel: [u8; 8] = if config.flags & Config::FLAG_GENEVE != 0 {
+        bytes(geneve::Header::new(work.path.vni))
+    } else {
+        bytes(vxlan::Header::new(work.path.vni))
+    };
+    let outer = Outer {
+        ethernet: ethernet::Header {
+            dst: MacAddr::ZERO,
+            src: MacAddr::ZERO,
+            ethertype: U16::new(ethernet::TYPE_IPV4),
+        },
+        ipv4: outer_ipv4(config.vtep, work.path.vtep, udp_len),
+        udp: udp::Header {
+            src_port: U16::new(SOURCE_PORT_FIRST | (flow_hash(&work.key) as u16 & 0x3fff)),
+            dst_port: U16::new(config.tunnel_port),
+            len: U16::new(udp_len),
+            checksum: U16::new(0),
+        },
+        tunnel,
+        inner: ethernet::Header {
+            dst: work.path.dst_mac,
+            src: work.path.src_mac,
+            ethertype: U16::new(ethernet::TYPE_IPV4),
+        },
+    };
+    packet.store::<64>(0, &bytes(outer))
+}
+
+#[inline(always)]
+fn outer_ipv4(src: Address, dst: Address, udp_len: u16) -> ipv4::Header {
+    let mut header = ipv4::Header {
+        version_ihl: 0x45,
+        dscp_ecn: 0,
+        total_len: U16::new(udp_len.wrapping_add(ipv4::LEN as u16)),
+        identification: U16::new(0),
+        flags_fragment: U16::new(ipv4::FLAG_DF),
+        ttl: OUTER_TTL,
+        protocol: ipv4::PROTOCOL_UDP,
+        checksum: U16::new(0),
+        src: src.to_v4(),
+        dst: dst.to_v4(),
+    };
+    header.checksum = U16::new(checksum::checksum(&bytes::<_, { ipv4::LEN }>(header)));
+    header
+}
+
+/// What a packet on the underlay is.
+enum Underlay {
+    /// Not a tunnel packet for this host, or one for the kernel's device.
+    Host,
+    UnknownPeer,
+    /// A lone packet and its inner Ethernet header.
+    Lone(TunnelKey, [u8; ethernet::LEN]),
+}
+
+/// Ingress of the underlay NIC: takes lone tunnel packets, leaves everything else to the host. Packets that
+/// pass are not counted here: the host's own traffic is none of ours, and super-packets are counted when
+/// the kernel's device delivers them.
+#[inline(always)]
+pub fn from_underlay<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) -> Verdict {
+    let config = tables.config();
+    let drop = |reason| {
+        tables.count(counter::total(Total::InTunnelLone), 1);
+        tables.count(counter::total(Total::Dropped), 1);
+        tables.count(counter::drop(Stage::Classify, reason), 1);
+        Verdict::Drop(Stage::Classify, reason)
+    };
+    match classify(packet, tables, &config) {
+        Ok(Underlay::Lone(key, inner)) => {
+            let popped = packet.pop_outer().and_then(|()| packet.store(0, &inner));
+            if popped.is_err() {
+                return drop(Reason::OutputFailed);
+            }
+            walk::from_tunnel(packet, tables, work, key)
+        }
+        Ok(Underlay::UnknownPeer) => drop(Reason::UnknownVtep),
+        Ok(Underlay::Host) | Err(PacketError) => Verdict::Pass,
+    }
+}
+
+#[inline(always)]
+fn classify<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    config: &Config,
+) -> Result<Underlay, PacketError> {
+    let frame: ethernet::Header = view(packet.load::<{ ethernet::LEN }>(0)?);
+    if config.epoch == 0 || frame.ethertype.get() != ethernet::TYPE_IPV4 || packet.vlan().is_some() {
+        return Ok(Underlay::Host);
+    }
+    let outer: ipv4::Header = view(packet.load::<{ ipv4::LEN }>(ETHERNET_LEN)?);
+    let (src, dst) = (Address::v4(outer.src), Address::v4(outer.dst));
+    let plain = outer.version_ihl == 0x45 && !outer.is_fragment();
+    if !plain || outer.protocol != ipv4::PROTOCOL_UDP || dst != config.vtep {
+        return Ok(Underlay::Host);
+    }
+    let datagram: udp::Header = view(packet.load::<{ udp::LEN }>(UDP_OFFSET)?);
+    if datagram.dst_port.get() != config.tunnel_port {
+        return Ok(Underlay::Host);
+    }
+    if tables.vtep(&VtepKey { address: src }).is_none() {
+        return Ok(Underlay::UnknownPeer);
+    }
+    let tunnel = packet.load::<8>(TUNNEL_OFFSET)?;
+    let Some(vni) = plain_vni(config, tunnel) else { return Ok(Underlay::Host) };
+    let inner = packet.load::<{ ethernet::LEN }>(INNER_OFFSET)?;
+    let header: ethernet::Header = view(inner);
+    let lone = packet.gso_size() == 0
+        && header.ethertype.get() == ethernet::TYPE_IPV4
+        && datagram.checksum.get() == 0
+        && config.flags & Config::FLAG_LONE_PATH != 0;
+    if lone {
+        return Ok(Underlay::Lone(TunnelKey { vni, vtep: src, lone: true }, inner));
+    }
+    if config.flags & Config::FLAG_GENEVE_AS_VXLAN != 0 && datagram.checksum.get() == 0 {
+        // The VXLAN device that stands in for geneve.ko reads the first word as VXLAN's flags.
+        packet.store::<4>(TUNNEL_OFFSET, &[vxlan::FLAG_VNI, 0, 0, 0])?;
+    }
+    Ok(Underlay::Host)
+}
+
+/// The VNI of a tunnel header that carries Ethernet and nothing unusual.
+#[inline(always)]
+fn plain_vni(config: &Config, tunnel: [u8; 8]) -> Option<u32> {
+    if config.flags & Config::FLAG_GENEVE != 0 {
+        let header: geneve::Header = view(tunnel);
+        header.is_plain().then_some(header.vni())
+    } else {
+        let header: vxlan::Header = view(tunnel);
+        header.is_valid().then_some(header.vni())
+    }
+}

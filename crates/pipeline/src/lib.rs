@@ -14,6 +14,8 @@ pub mod bounds;
 pub mod event;
 mod flow;
 pub mod hash;
+#[cfg(feature = "host")]
+pub mod host;
 pub mod nat;
 pub mod runtime;
 pub mod session;

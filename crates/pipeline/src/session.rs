@@ -184,6 +184,30 @@ impl Session {
         }
     }
 
+    /// A copy of the state at this moment; fields that other CPUs change are read one by one.
+    #[cfg(feature = "host")]
+    pub fn duplicate(&self) -> Self {
+        let [forward, reply] = &self.paths;
+        let copy_u64 = |cells: &[AtomicU64; 2]| cells.each_ref().map(|c| AtomicU64::new(c.load(Relaxed)));
+        let copy = Self {
+            reply: self.reply,
+            flags: self.flags,
+            created_ns: self.created_ns,
+            last_ns: AtomicU64::new(self.last_ns.load(Relaxed)),
+            packets: copy_u64(&self.packets),
+            bytes: copy_u64(&self.bytes),
+            seen: AtomicU32::new(self.seen.load(Relaxed)),
+            router_vni: self.router_vni,
+            external_vni: self.external_vni,
+            inside_vni: self.inside_vni,
+            paths: zerocopy::FromZeros::new_zeroed(),
+        };
+        let [forward_copy, reply_copy] = &copy.paths;
+        forward_copy.store(&forward.peek());
+        reply_copy.store(&reply.peek());
+        copy
+    }
+
     /// Counts a packet: `wire_packets` on the wire with `ip_bytes` in total, TCP `flags` or 0.
     #[inline(always)]
     pub fn count(&self, direction: Direction, wire_packets: u32, ip_bytes: u32, now_ns: u64) {

@@ -1,0 +1,8 @@
+//! The host build's surroundings: frames in vectors and tables in maps, with the semantics of the BPF
+//! helpers. For tests, fuzzing, the simulator and the trace; never in the packet path of a host.
+
+mod frame;
+mod tables;
+
+pub use frame::Frame;
+pub use tables::HostTables;

@@ -1,0 +1,260 @@
+//! A host's tables in maps, with a clock and a seeded source of randomness.
+
+use crate::address::Address;
+use crate::bounds::{PUNT_BURST, PUNTS_PER_SECOND, SESSIONS_MAX};
+use crate::event::Event;
+use crate::nat::{BindingKey, Mapping, MappingKey};
+use crate::runtime::{InsertError, Tables};
+use crate::session::{Session, SessionKey};
+use crate::table_set::{RoutePrefix, TableSet};
+use crate::tables::*;
+use crate::verdict::{Total, counter};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
+use std::rc::Rc;
+use zerocopy::IntoBytes;
+
+/// Configuration and state of one host.
+#[derive(Debug, Default)]
+pub struct HostTables {
+    pub set: TableSet,
+    pub sessions: RefCell<HashMap<SessionKey, Rc<Session>>>,
+    pub replies: RefCell<HashMap<SessionKey, SessionKey>>,
+    pub mappings: RefCell<HashMap<MappingKey, Mapping>>,
+    pub bindings: RefCell<HashMap<BindingKey, MappingKey>>,
+    pub counters: RefCell<BTreeMap<u32, u64>>,
+    pub port_counters: RefCell<BTreeMap<u32, PortCounters>>,
+    pub events: RefCell<Vec<Event>>,
+    /// Tokens and time of the last refill per ingress.
+    punt_buckets: RefCell<HashMap<u32, (u64, u64)>>,
+    pub now_ns: Cell<u64>,
+    pub seed: Cell<u64>,
+}
+
+impl HostTables {
+    /// Tables with this configuration in epoch 1, at one second after boot.
+    pub fn new(mut set: TableSet, seed: u64) -> Self {
+        set.config.epoch = set.config.epoch.max(1);
+        let tables = Self { set, ..Self::default() };
+        tables.now_ns.set(1_000_000_000);
+        tables.seed.set(seed);
+        tables
+    }
+
+    /// Replaces the configuration as the data plane does: in a new epoch.
+    pub fn reconfigure(&mut self, mut set: TableSet) {
+        set.config.epoch = self.set.config.epoch + 1;
+        self.set = set;
+    }
+
+    /// A counter's value.
+    pub fn counter(&self, slot: u32) -> u64 {
+        self.counters.borrow().get(&slot).copied().unwrap_or(0)
+    }
+
+    pub fn total(&self, total: Total) -> u64 {
+        self.counter(counter::total(total))
+    }
+}
+
+fn insert_new<K: Eq + std::hash::Hash, V>(
+    table: &RefCell<HashMap<K, V>>,
+    key: K,
+    value: V,
+) -> Result<(), InsertError> {
+    let mut table = table.borrow_mut();
+    let full = table.len() >= SESSIONS_MAX as usize;
+    match table.entry(key) {
+        Entry::Occupied(_) => Err(InsertError::Exists),
+        Entry::Vacant(_) if full => Err(InsertError::Full),
+        Entry::Vacant(entry) => {
+            entry.insert(value);
+            Ok(())
+        }
+    }
+}
+
+/// The bytes a key has in the trie, most significant first.
+fn lpm_bits(key: &RouteKey) -> [u8; 20] {
+    let mut bits = [0; 20];
+    bits.copy_from_slice(key.as_bytes());
+    bits
+}
+
+fn covers(prefix: &RoutePrefix, key: &RouteKey) -> bool {
+    let (prefix_bits, key_bits) = (lpm_bits(&prefix.key), lpm_bits(key));
+    (0..prefix.len as usize).all(|bit| {
+        let mask = 0x80 >> (bit % 8);
+        (prefix_bits[bit / 8] ^ key_bits[bit / 8]) & mask == 0
+    })
+}
+
+impl Tables for HostTables {
+    type SessionRef<'a> = Rc<Session>;
+
+    fn config(&self) -> Config {
+        self.set.config
+    }
+
+    fn port(&self, key: &PortKey) -> Option<Port> {
+        self.set.ports.get(key).copied()
+    }
+
+    fn port_address(&self, key: &PortAddressKey) -> bool {
+        self.set.port_addresses.contains_key(key)
+    }
+
+    fn network(&self, key: &NetworkKey) -> Option<Network> {
+        self.set.networks.get(key).copied()
+    }
+
+    fn station(&self, key: &StationKey) -> Option<Station> {
+        self.set.stations.get(key).copied()
+    }
+
+    fn neighbor(&self, key: &NeighborKey) -> Option<Neighbor> {
+        self.set.neighbors.get(key).copied()
+    }
+
+    fn route(&self, key: &RouteKey) -> Option<Route> {
+        let matching = self.set.routes.iter().filter(|(prefix, _)| covers(prefix, key));
+        matching.max_by_key(|(prefix, _)| prefix.len).map(|(_, route)| *route)
+    }
+
+    fn external(&self, key: &NetworkKey) -> Option<External> {
+        self.set.externals.get(key).copied()
+    }
+
+    fn uplink(&self, key: &UplinkKey) -> Option<NetworkKey> {
+        self.set.uplinks.get(key).copied()
+    }
+
+    fn gateway(&self, key: &GatewayKey) -> Option<GatewayValue> {
+        self.set.gateways.get(key).copied()
+    }
+
+    fn external_address(&self, key: &ExternalAddressKey) -> Option<ExternalAddress> {
+        self.set.external_addresses.get(key).copied()
+    }
+
+    fn floating_by_fixed(&self, key: &FixedKey) -> Option<Floating> {
+        self.set.floating_by_fixed.get(key).copied()
+    }
+
+    fn snat(&self, key: &RouterKey) -> Option<Snat> {
+        self.set.snat.get(key).copied()
+    }
+
+    fn own_block(&self, key: &BlockKey) -> Option<PortBlock> {
+        self.set.own_blocks.get(key).copied()
+    }
+
+    fn block_owner(&self, key: &BlockOwnerKey) -> Option<BlockOwner> {
+        self.set.block_owners.get(key).copied()
+    }
+
+    fn vtep(&self, key: &VtepKey) -> Option<Vtep> {
+        self.set.vteps.get(key).copied()
+    }
+
+    fn session(&self, key: &SessionKey) -> Option<Rc<Session>> {
+        self.sessions.borrow().get(key).cloned()
+    }
+
+    fn insert_session(&self, key: &SessionKey, session: &Session) -> Result<(), InsertError> {
+        insert_new(&self.sessions, *key, Rc::new(session.duplicate()))
+    }
+
+    fn remove_session(&self, key: &SessionKey) {
+        self.sessions.borrow_mut().remove(key);
+    }
+
+    fn reply(&self, key: &SessionKey) -> Option<SessionKey> {
+        self.replies.borrow().get(key).copied()
+    }
+
+    fn insert_reply(&self, key: &SessionKey, forward: &SessionKey) -> Result<(), InsertError> {
+        insert_new(&self.replies, *key, *forward)
+    }
+
+    fn remove_reply(&self, key: &SessionKey) {
+        self.replies.borrow_mut().remove(key);
+    }
+
+    fn mapping(&self, key: &MappingKey) -> Option<Mapping> {
+        self.mappings.borrow().get(key).copied()
+    }
+
+    fn insert_mapping(&self, key: &MappingKey, mapping: &Mapping) -> Result<(), InsertError> {
+        insert_new(&self.mappings, *key, *mapping)
+    }
+
+    fn binding(&self, key: &BindingKey) -> Option<MappingKey> {
+        self.bindings.borrow().get(key).copied()
+    }
+
+    fn insert_binding(&self, key: &BindingKey, mapping: &MappingKey) -> Result<(), InsertError> {
+        insert_new(&self.bindings, *key, *mapping)
+    }
+
+    fn remove_binding(&self, key: &BindingKey) {
+        self.bindings.borrow_mut().remove(key);
+    }
+
+    fn count(&self, slot: u32, packets: u64) {
+        *self.counters.borrow_mut().entry(slot).or_default() += packets;
+    }
+
+    fn count_port(&self, ifindex: u32, sent: bool, packets: u32, bytes: u32) {
+        let mut counters = self.port_counters.borrow_mut();
+        let entry = counters.entry(ifindex).or_default();
+        let (packet_counter, byte_counter) = if sent {
+            (&mut entry.sent_packets, &mut entry.sent_bytes)
+        } else {
+            (&mut entry.delivered_packets, &mut entry.delivered_bytes)
+        };
+        *packet_counter += u64::from(packets);
+        *byte_counter += u64::from(bytes);
+    }
+
+    fn punt_allowed(&self, ingress: u32) -> bool {
+        let now_ns = self.now_ns.get();
+        let mut buckets = self.punt_buckets.borrow_mut();
+        let (tokens, filled_ns) = buckets.entry(ingress).or_insert((PUNT_BURST, now_ns));
+        let refill = now_ns.saturating_sub(*filled_ns) * PUNTS_PER_SECOND / 1_000_000_000;
+        if refill > 0 {
+            *tokens = (*tokens + refill).min(PUNT_BURST);
+            *filled_ns = now_ns;
+        }
+        if *tokens == 0 {
+            return false;
+        }
+        *tokens -= 1;
+        true
+    }
+
+    fn emit(&self, event: &Event) -> bool {
+        self.events.borrow_mut().push(*event);
+        true
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns.get()
+    }
+
+    /// SplitMix64 of the seed.
+    fn random(&self) -> u32 {
+        let state = self.seed.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.seed.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) as u32
+    }
+}
+
+/// An address for tests and tools.
+impl From<[u8; 4]> for Address {
+    fn from(octets: [u8; 4]) -> Self {
+        Self::v4(octets)
+    }
+}

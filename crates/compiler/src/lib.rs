@@ -1,1 +1,34 @@
-//! (skeleton)
+//! The compiler: a host's slice of the model and its local facts in, the desired tables out.
+//!
+//! Pure: no IO, no time, no randomness; equal input gives equal output, and the order of the lists inside
+//! the input does not matter. Every entry carries the object that made it and why. An object that is wrong
+//! never blocks another one: what is wrong with it is recorded, and what depends on it is left out (no
+//! entry means drop). What each entry means to a packet is documented in [`pipeline::tables`].
+
+mod external;
+mod facts;
+mod hosts;
+mod nat;
+mod output;
+mod ports;
+mod routers;
+
+pub use facts::{LocalFacts, TunnelFacts, TunnelProtocol, UplinkFacts};
+pub use output::{Compiled, EntryName, Problem, Provenance};
+
+use model::slice::Slice;
+use output::Builder;
+
+/// Compiles a slice for the host that `facts` describes.
+pub fn compile(slice: &Slice, facts: &LocalFacts) -> Compiled {
+    let mut builder = Builder::default();
+    hosts::compile(slice, facts, &mut builder);
+    routers::compile(slice, &mut builder);
+    ports::compile(slice, facts, &mut builder);
+    external::compile(slice, facts, &mut builder);
+    nat::compile(slice, facts, &mut builder);
+    builder.finish()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+//! What a host knows of itself and the controller does not: links, uplinks, resolved neighbours.
+
+use model::{HostId, Mac, PortId, Vni};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// The facts of one host at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalFacts {
+    pub host: HostId,
+    /// This host's tunnel address.
+    pub vtep: Ipv4Addr,
+    pub dvr_mac: Mac,
+    pub underlay_ifindex: u32,
+    pub tunnel: TunnelFacts,
+    /// Links of ports that exist on this host: `tap…` name to ifindex, by the port it belongs to.
+    pub links: BTreeMap<PortId, u32>,
+    /// By physical network. Absent: the host does not have it.
+    pub uplinks: BTreeMap<String, UplinkFacts>,
+    /// Resolved neighbours on external networks.
+    pub neighbors: BTreeMap<(Vni, Ipv4Addr), Mac>,
+}
+
+/// The NIC of a physical network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UplinkFacts {
+    pub ifindex: u32,
+    /// Has carrier. A NIC that is down receives (if anything comes), but nothing is sent through it.
+    pub up: bool,
+}
+
+/// How this host speaks to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelFacts {
+    pub protocol: TunnelProtocol,
+    /// UDP destination port.
+    pub port: u16,
+    /// Lone packets are decapsulated by the program on the underlay NIC.
+    pub lone_path: bool,
+    /// The kernel has no Geneve; its VXLAN device stands in.
+    pub geneve_as_vxlan: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelProtocol {
+    Geneve,
+    Vxlan,
+}
+
+impl LocalFacts {
+    /// The NIC that frames to a physical network leave by, if there is one that is up.
+    pub(crate) fn uplink_ready(&self, physical_network: &str) -> Option<u32> {
+        self.uplinks.get(physical_network).filter(|uplink| uplink.up).map(|uplink| uplink.ifindex)
+    }
+}

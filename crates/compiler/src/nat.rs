@@ -1,0 +1,171 @@
+//! `external_addresses`, `floating_by_fixed`, `snat`, `own_blocks` and `block_owners`.
+
+use crate::facts::LocalFacts;
+use crate::output::{BLOCK_OWNERS, Builder, EXTERNAL_ADDRESSES, FLOATING_BY_FIXED, OWN_BLOCKS, SNAT, by};
+use model::slice::{BlockId, Egress, ExternalNetwork, FloatingIp, ObjectId, Router, Slice};
+use model::{FloatingIpId, HostId, RouterId, rendezvous};
+use pipeline::Address;
+use pipeline::bounds::BLOCKS_MAX;
+use pipeline::tables::{
+    BlockKey, BlockOwner, BlockOwnerKey, ExternalAddress, ExternalAddressKey, FixedKey, Floating, PortBlock,
+    RouterKey, Snat,
+};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+pub(crate) fn compile(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) {
+    for (id, floating_ip) in &slice.floating_ips {
+        floating(slice, facts, *id, floating_ip, builder);
+    }
+    let own_counts = blocks(slice, facts, builder);
+    for (id, router) in &slice.routers {
+        snat(slice, facts, *id, router, own_counts.get(id).copied().unwrap_or(0), builder);
+    }
+}
+
+fn floating(slice: &Slice, facts: &LocalFacts, id: FloatingIpId, fip: &FloatingIp, builder: &mut Builder) {
+    let object = ObjectId::FloatingIp(id);
+    let external = slice.external_networks.get(&fip.external_network);
+    let router = slice.routers.get(&fip.router);
+    let (Some(external), Some(router)) = (external, router) else {
+        builder.problem(object, "its external network or router is not known here");
+        return;
+    };
+    // A gateway only steers: it may know nothing of the tenant network, and needs not.
+    let network_vni = slice.networks.get(&fip.network).map_or(0, |network| network.vni.get());
+    if network_vni == 0 && fip.host == Some(facts.host) {
+        builder.problem(object, format!("its network {} is not known here", fip.network));
+        return;
+    }
+    if !router.admin_up {
+        return;
+    }
+    let Some(host) = fip.host else { return };
+    let Some(vtep) = vtep_of(slice, facts, host) else {
+        builder.problem(object, format!("its host {host} is not known here"));
+        return;
+    };
+    let answer = answers(slice, facts, external, fip.address, Some(host));
+    let external_vni = external.vni.get();
+    let entry = ExternalAddress {
+        kind: ExternalAddress::FLOATING,
+        flags: if answer { ExternalAddress::FLAG_ANSWER } else { 0 },
+        router_vni: router.vni.get(),
+        network_vni,
+        fixed: fip.fixed_address.into(),
+        vtep,
+    };
+    let key = ExternalAddressKey { external_vni, address: fip.address.into() };
+    builder.put(&EXTERNAL_ADDRESSES, key, entry, by(object, "the floating IP"));
+    let key = FixedKey { router_vni: router.vni.get(), address: fip.fixed_address.into() };
+    let value = Floating { external_vni, address: fip.address.into() };
+    builder.put(&FLOATING_BY_FIXED, key, value, by(object, "fixed address of the floating IP"));
+}
+
+fn snat(
+    slice: &Slice,
+    facts: &LocalFacts,
+    id: RouterId,
+    router: &Router,
+    block_count: u32,
+    builder: &mut Builder,
+) {
+    let object = ObjectId::Router(id);
+    // A missing external network has been reported with the router's routes.
+    let Some(gateway) = router.gateway.as_ref().filter(|_| router.admin_up) else { return };
+    let Some(external) = slice.external_networks.get(&gateway.network) else { return };
+    for address in &gateway.addresses {
+        let answer = answers(slice, facts, external, *address, None);
+        let entry = ExternalAddress {
+            kind: ExternalAddress::SNAT,
+            flags: if answer { ExternalAddress::FLAG_ANSWER } else { 0 },
+            router_vni: router.vni.get(),
+            ..ExternalAddress::default()
+        };
+        let key = ExternalAddressKey { external_vni: external.vni.get(), address: (*address).into() };
+        // Several routers may share the address: the first names it.
+        builder.put_default(&EXTERNAL_ADDRESSES, key, entry, by(object, "SNAT address of the router"));
+    }
+    if gateway.enable_snat && !gateway.addresses.is_empty() {
+        let value = Snat { external_vni: external.vni.get(), block_count };
+        let key = RouterKey { router_vni: router.vni.get() };
+        builder.put(&SNAT, key, value, by(object, "SNAT of the router"));
+    }
+}
+
+/// Whether this host answers ARP for an address of ours. `floating_host`: of a floating IP, the VM's host,
+/// which answers itself if it may send directly; everything else is spread over the live gateways. Every
+/// host decides from the same part of the slice, so exactly one answers.
+fn answers(
+    slice: &Slice,
+    facts: &LocalFacts,
+    external: &ExternalNetwork,
+    address: Ipv4Addr,
+    floating_host: Option<HostId>,
+) -> bool {
+    let itself = floating_host.filter(|host| {
+        external.egress == Egress::Direct && has_physical_network(slice, facts, *host, external)
+    });
+    let owner = itself.or_else(|| rendezvous::owner(address, &external.gateways));
+    owner == Some(facts.host) && facts.uplink_ready(&external.physical_network).is_some()
+}
+
+fn has_physical_network(slice: &Slice, facts: &LocalFacts, host: HostId, external: &ExternalNetwork) -> bool {
+    match slice.hosts.get(&host) {
+        Some(known) => known.physical_networks.contains(&external.physical_network),
+        None => host == facts.host && facts.uplinks.contains_key(&external.physical_network),
+    }
+}
+
+/// The tunnel address of a host as tables have it: zero for this host.
+fn vtep_of(slice: &Slice, facts: &LocalFacts, host: HostId) -> Option<Address> {
+    if host == facts.host {
+        return Some(Address::ZERO);
+    }
+    slice.hosts.get(&host).map(|remote| remote.vtep.into())
+}
+
+/// Owners of all blocks. Returns how many this host has of each router.
+fn blocks(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) -> BTreeMap<RouterId, u32> {
+    let mut own_counts = BTreeMap::new();
+    for (id, block) in &slice.blocks {
+        let object = ObjectId::Block(*id);
+        let external = slice.external_networks.get(&id.external_network);
+        let (Some(external), Some(router)) = (external, slice.routers.get(&block.router)) else {
+            builder.problem(object, "its external network or router is not known here");
+            continue;
+        };
+        let size = external.block_size;
+        let Some(vtep) = vtep_of(slice, facts, block.host) else {
+            builder.problem(object, format!("its host {} is not known here", block.host));
+            continue;
+        };
+        if !size.is_power_of_two() || id.first_port % size != 0 {
+            builder.problem(object, format!("is not aligned to the block size {size}"));
+            continue;
+        }
+        let router_vni = router.vni.get();
+        let key = BlockOwnerKey {
+            external_vni: external.vni.get(),
+            block: u32::from(id.first_port / size),
+            address: id.address.into(),
+        };
+        builder.put(&BLOCK_OWNERS, key, BlockOwner { router_vni, vtep }, by(object, "owner of the block"));
+        if block.host == facts.host {
+            own_block(*id, size, router_vni, own_counts.entry(block.router).or_default(), builder);
+        }
+    }
+    own_counts
+}
+
+fn own_block(id: BlockId, size: u16, router_vni: u32, count: &mut u32, builder: &mut Builder) {
+    let object = ObjectId::Block(id);
+    if *count >= BLOCKS_MAX {
+        builder.problem(object, format!("more than {BLOCKS_MAX} blocks of a router on this host"));
+        return;
+    }
+    let value = PortBlock { address: id.address.into(), first: id.first_port, size };
+    let key = BlockKey { router_vni, slot: *count };
+    builder.put(&OWN_BLOCKS, key, value, by(object, "block of this host"));
+    *count += 1;
+}

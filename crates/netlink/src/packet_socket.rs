@@ -97,7 +97,7 @@ impl PacketSocket {
             Ok(len) => Ok(Some(Received {
                 len: len as usize,
                 vlan_tci: vlan_of(&message),
-                outgoing: from.sll_pkttype == libc::PACKET_OUTGOING as u8,
+                outgoing: from.sll_pkttype == libc::PACKET_OUTGOING,
             })),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),

@@ -1,0 +1,179 @@
+//! A valid lab: the lab file with every name resolved to an index and every rule checked.
+//!
+//! [`Plan::parse`] is the only way to one. It reports everything that is wrong at once, each with the field, the
+//! reason and where there is one the fix; after that nobody checks again.
+
+use crate::error::FileError;
+use crate::file::{Egress, LabFile, Route, Tunnel, Underlay, VmKind};
+use ipnet::Ipv4Net;
+use std::net::Ipv4Addr;
+
+mod validate;
+
+/// Index into [`Plan::hosts`], and so on: a plan's own lists never change.
+pub(crate) type Index = usize;
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub name: String,
+    pub tunnel: Tunnel,
+    pub offloads: bool,
+    pub underlay: Underlay,
+    pub controller: ControllerPlace,
+    pub physical_networks: Vec<String>,
+    pub hosts: Vec<Host>,
+    pub external_hosts: Vec<ExternalHost>,
+    pub external_networks: Vec<ExternalNetwork>,
+    pub networks: Vec<Network>,
+    pub routers: Vec<Router>,
+    pub vms: Vec<Vm>,
+    pub floating_ips: Vec<FloatingIp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControllerPlace {
+    Host(Index),
+    /// A machine of its own with this address on the underlay.
+    Own(Ipv4Addr),
+}
+
+#[derive(Clone, Debug)]
+pub struct Host {
+    pub name: String,
+    pub vtep: Ipv4Addr,
+    pub physical_networks: Vec<Index>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ExternalHost {
+    pub name: String,
+    pub place: Place,
+    /// The first is the one it answers and asks with.
+    pub addresses: Vec<Ipv4Net>,
+    pub routes: Vec<Route>,
+}
+
+/// Where a machine outside is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Attached(Segment),
+    Behind(Index),
+}
+
+/// A broadcast domain of a physical network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub physical_network: Index,
+    /// None: untagged.
+    pub vlan: Option<u16>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ExternalNetwork {
+    pub name: String,
+    pub segment: Segment,
+    pub cidr: Ipv4Net,
+    pub gateway: Ipv4Addr,
+    pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
+    pub egress: Egress,
+    pub block_size: Option<u16>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Network {
+    pub name: String,
+    pub subnets: Vec<Subnet>,
+    pub mtu: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Subnet {
+    pub cidr: Ipv4Net,
+    pub gateway: Ipv4Addr,
+}
+
+#[derive(Clone, Debug)]
+pub struct Router {
+    pub name: String,
+    pub interfaces: Vec<Index>,
+    pub external_network: Option<Index>,
+    pub snat_address: Option<Ipv4Addr>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Vm {
+    pub name: String,
+    pub host: Index,
+    pub network: Index,
+    /// Of the network: the one the address is in.
+    pub subnet: Index,
+    pub address: Ipv4Addr,
+    pub kind: VmKind,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct FloatingIp {
+    pub vm: Index,
+    pub address: Ipv4Addr,
+}
+
+impl Plan {
+    /// Reads and checks a lab file. `name` replaces the file's own, so that one file can be up several times.
+    ///
+    /// # Errors
+    /// `Syntax` with the place in the text, or `Invalid` with everything that is wrong.
+    pub fn parse(text: &str, name: Option<&str>) -> Result<Self, FileError> {
+        let mut file: LabFile = toml::from_str(text).map_err(|error| FileError::Syntax(Box::new(error)))?;
+        if let Some(name) = name {
+            file.name = name.to_owned();
+        }
+        validate::validate(file).map_err(FileError::Invalid)
+    }
+
+    /// The router that owns a network's gateway address.
+    pub fn router_of(&self, network: Index) -> Option<Index> {
+        self.routers.iter().position(|router| router.interfaces.contains(&network))
+    }
+
+    /// Two VMs are in one VPC: on one network, or on networks that one router joins.
+    pub fn same_vpc(&self, a: &Vm, b: &Vm) -> bool {
+        a.network == b.network
+            || self.router_of(a.network).is_some_and(|router| self.router_of(b.network) == Some(router))
+    }
+
+    /// The external network a VM's router leads to.
+    pub fn external_of(&self, vm: &Vm) -> Option<Index> {
+        self.router_of(vm.network).and_then(|router| self.routers[router].external_network)
+    }
+
+    pub fn floating_of(&self, vm: Index) -> Option<Ipv4Addr> {
+        self.floating_ips.iter().find(|floating| floating.vm == vm).map(|floating| floating.address)
+    }
+
+    /// The segment a machine outside is on, itself or through the machines it is behind.
+    pub fn segment_of(&self, external_host: Index) -> Segment {
+        let mut index = external_host;
+        loop {
+            match self.external_hosts[index].place {
+                Place::Attached(segment) => return segment,
+                // Validation orders them: a host is only behind one that comes before it.
+                Place::Behind(nearer) => index = nearer,
+            }
+        }
+    }
+
+    pub fn controller_address(&self) -> Ipv4Addr {
+        match self.controller {
+            ControllerPlace::Host(host) => self.hosts[host].vtep,
+            ControllerPlace::Own(address) => address,
+        }
+    }
+
+    /// Every machine of the lab by name: what `lab exec` can enter.
+    pub fn machines(&self) -> impl Iterator<Item = &str> {
+        let hosts = self.hosts.iter().map(|host| host.name.as_str());
+        let external = self.external_hosts.iter().map(|host| host.name.as_str());
+        let controller = matches!(self.controller, ControllerPlace::Own(_)).then_some("controller");
+        hosts.chain(external).chain(self.vms.iter().map(|vm| vm.name.as_str())).chain(controller)
+    }
+}

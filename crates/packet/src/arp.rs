@@ -53,3 +53,44 @@ impl Header {
             && self.protocol_len == 4
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn round_trip(wire: [u8; LEN]) {
+            prop_assert_eq!(crate::bytes::<_, LEN>(crate::view::<Header, LEN>(wire)), wire);
+        }
+
+        /// Accepted is exactly what the other parser takes for Ethernet and IPv4.
+        #[test]
+        fn etherparse_agrees(mut wire: [u8; LEN], plain: bool) {
+            if plain {
+                wire[..6].copy_from_slice(&[0, 1, 8, 0, 6, 4]);
+            }
+            let header: Header = crate::view(wire);
+            let other = etherparse::ArpPacketSlice::from_slice(&wire)
+                .ok()
+                .and_then(|other| other.to_packet().try_eth_ipv4().ok());
+            let Some(other) = other else {
+                prop_assert!(!header.is_ethernet_ipv4());
+                return Ok(());
+            };
+            prop_assert!(header.is_ethernet_ipv4());
+            prop_assert_eq!(header.operation.get(), other.operation.0);
+            prop_assert_eq!((header.sender_mac.0, header.sender_ip), (other.sender_mac, other.sender_ipv4));
+            prop_assert_eq!((header.target_mac.0, header.target_ip), (other.target_mac, other.target_ipv4));
+        }
+
+        #[test]
+        fn a_new_message_is_ethernet_and_ipv4(operation: u16, sender: ([u8; 6], [u8; 4]), target: ([u8; 6], [u8; 4])) {
+            let header = Header::new(operation, (MacAddr(sender.0), sender.1), (MacAddr(target.0), target.1));
+            prop_assert!(header.is_ethernet_ipv4());
+            prop_assert_eq!(header, crate::view::<Header, LEN>(crate::bytes::<_, LEN>(header)));
+            prop_assert_eq!((header.operation.get(), header.sender_mac.0, header.target_ip), (operation, sender.0, target.1));
+        }
+    }
+}

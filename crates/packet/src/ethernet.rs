@@ -19,8 +19,19 @@ pub const TYPE_TEB: u16 = 0x6558;
 /// A 48-bit MAC address in wire order.
 #[repr(transparent)]
 #[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
-    FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Unaligned,
 )]
 pub struct MacAddr(pub [u8; 6]);
 
@@ -93,4 +104,60 @@ pub struct Header {
     pub dst: MacAddr,
     pub src: MacAddr,
     pub ethertype: U16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::string::ToString;
+
+    proptest! {
+        #[test]
+        fn round_trip(wire: [u8; LEN]) {
+            prop_assert_eq!(crate::bytes::<_, LEN>(crate::view::<Header, LEN>(wire)), wire);
+        }
+
+        #[test]
+        fn etherparse_agrees(wire: [u8; LEN]) {
+            let header: Header = crate::view(wire);
+            let (other, _) = etherparse::Ethernet2Header::from_slice(&wire).unwrap();
+            prop_assert_eq!((header.dst.0, header.src.0), (other.destination, other.source));
+            prop_assert_eq!(header.ethertype.get(), other.ether_type.0);
+        }
+
+        #[test]
+        fn a_mac_is_read_as_it_is_written(octets: [u8; 6]) {
+            prop_assert_eq!(MacAddr(octets).to_string().parse(), Ok(MacAddr(octets)));
+        }
+
+        #[test]
+        fn arbitrary_text_is_no_panic(text: std::string::String) {
+            let _ = text.parse::<MacAddr>();
+        }
+    }
+
+    #[test]
+    fn a_mac_in_another_form_is_refused() {
+        let table = [
+            "",
+            "fa:16:3e:00:00",
+            "fa:16:3e:00:00:01:02",
+            "fa-16-3e-00-00-01",
+            "fa:16:3e:00:00:1",
+            "fa:16:3e:00:00:+1",
+            "fa:16:3e:00:00:g1",
+        ];
+        for text in table {
+            assert_eq!(text.parse::<MacAddr>(), Err(NotAMacAddress), "{text}");
+        }
+        assert_eq!("FA:16:3E:00:00:01".parse(), Ok(MacAddr([0xfa, 0x16, 0x3e, 0, 0, 1])));
+    }
+
+    #[test]
+    fn groups_and_zero_are_told_apart() {
+        assert!(MacAddr::BROADCAST.is_multicast() && MacAddr([1, 0, 0x5e, 0, 0, 1]).is_multicast());
+        assert!(!MacAddr([0xfa, 0x16, 0x3e, 0, 0, 1]).is_multicast());
+        assert!(MacAddr::ZERO.is_zero() && !MacAddr([0, 0, 0, 0, 0, 1]).is_zero());
+    }
 }

@@ -60,3 +60,51 @@ impl Header {
             && self.protocol.get() == ethernet::TYPE_TEB
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rfc_8926_section_3_4_layout() {
+        assert_eq!(crate::bytes::<_, LEN>(Header::new(0x12_3456)), [0, 0, 0x65, 0x58, 0x12, 0x34, 0x56, 0]);
+    }
+
+    #[test]
+    fn only_a_plain_header_is_plain() {
+        let table = [
+            ("plain", [0, 0, 0x65, 0x58, 0, 0, 1, 0], true),
+            ("reserved bits are ignored", [0, 0x3f, 0x65, 0x58, 0, 0, 1, 0xff], true),
+            ("version 1", [0x40, 0, 0x65, 0x58, 0, 0, 1, 0], false),
+            ("options", [0x01, 0, 0x65, 0x58, 0, 0, 1, 0], false),
+            ("control", [0, 0x80, 0x65, 0x58, 0, 0, 1, 0], false),
+            ("critical", [0, 0x40, 0x65, 0x58, 0, 0, 1, 0], false),
+            ("IPv4 inside", [0, 0, 0x08, 0x00, 0, 0, 1, 0], false),
+        ];
+        for (name, wire, want) in table {
+            assert_eq!(crate::view::<Header, LEN>(wire).is_plain(), want, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(wire: [u8; LEN]) {
+            prop_assert_eq!(crate::bytes::<_, LEN>(crate::view::<Header, LEN>(wire)), wire);
+        }
+
+        #[test]
+        fn a_vni_has_24_bits(vni: u32) {
+            let header = Header::new(vni);
+            prop_assert!(header.is_plain());
+            prop_assert_eq!(header.vni(), vni & 0x00ff_ffff);
+        }
+
+        #[test]
+        fn version_and_options_share_a_byte(wire: [u8; LEN]) {
+            let header: Header = crate::view(wire);
+            prop_assert_eq!(u32::from(header.version()) << 6 | header.options_len() / 4, u32::from(wire[0]));
+            prop_assert!(header.options_len() <= 252);
+        }
+    }
+}

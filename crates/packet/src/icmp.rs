@@ -40,3 +40,38 @@ impl Header {
         self.kind == TYPE_ECHO_REQUEST || self.kind == TYPE_ECHO_REPLY
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::{Icmpv4Slice, Icmpv4Type};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn round_trip(wire: [u8; LEN]) {
+            prop_assert_eq!(crate::bytes::<_, LEN>(crate::view::<Header, LEN>(wire)), wire);
+        }
+
+        #[test]
+        fn etherparse_agrees_on_echo(mut wire: [u8; LEN], request: bool) {
+            wire[0] = if request { TYPE_ECHO_REQUEST } else { TYPE_ECHO_REPLY };
+            wire[1] = 0;
+            let header: Header = crate::view(wire);
+            let other = Icmpv4Slice::from_slice(&wire).unwrap();
+            let (Icmpv4Type::EchoRequest(echo) | Icmpv4Type::EchoReply(echo)) = other.icmp_type() else {
+                panic!("no echo")
+            };
+            prop_assert!(header.is_echo());
+            prop_assert_eq!((header.id.get(), header.sequence.get()), (echo.id, echo.seq));
+            prop_assert_eq!(header.checksum.get(), other.checksum());
+            prop_assert_eq!(&wire[OFFSET_ECHO_ID as usize..][..2], echo.id.to_be_bytes());
+        }
+
+        #[test]
+        fn only_echo_is_echo(wire: [u8; LEN]) {
+            let header: Header = crate::view(wire);
+            prop_assert_eq!(header.is_echo(), matches!(wire[OFFSET_TYPE as usize], 0 | 8));
+        }
+    }
+}

@@ -17,3 +17,29 @@ pub struct Header {
     /// Zero: the sender computed none (IPv4 only).
     pub checksum: U16,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn round_trip(wire: [u8; LEN]) {
+            prop_assert_eq!(crate::bytes::<_, LEN>(crate::view::<Header, LEN>(wire)), wire);
+        }
+
+        #[test]
+        fn etherparse_agrees(wire: [u8; LEN]) {
+            let header: Header = crate::view(wire);
+            let (other, _) = etherparse::UdpHeader::from_slice(&wire).unwrap();
+            prop_assert_eq!(header.src_port.get(), other.source_port);
+            prop_assert_eq!(header.dst_port.get(), other.destination_port);
+            prop_assert_eq!(header.len.get(), other.length);
+            prop_assert_eq!(header.checksum.get(), other.checksum);
+            prop_assert_eq!(&wire[OFFSET_SRC_PORT as usize..][..2], other.source_port.to_be_bytes());
+            prop_assert_eq!(&wire[OFFSET_DST_PORT as usize..][..2], other.destination_port.to_be_bytes());
+            prop_assert_eq!(&wire[OFFSET_CHECKSUM as usize..][..2], other.checksum.to_be_bytes());
+        }
+    }
+}

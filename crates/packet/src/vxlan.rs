@@ -35,3 +35,35 @@ impl Header {
         self.flags & FLAG_VNI != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rfc_7348_section_5_layout() {
+        assert_eq!(crate::bytes::<_, LEN>(Header::new(0x12_3456)), [0x08, 0, 0, 0, 0x12, 0x34, 0x56, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(wire: [u8; LEN]) {
+            prop_assert_eq!(crate::bytes::<_, LEN>(crate::view::<Header, LEN>(wire)), wire);
+        }
+
+        #[test]
+        fn a_vni_has_24_bits(vni: u32) {
+            let header = Header::new(vni);
+            prop_assert!(header.is_valid());
+            prop_assert_eq!(header.vni(), vni & 0x00ff_ffff);
+        }
+
+        #[test]
+        fn only_the_i_flag_counts(wire: [u8; LEN]) {
+            let header: Header = crate::view(wire);
+            prop_assert_eq!(header.is_valid(), wire[0] & 8 == 8);
+            prop_assert_eq!(header.vni(), u32::from_be_bytes([0, wire[4], wire[5], wire[6]]));
+        }
+    }
+}

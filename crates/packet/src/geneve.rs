@@ -103,7 +103,7 @@ mod tests {
         #[test]
         fn version_and_options_share_a_byte(wire: [u8; LEN]) {
             let header: Header = crate::view(wire);
-            prop_assert_eq!(u32::from(header.version()) << 6 | header.options_len() / 4, u32::from(wire[0]));
+            prop_assert_eq!((u32::from(header.version()) << 6) | (header.options_len() / 4), u32::from(wire[0]));
             prop_assert!(header.options_len() <= 252);
         }
     }

@@ -86,7 +86,7 @@ mod tests {
             };
             prop_assert_eq!(header.version(), 4);
             prop_assert_eq!(header.header_len() as usize, other.header_len());
-            prop_assert_eq!(header.dscp_ecn, other.dscp.value() << 2 | other.ecn.value());
+            prop_assert_eq!(header.dscp_ecn, (other.dscp.value() << 2) | other.ecn.value());
             prop_assert_eq!(header.total_len.get(), other.total_len);
             prop_assert_eq!(header.identification.get(), other.identification);
             prop_assert_eq!(header.dont_fragment(), other.dont_fragment);

@@ -29,10 +29,7 @@ pub use zerocopy::network_endian::{U16, U32};
 /// Reads a header from exactly its bytes. Infallible: every bit pattern is a header; meaning is checked
 /// by whoever asks (`Header::is_…`).
 #[inline(always)]
-pub fn view<H: zerocopy::FromBytes, const N: usize>(bytes: [u8; N]) -> H
-where
-    H: Sized,
-{
+pub fn view<H: zerocopy::FromBytes, const N: usize>(bytes: [u8; N]) -> H {
     const { assert!(size_of::<H>() == N) };
     // `read_from_bytes` fails on a length mismatch only, which the assertion above excludes at
     // compile time; the zeroed fallback is removed by the optimiser.

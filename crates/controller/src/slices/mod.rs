@@ -200,18 +200,9 @@ impl Builder<'_> {
     }
 
     fn add_floating_ip(&mut self, floating_ip: &resource::FloatingIp) {
-        let Some(association) = floating_ip.association else { return };
-        let Some(port) = self.snapshot.get::<resource::Port>(association.port) else { return };
-        let told = FloatingIp {
-            external_network: floating_ip.network,
-            address: floating_ip.address,
-            router: association.router,
-            port: port.id,
-            network: port.network,
-            fixed_address: association.fixed_address,
-            host: self.host_of(port),
-        };
-        self.slice.floating_ips.insert(floating_ip.id, told);
+        if let Some(told) = told_floating_ip(self.snapshot, floating_ip) {
+            self.slice.floating_ips.insert(floating_ip.id, told);
+        }
     }
 
     fn add_block(&mut self, block: &resource::PortBlock) {
@@ -224,21 +215,35 @@ impl Builder<'_> {
             network: port.network,
             mac: port.mac,
             addresses: addresses(port),
-            host: self.host_of(port),
+            host: host_of(self.snapshot, port),
             admin_up: port.admin_state_up,
             port_security: port.port_security_enabled,
             allowed_pairs: port.allowed_address_pairs.clone(),
         }
-    }
-
-    fn host_of(&self, port: &resource::Port) -> Option<HostId> {
-        host_of(self.snapshot, port)
     }
 }
 
 /// The host a port is bound to; none if nowhere or to a name no agent came with yet.
 pub(crate) fn host_of(snapshot: &Snapshot, port: &resource::Port) -> Option<HostId> {
     snapshot.host_by_name(&port.binding_host).map(|host| host.id)
+}
+
+/// A floating IP as hosts see it; none while it stands for nothing.
+pub(crate) fn told_floating_ip(
+    snapshot: &Snapshot,
+    floating_ip: &resource::FloatingIp,
+) -> Option<FloatingIp> {
+    let association = floating_ip.association?;
+    let port = snapshot.get::<resource::Port>(association.port)?;
+    Some(FloatingIp {
+        external_network: floating_ip.network,
+        address: floating_ip.address,
+        router: association.router,
+        port: port.id,
+        network: port.network,
+        fixed_address: association.fixed_address,
+        host: host_of(snapshot, port),
+    })
 }
 
 pub(crate) fn block_id(block: &resource::PortBlock) -> BlockId {

@@ -1,0 +1,292 @@
+//! The control loop: one task that turns what agents and store say into transactions, and publishes the
+//! snapshots from which slices are made.
+//!
+//! All the controller's own writes happen here, one after the other, so they cannot race with one another; with
+//! the API's they cannot because each is a transaction of the store. A change of the API is seen here, settled
+//! (blocks, bindings, status), and only then published: an agent gets one delta for it, not two.
+
+use super::Settings;
+use super::bounds;
+use super::hub::{Hub, now_s};
+use super::liveness::Liveness;
+use super::programmed::Acked;
+use super::registration::{Refused, Registration};
+use super::settle::{Batch, Circumstances, Facts, Outcome, settle};
+use crate::blocks::{self, Cooling};
+use model::resource::Host;
+use model::{HostId, RouterId};
+use proto::SessionsQuery;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+use store::{Snapshot, Store, StoreError};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// What a stream tells the loop.
+pub(super) enum Event {
+    Hello(Box<Hello>),
+    Acked {
+        host: HostId,
+        connection: u64,
+        acked: Acked,
+    },
+    /// All links the host has now.
+    Links {
+        host: HostId,
+        connection: u64,
+        links: BTreeSet<String>,
+    },
+    BlocksWanted {
+        host: HostId,
+        router: RouterId,
+    },
+    Closed {
+        host: HostId,
+        connection: u64,
+    },
+}
+
+/// A stream that wants to be let in.
+pub(super) struct Hello {
+    pub(super) registration: Registration,
+    pub(super) connection: u64,
+    pub(super) queries: mpsc::Sender<SessionsQuery>,
+    pub(super) replaced: CancellationToken,
+    pub(super) reply: oneshot::Sender<Result<Host, Refused>>,
+}
+
+/// The ends of the loop that streams hold.
+#[derive(Clone)]
+pub(super) struct Handle {
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) settled: watch::Receiver<Arc<Snapshot>>,
+}
+
+/// The loop's own state. Nothing else touches it.
+pub struct Control {
+    store: Arc<Store>,
+    hub: Arc<Hub>,
+    settings: Settings,
+    facts: Arc<Facts>,
+    links: HashMap<HostId, BTreeSet<String>>,
+    /// None until the first step is done.
+    settled: Option<Arc<Snapshot>>,
+    published: watch::Sender<Arc<Snapshot>>,
+    events: mpsc::Receiver<Event>,
+    revisions: watch::Receiver<u64>,
+    retry_at: Option<Instant>,
+}
+
+impl Control {
+    pub(super) fn new(store: Arc<Store>, hub: Arc<Hub>, settings: Settings) -> (Self, Handle) {
+        let now = Instant::now();
+        let snapshot = store.snapshot();
+        let were_live = snapshot.hosts.values().filter(|host| host.live).map(|host| host.id);
+        let facts = Facts {
+            liveness: Liveness::new(settings.liveness_grace, were_live, now),
+            acked: HashMap::new(),
+            cooling: Cooling::default(),
+            short: BTreeSet::new(),
+        };
+        let (sender, events) = mpsc::channel(bounds::EVENTS_MAX);
+        let (published, settled) = watch::channel(snapshot);
+        let control = Self {
+            revisions: store.watch(),
+            store,
+            hub,
+            settings,
+            facts: Arc::new(facts),
+            links: HashMap::new(),
+            settled: None,
+            published,
+            events,
+            retry_at: Some(now),
+        };
+        (control, Handle { events: sender, settled })
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut suspects = BTreeSet::new();
+        loop {
+            let events = tokio::select! {
+                () = stop.cancelled() => return,
+                events = self.next() => events,
+            };
+            let mut hellos = Vec::new();
+            let mut batch = Batch { suspects: std::mem::take(&mut suspects), ..Batch::default() };
+            for event in events {
+                self.note(event, &mut hellos, &mut batch);
+            }
+            let batch = Arc::new(batch);
+            let result = self.step(Arc::clone(&batch)).await;
+            match result {
+                Ok(outcome) => self.admit(hellos, outcome),
+                Err(error) => {
+                    suspects.clone_from(&batch.suspects);
+                    self.postpone(hellos, &batch, error);
+                }
+            }
+        }
+    }
+
+    /// Waits for something to do. What arrived together is handled together.
+    async fn next(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        let wake = self.wake_at();
+        tokio::select! {
+            // The hub's own senders keep the channel open.
+            _ = self.events.recv_many(&mut events, bounds::BATCH_MAX) => {}
+            changed = self.revisions.changed() => {
+                if changed.is_err() {
+                    // The store is gone, and with it everything to do: wait for `stop`.
+                    std::future::pending::<()>().await;
+                }
+                while events.len() < bounds::BATCH_MAX && let Ok(event) = self.events.try_recv() {
+                    events.push(event);
+                }
+            }
+            () = sleep_until(wake) => {}
+        }
+        self.revisions.mark_unchanged();
+        events
+    }
+
+    /// When there is something to do though nobody says a word.
+    fn wake_at(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let cooled = self.facts.cooling.next_end().filter(|_| !self.facts.short.is_empty());
+        [self.retry_at, self.facts.liveness.next_change(now), cooled.map(|end| end.max(now))]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn facts(&mut self) -> &mut Facts {
+        // Shared only while a step runs, and no step runs now.
+        Arc::get_mut(&mut self.facts).expect("the facts are shared only during a step")
+    }
+
+    /// Takes what an event says into memory and into the next step.
+    fn note(&mut self, event: Event, hellos: &mut Vec<Hello>, batch: &mut Batch) {
+        match event {
+            Event::Hello(hello) => {
+                batch.registrations.push(hello.registration.clone());
+                hellos.push(*hello);
+            }
+            Event::Acked { host, connection, acked } => {
+                if self.hub.is_current(host, connection) {
+                    self.hub.programmed(host, acked.revision);
+                    let facts = self.facts();
+                    facts.liveness.programmed(host);
+                    facts.acked.insert(host, acked);
+                    batch.suspects.insert(host);
+                }
+            }
+            Event::Links { host, connection, links } => {
+                if self.hub.is_current(host, connection) {
+                    let former = self.links.insert(host, links.clone()).unwrap_or_default();
+                    batch.links.extend(links.difference(&former).map(|link| (host, link.clone())));
+                }
+            }
+            Event::BlocksWanted { host, router } => drop(batch.blocks_wanted.insert((router, host))),
+            Event::Closed { host, connection } => {
+                if self.hub.closed(host, connection) {
+                    let facts = self.facts();
+                    facts.liveness.disconnected(host, Instant::now());
+                    facts.acked.remove(&host);
+                }
+            }
+        }
+    }
+
+    /// One transaction; then the new state is published.
+    async fn step(&mut self, batch: Arc<Batch>) -> Result<Outcome, StoreError> {
+        let store = Arc::clone(&self.store);
+        let facts = Arc::clone(&self.facts);
+        let settled = self.settled.clone();
+        let base_mac = self.settings.dvr_base_mac;
+        let transact = move || {
+            store.transact(|transaction| {
+                let mut rng = rand::rng();
+                let circumstances =
+                    Circumstances { base_mac, now: Instant::now(), now_s: now_s(), rng: &mut rng };
+                Ok::<_, StoreError>(settle(transaction, settled.as_deref(), &facts, &batch, circumstances))
+            })
+        };
+        let outcome = tokio::task::spawn_blocking(transact).await;
+        let outcome = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        self.after(&outcome);
+        Ok(outcome)
+    }
+
+    fn after(&mut self, outcome: &Outcome) {
+        let now = Instant::now();
+        self.retry_at = None;
+        let settled = Arc::clone(&outcome.settled);
+        let released = match &self.settled {
+            Some(former) if !former.blocks.ptr_eq(&settled.blocks) => blocks::releases(former, &settled),
+            _ => Vec::new(),
+        };
+        let facts = self.facts();
+        facts.short.clone_from(&outcome.short);
+        for (block, host) in released {
+            facts.cooling.note(block, host, now);
+        }
+        self.hub.retain(|host| settled.hosts.contains_key(&host));
+        self.links.retain(|host, _| settled.hosts.contains_key(host));
+        self.settled = Some(settled);
+        // May be newer than our transaction by one of the API's. That one is settled in the next step, which
+        // its revision has caused already, and which starts from what our own transaction left.
+        self.published.send_replace(self.store.snapshot());
+    }
+
+    /// Answers the streams that came with this step.
+    fn admit(&mut self, hellos: Vec<Hello>, outcome: Outcome) {
+        let now = Instant::now();
+        for (hello, host) in hellos.into_iter().zip(outcome.hosts) {
+            if let Ok(host) = &host {
+                tracing::info!(host = %host.name, vtep = %host.vtep, "agent connected");
+                self.hub.opened(host.id, hello.connection, hello.queries, hello.replaced);
+                let facts = self.facts();
+                facts.liveness.connected(host.id, now);
+                facts.acked.remove(&host.id);
+            }
+            // The stream may have broken meanwhile; then its Closed follows.
+            let _ = hello.reply.send(host);
+        }
+    }
+
+    /// The store refused: nothing happened, and everything is tried again.
+    fn postpone(&mut self, hellos: Vec<Hello>, batch: &Batch, error: StoreError) {
+        tracing::error!(error = %chain(&error), "the store refused a change of the controller's own");
+        self.retry_at = Some(Instant::now() + bounds::RETRY_AFTER);
+        for (host, link) in &batch.links {
+            if let Some(links) = self.links.get_mut(host) {
+                links.remove(link);
+            }
+        }
+        // Dropping the hellos tells their streams to come again.
+        drop(hellos);
+    }
+}
+
+/// An error with its causes, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,156 @@
+//! Frames as VMs and outside hosts send them, built and checked with etherparse.
+
+use etherparse::{Icmpv4Slice, Icmpv4Type, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
+use packet::{MacAddr, arp, bytes, ethernet};
+use std::net::Ipv4Addr;
+
+/// Addresses of a packet: MACs, IPs and, where there are any, ports.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    pub src_mac: MacAddr,
+    pub dst_mac: MacAddr,
+    pub src: Ipv4Addr,
+    pub dst: Ipv4Addr,
+    pub src_port: u16,
+    pub dst_port: u16,
+}
+
+impl Ends {
+    fn builder(&self, ttl: u8) -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
+        PacketBuilder::ethernet2(self.src_mac.0, self.dst_mac.0).ipv4(
+            self.src.octets(),
+            self.dst.octets(),
+            ttl,
+        )
+    }
+}
+
+pub fn udp(ends: &Ends, payload: &[u8]) -> Vec<u8> {
+    udp_ttl(ends, payload, 64)
+}
+
+pub fn udp_ttl(ends: &Ends, payload: &[u8], ttl: u8) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let builder = ends.builder(ttl).udp(ends.src_port, ends.dst_port);
+    builder.write(&mut frame, payload).expect("a vector takes every write");
+    frame
+}
+
+/// TCP flags that a segment carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segment {
+    Syn,
+    SynAck,
+    Ack,
+    Fin,
+    Rst,
+}
+
+pub fn tcp(ends: &Ends, segment: Segment, payload: &[u8]) -> Vec<u8> {
+    let builder = ends.builder(64).tcp(ends.src_port, ends.dst_port, 1000, 65_000);
+    let builder = match segment {
+        Segment::Syn => builder.syn(),
+        Segment::SynAck => builder.syn().ack(1),
+        Segment::Ack => builder.ack(1),
+        Segment::Fin => builder.fin().ack(1),
+        Segment::Rst => builder.rst(),
+    };
+    let mut frame = Vec::new();
+    builder.write(&mut frame, payload).expect("a vector takes every write");
+    frame
+}
+
+/// An echo request (`reply` false) or reply with `src_port` as its identifier.
+pub fn echo(ends: &Ends, reply: bool) -> Vec<u8> {
+    let (id, sequence) = (ends.src_port, 1);
+    let builder = ends.builder(64);
+    let builder = if reply {
+        builder.icmpv4_echo_reply(id, sequence)
+    } else {
+        builder.icmpv4_echo_request(id, sequence)
+    };
+    let mut frame = Vec::new();
+    builder.write(&mut frame, b"echo data").expect("a vector takes every write");
+    frame
+}
+
+/// A broadcast ARP request "who has `target`, tell `sender`".
+pub fn arp_request(sender: (MacAddr, Ipv4Addr), target: Ipv4Addr) -> Vec<u8> {
+    let ether = ethernet::Header {
+        dst: MacAddr::BROADCAST,
+        src: sender.0,
+        ethertype: packet::U16::new(ethernet::TYPE_ARP),
+    };
+    let message = arp::Header::new(
+        arp::OP_REQUEST,
+        (sender.0, sender.1.octets()),
+        (MacAddr::ZERO, target.octets()),
+    );
+    let mut frame = bytes::<_, { ethernet::LEN }>(ether).to_vec();
+    frame.extend_from_slice(&bytes::<_, { arp::LEN }>(message));
+    frame
+}
+
+/// What a frame says, with every checksum in it verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    pub src_mac: MacAddr,
+    pub dst_mac: MacAddr,
+    pub src: Ipv4Addr,
+    pub dst: Ipv4Addr,
+    /// ICMP echo: the identifier in both.
+    pub src_port: u16,
+    pub dst_port: u16,
+    pub protocol: u8,
+    pub ttl: u8,
+    /// ICMP type, 0xff otherwise.
+    pub icmp_type: u8,
+}
+
+/// Reads an IPv4 frame.
+///
+/// # Panics
+/// If it is malformed or one of its checksums is wrong: the test has failed.
+pub fn read(frame: &[u8]) -> Read {
+    let sliced = SlicedPacket::from_ethernet(frame).expect("a well-formed frame");
+    let link = sliced.link.as_ref().expect("an Ethernet header").to_header();
+    let link = link.and_then(etherparse::LinkHeader::ethernet2).expect("Ethernet II");
+    let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!("not IPv4: {frame:02x?}") };
+    let header = ip.header().to_header();
+    assert_eq!(header.header_checksum, header.calc_header_checksum(), "IPv4 header checksum");
+    let mut read = Read {
+        src_mac: MacAddr(link.source),
+        dst_mac: MacAddr(link.destination),
+        src: header.source.into(),
+        dst: header.destination.into(),
+        src_port: 0,
+        dst_port: 0,
+        protocol: header.protocol.0,
+        ttl: header.time_to_live,
+        icmp_type: 0xff,
+    };
+    match &sliced.transport {
+        Some(TransportSlice::Udp(udp)) => {
+            let wanted = udp.to_header().calc_checksum_ipv4(&header, udp.payload());
+            assert!(udp.checksum() == 0 || Ok(udp.checksum()) == wanted, "UDP checksum");
+            (read.src_port, read.dst_port) = (udp.source_port(), udp.destination_port());
+        }
+        Some(TransportSlice::Tcp(tcp)) => {
+            let wanted = tcp.to_header().calc_checksum_ipv4(&header, tcp.payload());
+            assert_eq!(Ok(tcp.checksum()), wanted, "TCP checksum");
+            (read.src_port, read.dst_port) = (tcp.source_port(), tcp.destination_port());
+        }
+        Some(TransportSlice::Icmpv4(icmp)) => read_icmp(&mut read, icmp),
+        _ => {}
+    }
+    read
+}
+
+fn read_icmp(read: &mut Read, icmp: &Icmpv4Slice<'_>) {
+    let kind = icmp.icmp_type();
+    assert_eq!(icmp.checksum(), kind.calc_checksum(icmp.payload()), "ICMP checksum");
+    read.icmp_type = icmp.type_u8();
+    if let Icmpv4Type::EchoRequest(echo) | Icmpv4Type::EchoReply(echo) = kind {
+        (read.src_port, read.dst_port) = (echo.id, echo.id);
+    }
+}

@@ -1,1 +1,26 @@
-//! (skeleton)
+//! The HTTP API: Neutron v2.0 as unmodified clients expect it, and administrators' views.
+//!
+//! Wire types, checks, filters, paging, errors and routes live here; what a request means and where state
+//! is kept is behind [`Backend`]. The store is unknown here.
+
+mod actions;
+mod admin;
+pub mod attribute;
+pub mod backend;
+mod body;
+mod caller;
+mod error;
+mod extensions;
+mod handlers;
+mod list;
+mod query;
+mod resource;
+pub mod resources;
+mod routes;
+
+pub use attribute::Attribute;
+pub use backend::{Admin, Backend, Handles, Hints, Precondition, RouterActions, TagChange};
+pub use caller::Caller;
+pub use error::Error;
+pub use resource::Resource;
+pub use routes::{BODY_BYTES_MAX, router};

@@ -85,6 +85,9 @@ pub struct Port {
     pub device_owner: String,
     /// `binding:host_id`: the name asked for, possibly of a host that is not known.
     pub binding_host: String,
+    /// `binding:profile`, kept for whoever wrote it.
+    #[serde(default)]
+    pub binding_profile: serde_json::Map<String, serde_json::Value>,
     pub vnic_type: String,
     pub port_security_enabled: bool,
     pub allowed_address_pairs: Vec<AllowedPair>,

@@ -47,11 +47,20 @@ fn port(network: NetworkId, address: Ipv4Addr, mac_last: u32) -> Port {
         device_id: "vm".to_owned(),
         device_owner: "compute:nova".to_owned(),
         binding_host: "ahv01".to_owned(),
+        binding_profile: serde_json::Map::new(),
         vnic_type: "normal".to_owned(),
         port_security_enabled: true,
         allowed_address_pairs: Vec::new(),
         programmed_on: None,
     }
+}
+
+fn put<R: Record>(store: &Store, record: R) {
+    let put = |tx: &mut Transaction| {
+        tx.put(record);
+        Ok::<_, StoreError>(())
+    };
+    store.transact(put).unwrap();
 }
 
 fn pool(start: [u8; 4], end: [u8; 4]) -> AddressRange {
@@ -71,7 +80,7 @@ fn nothing_is_applied_when_the_transaction_fails() {
     assert!(store.snapshot().networks.is_empty());
     assert_eq!(store.snapshot().revision, 0);
     assert!(!revisions.has_changed().unwrap());
-    store.transact(|tx| Ok::<_, StoreError>(tx.put(network(1)))).unwrap();
+    put(&store, network(1));
     assert!(revisions.has_changed().unwrap());
     assert_eq!(*revisions.borrow_and_update(), 1);
 }
@@ -81,7 +90,7 @@ fn writing_the_same_again_is_no_change() {
     let store = Store::open(None).unwrap();
     let blue = network(1);
     for _ in 0..2 {
-        store.transact(|tx| Ok::<_, StoreError>(tx.put(blue.clone()))).unwrap();
+        put(&store, blue.clone());
     }
     assert_eq!(store.snapshot().revision, 1);
 }
@@ -90,7 +99,7 @@ fn writing_the_same_again_is_no_change() {
 fn an_old_snapshot_does_not_change() {
     let store = Store::open(None).unwrap();
     let before = store.snapshot();
-    store.transact(|tx| Ok::<_, StoreError>(tx.put(network(1)))).unwrap();
+    put(&store, network(1));
     assert!(before.networks.is_empty());
     assert_eq!(store.snapshot().networks.len(), 1);
 }
@@ -106,7 +115,8 @@ fn everything_is_there_after_a_restart() {
         .transact(|tx| {
             tx.put(blue.clone());
             tx.put(green.clone());
-            Ok::<_, StoreError>(tx.put(vm.clone()))
+            tx.put(vm.clone());
+            Ok::<_, StoreError>(())
         })
         .unwrap();
     store.transact(|tx| Ok::<_, StoreError>(drop(tx.remove::<Network>(green.id)))).unwrap();
@@ -168,7 +178,8 @@ fn threads_never_get_the_same_address_and_take_all_of_them() {
                     store
                         .transact(|tx| {
                             let address = free_address(tx, blue, &pools, &mut rand::rng())?;
-                            Ok::<_, Refused>(tx.put(port(blue, address, thread * 100 + i)))
+                            tx.put(port(blue, address, thread * 100 + i));
+                            Ok::<_, Refused>(())
                         })
                         .unwrap();
                 }
@@ -189,7 +200,7 @@ fn a_pool_up_to_the_last_address_of_ipv4_does_not_overflow() {
     let pools = [pool([255, 255, 255, 255], [255, 255, 255, 255])];
     let mut rng = StdRng::seed_from_u64(1);
     let address = free_address(&store.snapshot(), blue, &pools, &mut rng).unwrap();
-    store.transact(|tx| Ok::<_, StoreError>(tx.put(port(blue, address, 1)))).unwrap();
+    put(&store, port(blue, address, 1));
     assert_eq!(free_address(&store.snapshot(), blue, &pools, &mut rng), Err(Exhausted));
 }
 
@@ -202,7 +213,7 @@ fn vnis_rest_after_use_and_gaps_are_found_at_the_end() {
         let vni = free_vni(&store.snapshot(), range).unwrap();
         assert_eq!(vni.get(), want);
         networks.push(network(vni.get()));
-        store.transact(|tx| Ok::<_, StoreError>(tx.put(networks.last().unwrap().clone()))).unwrap();
+        put(&store, networks.last().unwrap().clone());
     }
     assert_eq!(free_vni(&store.snapshot(), range), Err(Exhausted));
     store.transact(|tx| Ok::<_, StoreError>(drop(tx.remove::<Network>(networks[1].id)))).unwrap();
@@ -244,7 +255,7 @@ proptest! {
                     prop_assert!(pools.iter().any(|pool| (pool.start..=pool.end).contains(&address)));
                     prop_assert!(held.iter().all(|port| port.fixed_ips[0].address != address));
                     let port = port(blue, address, u32::try_from(i).unwrap());
-                    store.transact(|tx| Ok::<_, StoreError>(tx.put(port.clone()))).unwrap();
+                    put(&store, port.clone());
                     held.push(port);
                 }
                 Err(Exhausted) => prop_assert_eq!(held.len(), 16),
@@ -269,7 +280,7 @@ proptest! {
             let block = PortBlock {
                 external_network, address: id.address, first_port: id.first_port, router, host,
             };
-            store.transact(|tx| Ok::<_, StoreError>(tx.put(block))).unwrap();
+            put(&store, block);
             let counts = addresses.map(|a| store.snapshot().blocks_of_address(external_network, a).count());
             prop_assert!(counts[0].abs_diff(counts[1]) <= 1, "after {taken}: {counts:?}");
         }

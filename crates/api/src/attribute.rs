@@ -1,0 +1,339 @@
+//! What a resource's attributes are: which may be written, which may be filtered by, and how a value is
+//! checked and brought to its one form.
+
+use serde_json::Value;
+
+/// Checks a value and returns it in its one form (the CLI sends numbers as strings), or says why not.
+pub type Check = fn(&Value) -> Result<Value, String>;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Attribute {
+    pub name: &'static str,
+    pub check: Check,
+    pub post: bool,
+    pub put: bool,
+    pub required: bool,
+    /// Filterable and sortable.
+    pub filter: bool,
+}
+
+impl Attribute {
+    /// Set by the service only; can be filtered and sorted by.
+    pub const fn read_only(name: &'static str, check: Check) -> Self {
+        Self { name, check, post: false, put: false, required: false, filter: true }
+    }
+
+    /// Given at creation, fixed afterwards.
+    pub const fn fixed(name: &'static str, check: Check) -> Self {
+        Self { post: true, ..Self::read_only(name, check) }
+    }
+
+    pub const fn writable(name: &'static str, check: Check) -> Self {
+        Self { put: true, ..Self::fixed(name, check) }
+    }
+
+    pub const fn required(self) -> Self {
+        Self { required: true, ..self }
+    }
+
+    /// Lists and objects: neither filter nor sort key.
+    pub const fn not_filterable(self) -> Self {
+        Self { filter: false, ..self }
+    }
+
+    /// A boolean is what reads `true` as true.
+    pub fn is_boolean(&self) -> bool {
+        (self.check)(&Value::from("true")) == Ok(Value::Bool(true))
+    }
+}
+
+/// Attributes of every resource that belongs to a project.
+pub const STANDARD: &[Attribute] = &[
+    Attribute::read_only("id", check::uuid),
+    Attribute::writable("name", check::text),
+    Attribute::writable("description", check::text),
+    Attribute::fixed("project_id", check::text),
+    Attribute::fixed("tenant_id", check::text),
+    Attribute::read_only("created_at", check::text),
+    Attribute::read_only("updated_at", check::text),
+    Attribute::read_only("revision_number", check::integer),
+    Attribute::read_only("tags", check::any).not_filterable(),
+    Attribute::read_only("status", check::text),
+];
+
+/// The checks, with Neutron's reasons.
+pub mod check {
+    use ipnet::Ipv4Net;
+    use model::Mac;
+    use serde_json::{Map, Value, json};
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    use uuid::Uuid;
+
+    const TEXT_LENGTH_MAX: usize = 255;
+    const LIST_LENGTH_MAX: usize = 100;
+
+    type Checked = Result<Value, String>;
+
+    /// Python's way to show a value in a message.
+    pub fn shown(value: &Value) -> String {
+        match value {
+            Value::String(text) => text.clone(),
+            Value::Null => "None".to_owned(),
+            Value::Bool(true) => "True".to_owned(),
+            Value::Bool(false) => "False".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    pub fn any(value: &Value) -> Checked {
+        Ok(value.clone())
+    }
+
+    pub fn text(value: &Value) -> Checked {
+        let text = value.as_str().ok_or_else(|| format!("'{}' is not a valid string", shown(value)))?;
+        if text.chars().count() > TEXT_LENGTH_MAX {
+            return Err(format!("'{text}' exceeds maximum length of {TEXT_LENGTH_MAX}"));
+        }
+        Ok(value.clone())
+    }
+
+    pub fn boolean(value: &Value) -> Checked {
+        let refuse = || format!("'{}' cannot be converted to boolean", shown(value));
+        match value {
+            Value::Bool(_) => Ok(value.clone()),
+            Value::String(text) => match text.to_ascii_lowercase().as_str() {
+                "true" | "1" => Ok(json!(true)),
+                "false" | "0" => Ok(json!(false)),
+                _ => Err(refuse()),
+            },
+            Value::Number(number) if number.as_u64() == Some(1) => Ok(json!(true)),
+            Value::Number(number) if number.as_u64() == Some(0) => Ok(json!(false)),
+            _ => Err(refuse()),
+        }
+    }
+
+    pub fn integer(value: &Value) -> Checked {
+        let number = match value {
+            Value::Number(number) => number.as_i64(),
+            Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        number.map(Value::from).ok_or_else(|| format!("'{}' is not an integer", shown(value)))
+    }
+
+    pub fn mtu(value: &Value) -> Checked {
+        let number = integer(value)?;
+        match number.as_i64() {
+            Some(0 | 68..=65535) => Ok(number),
+            _ => Err(format!("'{}' is not between 68 and 65535", shown(value))),
+        }
+    }
+
+    pub fn ip_version(value: &Value) -> Checked {
+        let number = integer(value)?;
+        match number.as_i64() {
+            Some(4) => Ok(number),
+            Some(6) => Err("IPv6 is not supported".to_owned()),
+            _ => Err(format!("'{}' is not in [4, 6]", shown(value))),
+        }
+    }
+
+    pub fn uuid(value: &Value) -> Checked {
+        let parsed = value.as_str().and_then(|text| Uuid::parse_str(text).ok());
+        parsed
+            .map(|uuid| Value::String(uuid.to_string()))
+            .ok_or_else(|| format!("'{}' is not a valid UUID", shown(value)))
+    }
+
+    pub fn uuid_or_null(value: &Value) -> Checked {
+        or_null(value, uuid)
+    }
+
+    pub fn uuids(value: &Value) -> Checked {
+        list(value, uuid)
+    }
+
+    pub fn mac(value: &Value) -> Checked {
+        let parsed = value.as_str().and_then(|text| text.parse::<Mac>().ok());
+        parsed
+            .map(|mac| Value::String(mac.to_string()))
+            .ok_or_else(|| format!("'{}' is not a valid MAC address", shown(value)))
+    }
+
+    pub fn address(value: &Value) -> Checked {
+        let text = value.as_str().unwrap_or_default();
+        if text.parse::<Ipv6Addr>().is_ok() {
+            return Err(format!("'{text}' is an IPv6 address, which is not supported"));
+        }
+        let parsed = text.parse::<Ipv4Addr>();
+        parsed
+            .map(|address| Value::String(address.to_string()))
+            .map_err(|_| format!("'{}' is not a valid IP address", shown(value)))
+    }
+
+    pub fn address_or_null(value: &Value) -> Checked {
+        or_null(value, address)
+    }
+
+    pub fn addresses(value: &Value) -> Checked {
+        list(value, address)
+    }
+
+    /// A prefix, normalised to its network address.
+    pub fn cidr(value: &Value) -> Checked {
+        let text = value.as_str().unwrap_or_default();
+        let parsed = text.parse::<Ipv4Net>();
+        parsed
+            .map(|cidr| Value::String(cidr.trunc().to_string()))
+            .map_err(|_| format!("'{}' is not a valid IP subnet", shown(value)))
+    }
+
+    pub fn cidr_or_null(value: &Value) -> Checked {
+        or_null(value, cidr)
+    }
+
+    /// An address or a prefix; the answer is always a prefix.
+    fn address_or_cidr(value: &Value) -> Checked {
+        match address(value) {
+            Ok(address) => Ok(Value::String(format!("{}/32", shown(&address)))),
+            Err(_) => cidr(value),
+        }
+    }
+
+    pub fn texts(value: &Value) -> Checked {
+        list(value, text)
+    }
+
+    /// `[{destination, nexthop}]`.
+    pub fn routes(value: &Value) -> Checked {
+        list(value, |route| {
+            let route = object(route, &[("destination", cidr), ("nexthop", address)])?;
+            all_given(&route, &["destination", "nexthop"])
+        })
+    }
+
+    /// `[{start, end}]`.
+    pub fn pools(value: &Value) -> Checked {
+        list(value, |pool| {
+            let pool = object(pool, &[("start", address), ("end", address)])?;
+            all_given(&pool, &["start", "end"])
+        })
+    }
+
+    /// `[{subnet_id, ip_address}]`, each with one of them at least.
+    pub fn fixed_ips(value: &Value) -> Checked {
+        list(value, |entry| {
+            let entry = object(entry, &[("subnet_id", uuid), ("ip_address", address)])?;
+            if entry.is_empty() {
+                return Err("'subnet_id' or 'ip_address' is required".to_owned());
+            }
+            Ok(Value::Object(entry))
+        })
+    }
+
+    /// `[{ip_address, mac_address}]`.
+    pub fn address_pairs(value: &Value) -> Checked {
+        list(value, |pair| {
+            let pair = object(pair, &[("ip_address", address_or_cidr), ("mac_address", mac)])?;
+            all_given(&pair, &["ip_address"])
+        })
+    }
+
+    /// `{network_id, enable_snat, external_fixed_ips}`; null and `{}` clear.
+    pub fn gateway_info(value: &Value) -> Checked {
+        if value.is_null() || value.as_object().is_some_and(Map::is_empty) {
+            return Ok(Value::Null);
+        }
+        let keys: &[(&str, super::Check)] =
+            &[("network_id", uuid), ("enable_snat", boolean), ("external_fixed_ips", fixed_ips)];
+        let info = object(value, keys)?;
+        all_given(&info, &["network_id"])
+    }
+
+    pub fn dictionary(value: &Value) -> Checked {
+        match value {
+            Value::Null => Ok(json!({})),
+            Value::Object(_) => Ok(value.clone()),
+            _ => Err(format!("'{}' is not a dictionary", shown(value))),
+        }
+    }
+
+    pub fn network_type(value: &Value) -> Checked {
+        one_of(value, &["flat", "vlan", "geneve", "vxlan"])
+    }
+
+    pub fn egress(value: &Value) -> Checked {
+        one_of(value, &["direct", "gateway"])
+    }
+
+    pub fn vnic_type(value: &Value) -> Checked {
+        one_of(value, &["normal"])
+    }
+
+    pub fn block_size(value: &Value) -> Checked {
+        let number = integer(value)?;
+        match number.as_u64() {
+            Some(size @ 64..=4096) if size.is_power_of_two() => Ok(number),
+            _ => Err(format!("'{}' is not a power of two between 64 and 4096", shown(value))),
+        }
+    }
+
+    pub fn integer_or_null(value: &Value) -> Checked {
+        or_null(value, integer)
+    }
+
+    pub fn text_or_null(value: &Value) -> Checked {
+        or_null(value, text)
+    }
+
+    fn one_of(value: &Value, valid: &[&str]) -> Checked {
+        if value.as_str().is_some_and(|text| valid.contains(&text)) {
+            return Ok(value.clone());
+        }
+        Err(format!("'{}' is not in ['{}']", shown(value), valid.join("', '")))
+    }
+
+    fn or_null(value: &Value, check: super::Check) -> Checked {
+        if value.is_null() { Ok(Value::Null) } else { check(value) }
+    }
+
+    /// null counts as an empty list, as clients send both.
+    fn list(value: &Value, check: super::Check) -> Checked {
+        if value.is_null() {
+            return Ok(json!([]));
+        }
+        let items = value.as_array().ok_or_else(|| format!("'{}' is not a list", shown(value)))?;
+        if items.len() > LIST_LENGTH_MAX {
+            return Err(format!("a list of {} is longer than {LIST_LENGTH_MAX}", items.len()));
+        }
+        let checked: Vec<Value> = items.iter().map(check).collect::<Result<_, _>>()?;
+        for (i, item) in checked.iter().enumerate() {
+            if checked.iter().take(i).any(|earlier| earlier == item) {
+                return Err(format!("Duplicate items in the list: '{}'", shown(item)));
+            }
+        }
+        Ok(Value::Array(checked))
+    }
+
+    fn object(value: &Value, keys: &[(&str, super::Check)]) -> Result<Map<String, Value>, String> {
+        let given = value.as_object().ok_or_else(|| format!("'{}' is not a dictionary", shown(value)))?;
+        let mut checked = Map::new();
+        for (key, item) in given {
+            let (_, check) = keys
+                .iter()
+                .find(|(known, _)| known == key)
+                .ok_or_else(|| format!("Unexpected key '{key}'"))?;
+            if !item.is_null() {
+                checked.insert(key.clone(), check(item)?);
+            }
+        }
+        Ok(checked)
+    }
+
+    fn all_given(object: &Map<String, Value>, keys: &[&str]) -> Checked {
+        match keys.iter().find(|key| !object.contains_key(**key)) {
+            Some(missing) => Err(format!("Required key '{missing}' is missing")),
+            None => Ok(Value::Object(object.clone())),
+        }
+    }
+}

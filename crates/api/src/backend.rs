@@ -1,0 +1,161 @@
+//! What the API asks of the service behind it.
+
+use crate::resources::{InterfaceRequest, InterfaceView, RouteList};
+use crate::{Caller, Error, Resource};
+use model::RouterId;
+use model::resource::{FloatingIp, Host, Network, Port, Router, Subnet};
+use serde_json::Value;
+use std::future::Future;
+
+/// Equality filters the service may use to look up less; the API filters again, so ignoring them is right
+/// too. Values of one key are alternatives.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    pub filters: Vec<(String, Vec<String>)>,
+}
+
+impl Hints {
+    /// The values asked for under that key.
+    pub fn values(&self, key: &str) -> Option<&[String]> {
+        self.filters.iter().find(|(name, _)| name == key).map(|(_, values)| values.as_slice())
+    }
+
+    /// Ids of that key that parse; what does not parse matches nothing.
+    pub fn ids<I: std::str::FromStr>(&self, key: &str) -> Option<Vec<I>> {
+        Some(self.values(key)?.iter().filter_map(|text| text.parse().ok()).collect())
+    }
+}
+
+/// `If-Match: revision_number=N`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Precondition {
+    pub revision_number: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagChange {
+    Replace(Vec<String>),
+    Add(String),
+    Remove(String),
+}
+
+/// Create, read, update, delete of one resource. Writes are atomic and durable when they return; they may
+/// block.
+pub trait Handles<R: Resource>: Send + Sync + 'static {
+    fn list(&self, caller: &Caller, hints: &Hints) -> Vec<R::View>;
+
+    /// # Errors
+    /// Not found.
+    fn show(&self, caller: &Caller, id: R::Id) -> Result<R::View, Error>;
+
+    /// All or none of them.
+    ///
+    /// # Errors
+    /// What Neutron answers; nothing was created.
+    fn create(&self, caller: &Caller, requests: Vec<R::Create>) -> Result<Vec<R::View>, Error>;
+
+    /// # Errors
+    /// What Neutron answers; nothing was changed.
+    fn update(
+        &self,
+        caller: &Caller,
+        id: R::Id,
+        change: R::Update,
+        precondition: Precondition,
+    ) -> Result<R::View, Error>;
+
+    /// # Errors
+    /// What Neutron answers; nothing was removed.
+    fn delete(&self, caller: &Caller, id: R::Id, precondition: Precondition) -> Result<(), Error>;
+
+    /// Returns the tags after the change.
+    ///
+    /// # Errors
+    /// Not found, the resource or the tag.
+    fn change_tags(&self, caller: &Caller, id: R::Id, change: TagChange) -> Result<Vec<String>, Error>;
+}
+
+/// Actions on routers.
+pub trait RouterActions: Handles<Router> {
+    /// # Errors
+    /// What Neutron answers; nothing was changed.
+    fn add_interface(
+        &self,
+        caller: &Caller,
+        router: RouterId,
+        request: InterfaceRequest,
+    ) -> Result<InterfaceView, Error>;
+
+    /// # Errors
+    /// What Neutron answers; nothing was changed.
+    fn remove_interface(
+        &self,
+        caller: &Caller,
+        router: RouterId,
+        request: InterfaceRequest,
+    ) -> Result<InterfaceView, Error>;
+
+    /// # Errors
+    /// What Neutron answers; nothing was changed.
+    fn add_routes(
+        &self,
+        caller: &Caller,
+        router: RouterId,
+        routes: RouteList,
+    ) -> Result<<Router as Resource>::View, Error>;
+
+    /// # Errors
+    /// What Neutron answers; nothing was changed.
+    fn remove_routes(
+        &self,
+        caller: &Caller,
+        router: RouterId,
+        routes: RouteList,
+    ) -> Result<<Router as Resource>::View, Error>;
+}
+
+/// Views under `/nanboku/v1`, for administrators.
+pub trait Admin: Send + Sync + 'static {
+    /// All hosts, or the one of that id or name.
+    fn hosts(&self) -> Vec<Value>;
+
+    /// The host of that id or name.
+    ///
+    /// # Errors
+    /// Not found.
+    fn host(&self, id_or_name: &str) -> Result<Value, Error>;
+
+    fn status(&self) -> Value;
+
+    fn blocks(&self) -> Vec<Value>;
+
+    /// Sessions of the host of that id or name, or of all that are connected; at most `rows_max` per host.
+    fn sessions(
+        &self,
+        host: Option<String>,
+        rows_max: u32,
+    ) -> impl Future<Output = Result<Vec<Value>, Error>> + Send;
+}
+
+/// The whole service.
+pub trait Backend:
+    Handles<Network>
+    + Handles<Subnet>
+    + Handles<Port>
+    + RouterActions
+    + Handles<FloatingIp>
+    + Handles<Host>
+    + Admin
+{
+}
+
+impl<T> Backend for T where
+    T: Handles<Network>
+        + Handles<Subnet>
+        + Handles<Port>
+        + RouterActions
+        + Handles<FloatingIp>
+        + Handles<Host>
+        + Admin
+{
+}

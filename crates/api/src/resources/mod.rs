@@ -1,0 +1,87 @@
+//! The resources: attributes, typed requests and views, one file each with the same skeleton.
+
+mod agent;
+mod floating_ip;
+mod network;
+mod port;
+mod router;
+mod subnet;
+
+pub use agent::{AgentConfigurations, AgentCreate, AgentUpdate, AgentView};
+pub use floating_ip::{FloatingIpCreate, FloatingIpUpdate, FloatingIpView, PortDetails};
+pub use network::{NetworkCreate, NetworkType, NetworkUpdate, NetworkView};
+pub use port::{AddressPair, FixedIpRequest, FixedIpView, PortCreate, PortFacts, PortUpdate, PortView};
+pub use router::{
+    GatewayRequest, GatewayView, InterfaceRequest, InterfaceView, RouteList, RouteView, RouterCreate,
+    RouterUpdate, RouterView,
+};
+pub use subnet::{SubnetCreate, SubnetUpdate, SubnetView};
+
+use model::resource::Standard;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Standard attributes as a client may give them at creation.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct StandardCreate {
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub description: String,
+    pub project_id: Option<String>,
+    pub tenant_id: Option<String>,
+}
+
+/// Standard attributes as a client may change them.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct StandardUpdate {
+    pub name: Option<String>,
+    pub description: Option<String>,
+}
+
+impl StandardUpdate {
+    pub fn apply(self, standard: &mut Standard) {
+        if let Some(name) = self.name {
+            standard.name = name;
+        }
+        if let Some(description) = self.description {
+            standard.description = description;
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct StandardView {
+    pub description: String,
+    pub project_id: String,
+    pub tenant_id: String,
+    pub tags: Vec<String>,
+    pub created_at: String,
+    pub updated_at: String,
+    pub revision_number: u64,
+}
+
+impl StandardView {
+    fn of(standard: &Standard) -> Self {
+        Self {
+            description: standard.description.clone(),
+            project_id: standard.project_id.clone(),
+            tenant_id: standard.project_id.clone(),
+            tags: standard.tags.clone(),
+            created_at: timestamp(standard.created_at),
+            updated_at: timestamp(standard.updated_at),
+            revision_number: standard.revision_number,
+        }
+    }
+}
+
+/// `2026-11-22T06:00:00Z`.
+fn timestamp(seconds: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    time.format(&Rfc3339).unwrap_or_default()
+}
+
+const fn yes() -> bool {
+    true
+}

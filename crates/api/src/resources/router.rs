@@ -1,0 +1,148 @@
+//! `/v2.0/routers`.
+
+use super::port::{FixedIpRequest, FixedIpView};
+use super::{StandardCreate, StandardUpdate, StandardView, yes};
+use crate::attribute::check;
+use crate::resource::present;
+use crate::{Attribute, Error, Resource};
+use ipnet::Ipv4Net;
+use model::resource::Router;
+use model::slice::StaticRoute;
+use model::{NetworkId, PortId, RouterId, SubnetId};
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+impl Resource for Router {
+    type Id = RouterId;
+    type Create = RouterCreate;
+    type Update = RouterUpdate;
+    type View = RouterView;
+
+    const NAME: &'static str = "router";
+    const COLLECTION: &'static str = "routers";
+    const ATTRIBUTES: &'static [Attribute] = &[
+        Attribute::writable("admin_state_up", check::boolean),
+        Attribute::writable("external_gateway_info", check::gateway_info).not_filterable(),
+        Attribute { post: false, ..Attribute::writable("routes", check::routes).not_filterable() },
+    ];
+
+    fn not_found(id: String) -> Error {
+        Error::RouterNotFound { id }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteView {
+    pub destination: Ipv4Net,
+    pub nexthop: Ipv4Addr,
+}
+
+impl From<&StaticRoute> for RouteView {
+    fn from(route: &StaticRoute) -> Self {
+        Self { destination: route.destination, nexthop: route.next_hop }
+    }
+}
+
+impl From<RouteView> for StaticRoute {
+    fn from(route: RouteView) -> Self {
+        Self { destination: route.destination, next_hop: route.nexthop }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct GatewayRequest {
+    pub network_id: NetworkId,
+    /// Sending none turns it on again.
+    #[serde(default = "yes")]
+    pub enable_snat: bool,
+    /// Absent: keep, or choose one.
+    pub external_fixed_ips: Option<Vec<FixedIpRequest>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct RouterCreate {
+    #[serde(flatten)]
+    pub standard: StandardCreate,
+    #[serde(default = "yes")]
+    pub admin_state_up: bool,
+    pub external_gateway_info: Option<GatewayRequest>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct RouterUpdate {
+    #[serde(flatten)]
+    pub standard: StandardUpdate,
+    pub admin_state_up: Option<bool>,
+    /// Null clears.
+    #[serde(default, deserialize_with = "present")]
+    pub external_gateway_info: Option<Option<GatewayRequest>>,
+    pub routes: Option<Vec<RouteView>>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct GatewayView {
+    pub network_id: NetworkId,
+    pub enable_snat: bool,
+    pub external_fixed_ips: Vec<FixedIpView>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct RouterView {
+    pub id: RouterId,
+    pub name: String,
+    pub status: &'static str,
+    pub admin_state_up: bool,
+    pub external_gateway_info: Option<GatewayView>,
+    pub routes: Vec<RouteView>,
+    pub availability_zone_hints: [String; 0],
+    pub availability_zones: [String; 0],
+    pub flavor_id: Option<String>,
+    #[serde(flatten)]
+    pub standard: StandardView,
+}
+
+impl RouterView {
+    /// `addresses` are those of the gateway port.
+    pub fn new(router: &Router, addresses: Vec<FixedIpView>) -> Self {
+        Self {
+            id: router.id,
+            name: router.standard.name.clone(),
+            status: "ACTIVE",
+            admin_state_up: router.admin_state_up,
+            external_gateway_info: router.gateway.as_ref().map(|gateway| GatewayView {
+                network_id: gateway.network,
+                enable_snat: gateway.enable_snat,
+                external_fixed_ips: addresses,
+            }),
+            routes: router.routes.iter().map(RouteView::from).collect(),
+            availability_zone_hints: [],
+            availability_zones: [],
+            flavor_id: None,
+            standard: StandardView::of(&router.standard),
+        }
+    }
+}
+
+/// Body of `add_router_interface` and `remove_router_interface`: exactly one for adding.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InterfaceRequest {
+    pub subnet: Option<SubnetId>,
+    pub port: Option<PortId>,
+}
+
+/// Answer of both; no envelope.
+#[derive(Clone, Debug, Serialize)]
+pub struct InterfaceView {
+    pub id: RouterId,
+    pub project_id: String,
+    pub port_id: PortId,
+    pub network_id: NetworkId,
+    pub subnet_id: SubnetId,
+    pub subnet_ids: [SubnetId; 1],
+}
+
+/// Body of `add_extraroutes` and `remove_extraroutes`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RouteList {
+    pub routes: Vec<RouteView>,
+}

@@ -1,0 +1,125 @@
+//! `/v2.0/subnets`.
+
+use super::router::RouteView;
+use super::{StandardCreate, StandardUpdate, StandardView, yes};
+use crate::attribute::check;
+use crate::resource::present;
+use crate::{Attribute, Error, Resource};
+use ipnet::Ipv4Net;
+use model::resource::{AddressRange, Subnet};
+use model::{NetworkId, SubnetId};
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+impl Resource for Subnet {
+    type Id = SubnetId;
+    type Create = SubnetCreate;
+    type Update = SubnetUpdate;
+    type View = SubnetView;
+
+    const NAME: &'static str = "subnet";
+    const COLLECTION: &'static str = "subnets";
+    const LACKS: &'static [&'static str] = &["status"];
+    const ATTRIBUTES: &'static [Attribute] = &[
+        Attribute::fixed("network_id", check::uuid).required(),
+        Attribute::fixed("ip_version", check::ip_version).required(),
+        Attribute::fixed("cidr", check::cidr_or_null),
+        Attribute::writable("gateway_ip", check::address_or_null),
+        Attribute::writable("enable_dhcp", check::boolean),
+        Attribute::writable("allocation_pools", check::pools).not_filterable(),
+        Attribute::writable("dns_nameservers", check::addresses).not_filterable(),
+        Attribute::writable("host_routes", check::routes).not_filterable(),
+        Attribute::writable("service_types", check::texts).not_filterable(),
+        Attribute::fixed("subnetpool_id", check::uuid_or_null),
+        Attribute::read_only("shared", check::boolean),
+        Attribute::read_only("router:external", check::boolean),
+    ];
+
+    fn not_found(id: String) -> Error {
+        Error::SubnetNotFound { id }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct SubnetCreate {
+    #[serde(flatten)]
+    pub standard: StandardCreate,
+    pub network_id: NetworkId,
+    pub cidr: Option<Ipv4Net>,
+    /// Absent: the first address; null: none.
+    #[serde(default, deserialize_with = "present")]
+    pub gateway_ip: Option<Option<Ipv4Addr>>,
+    #[serde(default = "yes")]
+    pub enable_dhcp: bool,
+    pub allocation_pools: Option<Vec<AddressRange>>,
+    #[serde(default)]
+    pub dns_nameservers: Vec<String>,
+    #[serde(default)]
+    pub host_routes: Vec<RouteView>,
+    #[serde(default)]
+    pub service_types: Vec<String>,
+    pub subnetpool_id: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct SubnetUpdate {
+    #[serde(flatten)]
+    pub standard: StandardUpdate,
+    #[serde(default, deserialize_with = "present")]
+    pub gateway_ip: Option<Option<Ipv4Addr>>,
+    pub enable_dhcp: Option<bool>,
+    pub allocation_pools: Option<Vec<AddressRange>>,
+    pub dns_nameservers: Option<Vec<String>>,
+    pub host_routes: Option<Vec<RouteView>>,
+    pub service_types: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct SubnetView {
+    pub id: SubnetId,
+    pub name: String,
+    pub network_id: NetworkId,
+    pub ip_version: u8,
+    pub cidr: Ipv4Net,
+    pub gateway_ip: Option<Ipv4Addr>,
+    pub enable_dhcp: bool,
+    pub allocation_pools: Vec<AddressRange>,
+    pub dns_nameservers: Vec<String>,
+    pub host_routes: Vec<RouteView>,
+    pub service_types: Vec<String>,
+    pub subnetpool_id: Option<String>,
+    pub segment_id: Option<String>,
+    pub ipv6_ra_mode: Option<String>,
+    pub ipv6_address_mode: Option<String>,
+    pub shared: bool,
+    #[serde(rename = "router:external")]
+    pub external: bool,
+    #[serde(flatten)]
+    pub standard: StandardView,
+}
+
+impl SubnetView {
+    /// `shared` and `external` are the network's.
+    pub fn new(subnet: &Subnet, shared: bool, external: bool) -> Self {
+        Self {
+            id: subnet.id,
+            name: subnet.standard.name.clone(),
+            network_id: subnet.network,
+            ip_version: 4,
+            cidr: subnet.cidr,
+            gateway_ip: subnet.gateway_ip,
+            enable_dhcp: subnet.enable_dhcp,
+            allocation_pools: subnet.allocation_pools.clone(),
+            dns_nameservers: subnet.dns_nameservers.clone(),
+            host_routes: subnet.host_routes.iter().map(RouteView::from).collect(),
+            service_types: subnet.service_types.clone(),
+            subnetpool_id: None,
+            segment_id: None,
+            ipv6_ra_mode: None,
+            ipv6_address_mode: None,
+            shared,
+            external,
+            standard: StandardView::of(&subnet.standard),
+        }
+    }
+}

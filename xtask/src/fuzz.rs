@@ -40,7 +40,6 @@ pub(crate) fn run(root: &Path, run: &Run) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for target in &targets {
         let passed = run_target(&directory, target, run.seconds, seed)?;
-        println!("fuzz: {target}: {}", if passed { "ok" } else { "FAILED" });
         outcome.add(if passed { Outcome::PASSED } else { Outcome::FAILED });
     }
     Ok(outcome)
@@ -70,7 +69,7 @@ fn targets(directory: &Path, only: Option<&str>) -> Result<Vec<String>> {
 
 fn build(directory: &Path) -> Result<()> {
     let status = Command::new("cargo")
-        .args(["build", "--quiet", "--release", "--bins", "--target", HOST])
+        .args(["build", "--quiet", "--release", "--locked", "--bins", "--target", HOST])
         .env("RUSTFLAGS", RUSTFLAGS)
         .env("CARGO_TARGET_DIR", directory.join("target"))
         .current_dir(directory)
@@ -101,8 +100,21 @@ fn run_target(directory: &Path, target: &str, seconds: u32, seed: u32) -> Result
         .arg(found)
         .args(seeds(directory, target))
         .current_dir(directory);
-    let status = command.status().with_context(|| format!("run fuzz target {target}"))?;
-    Ok(status.success())
+    let output = command.output().with_context(|| format!("run fuzz target {target}"))?;
+    let log = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        eprintln!("{log}");
+        println!("fuzz: {target}: FAILED");
+        return Ok(false);
+    }
+    println!("fuzz: {target}: ok, {} inputs", statistic(&log, "number_of_executed_units").unwrap_or("?"));
+    Ok(true)
+}
+
+/// A figure of libFuzzer's final statistics.
+fn statistic<'a>(log: &'a str, name: &str) -> Option<&'a str> {
+    let mut values = log.lines().filter_map(|line| line.strip_prefix("stat::")?.strip_prefix(name));
+    values.next().and_then(|value| value.strip_prefix(':')).map(str::trim)
 }
 
 /// The checked-in inputs a target starts from.
@@ -115,4 +127,32 @@ fn seeds(directory: &Path, target: &str) -> Option<PathBuf> {
 fn fresh_seed() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.subsec_nanos() | 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statistic_is_found() {
+        let log = "noise\nstat::number_of_executed_units: 6133947\nstat::average_exec_per_sec:     1022324\n";
+        assert_eq!(statistic(log, "number_of_executed_units"), Some("6133947"));
+        assert_eq!(statistic(log, "average_exec_per_sec"), Some("1022324"));
+        assert_eq!(statistic(log, "number_of"), None);
+    }
+
+    #[test]
+    fn an_unknown_target_is_refused_with_the_known_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("fuzz_targets")).unwrap();
+        for name in ["b.rs", "a.rs", "notes.txt"] {
+            fs::write(folder.path().join("fuzz_targets").join(name), "").unwrap();
+        }
+        assert_eq!(targets(folder.path(), None).unwrap(), ["a", "b"]);
+        assert_eq!(targets(folder.path(), Some("b")).unwrap(), ["b"]);
+        assert_eq!(
+            targets(folder.path(), Some("c")).unwrap_err().to_string(),
+            "no fuzz target c; there are: a, b"
+        );
+    }
 }

@@ -1,1 +1,95 @@
-//! (skeleton)
+//! The kernel's side of a host: loading the programs, writing the tables, reading what happened.
+//!
+//! What this is not: it decides nothing about packets (that is [`pipeline`]) and knows no API objects.
+//! Invariants: everything that packets need is pinned, so the process may end at any time without a packet
+//! noticing; a table is written before what points to it and removed after; the configuration epoch changes
+//! only when an entry did.
+
+mod apply;
+mod attach;
+mod bpffs;
+mod counters;
+mod error;
+mod events;
+mod object;
+mod sessions;
+mod settings;
+mod sys;
+
+pub mod access_port;
+pub mod testrun;
+
+pub use apply::Applied;
+pub use attach::{Attachment, Hook, Interface};
+pub use counters::Counters;
+pub use error::Error;
+pub use events::EventReader;
+pub use sessions::{SessionRow, State, Swept, Timeouts};
+pub use settings::{Settings, Sizes};
+
+use bpffs::PinDirectory;
+use object::Object;
+use pipeline::table_set::TableSet;
+use sessions::RestingPorts;
+use std::collections::BTreeSet;
+
+/// The data path of one host.
+#[derive(Debug)]
+pub struct Dataplane {
+    object: Object,
+    /// None: private maps, for test runs.
+    pin_directory: Option<PinDirectory>,
+    /// What the kernel's configuration tables hold, as this process, their only writer, knows.
+    current: TableSet,
+    /// Keys of the punt buckets.
+    ingresses: BTreeSet<u32>,
+    resting: RestingPorts,
+}
+
+impl Dataplane {
+    /// Takes over the pinned tables of an earlier process, or makes new ones, and loads this version's
+    /// programs. Nothing changes for packets until [`Dataplane::attach`].
+    pub fn open(settings: &Settings) -> Result<Self, Error> {
+        let pins = PinDirectory::open(&settings.pin_dir)?;
+        let programs = Hook::ALL.map(Hook::program);
+        let object = Object::load(Some(&pins.maps), &settings.sizes, &programs)?;
+        Self::new(object, Some(pins))
+    }
+
+    /// With maps of its own that vanish with it.
+    pub(crate) fn open_private(sizes: &Sizes, programs: &[&'static str]) -> Result<Self, Error> {
+        Self::new(Object::load(None, sizes, programs)?, None)
+    }
+
+    fn new(object: Object, pin_directory: Option<PinDirectory>) -> Result<Self, Error> {
+        let mut dataplane = Self {
+            object,
+            pin_directory,
+            current: TableSet::default(),
+            ingresses: BTreeSet::new(),
+            resting: RestingPorts::default(),
+        };
+        dataplane.reread()?;
+        Ok(dataplane)
+    }
+
+    /// Instructions the verifier walked per program.
+    pub fn verified_instructions(&mut self) -> Vec<(&'static str, u32)> {
+        let programs = Hook::ALL.map(Hook::program);
+        programs
+            .into_iter()
+            .filter_map(|name| Some((name, object::verified(self.object.program(name).ok()?))))
+            .collect()
+    }
+
+    pub(crate) fn object_mut(&mut self) -> &mut Object {
+        &mut self.object
+    }
+}
+
+/// Nanoseconds of the clock that sessions and mappings are stamped with (`CLOCK_BOOTTIME`).
+pub fn boot_clock_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    // The clock exists on every Linux this runs on, and it is never negative.
+    now.map_or(0, |now| now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+}

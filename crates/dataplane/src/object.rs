@@ -1,0 +1,190 @@
+//! The embedded eBPF object: loading it, with pinned or with private maps, into typed tables and programs.
+
+use crate::error::Error;
+use crate::settings::Sizes;
+use crate::sys::{self, MapFd};
+use aya::maps::{Map, MapData};
+use aya::programs::{Program, SchedClassifier};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use pipeline::nat::{BindingKey, Mapping, MappingKey};
+use pipeline::session::{Session, SessionKey};
+use pipeline::table_set::RoutePrefix;
+use pipeline::tables::*;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nanboku"));
+
+/// A key of the LPM trie as the kernel lays it out.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub(crate) struct LpmKey {
+    len: u32,
+    key: RouteKey,
+}
+
+impl From<RoutePrefix> for LpmKey {
+    fn from(prefix: RoutePrefix) -> Self {
+        Self { len: prefix.len, key: prefix.key }
+    }
+}
+
+impl From<LpmKey> for RoutePrefix {
+    fn from(key: LpmKey) -> Self {
+        Self { len: key.len, key: key.key }
+    }
+}
+
+/// Full time of a punt bucket, nanoseconds of the boot clock.
+pub(crate) type BucketTime = u64;
+
+macro_rules! tables {
+    ($($name:ident: $key:ty => $value:ty;)*) => {
+        /// Every table of the object, by its name.
+        #[derive(Debug)]
+        pub(crate) struct KernelTables {
+            $(pub(crate) $name: MapFd<$key, $value>,)*
+        }
+
+        impl KernelTables {
+            /// Takes the maps out of a loaded object whose programs are loaded.
+            fn take(ebpf: &mut Ebpf, pins: Option<&Path>) -> Result<Self, Error> {
+                Ok(Self { $($name: take(ebpf, pins, stringify!($name))?,)* })
+            }
+        }
+
+        /// Names of the tables that outlive a process. `work` is scratch and private to each load.
+        const PINNED: &[&str] = &[$(stringify!($name),)* EVENTS];
+    };
+}
+
+tables! {
+    config: u32 => Config;
+    ports: PortKey => Port;
+    port_addresses: PortAddressKey => u32;
+    networks: NetworkKey => Network;
+    stations: StationKey => Station;
+    neighbors: NeighborKey => Neighbor;
+    routes: LpmKey => Route;
+    externals: NetworkKey => External;
+    uplinks: UplinkKey => NetworkKey;
+    gateways: GatewayKey => GatewayValue;
+    external_addresses: ExternalAddressKey => ExternalAddress;
+    floating_by_fixed: FixedKey => Floating;
+    snat: RouterKey => Snat;
+    own_blocks: BlockKey => PortBlock;
+    block_owners: BlockOwnerKey => BlockOwner;
+    vteps: VtepKey => Vtep;
+    sessions: SessionKey => Session;
+    replies: SessionKey => SessionKey;
+    mappings: MappingKey => Mapping;
+    bindings: BindingKey => MappingKey;
+    counters: u32 => u64;
+    port_counters: PortKey => PortCounters;
+    punt_buckets: u32 => BucketTime;
+}
+
+const EVENTS: &str = "events";
+
+/// A loaded object.
+#[derive(Debug)]
+pub(crate) struct Object {
+    /// Holds the programs.
+    pub(crate) ebpf: Ebpf,
+    pub(crate) tables: KernelTables,
+    /// Until a reader takes it.
+    pub(crate) events: Option<MapData>,
+}
+
+impl Object {
+    /// Loads the object and the programs named. With `pins`, a directory of a BPF file system, maps found
+    /// there are used and new ones are pinned there.
+    pub(crate) fn load(pins: Option<&Path>, sizes: &Sizes, programs: &[&'static str]) -> Result<Self, Error> {
+        let btf = aya::Btf::from_sys_fs().map_err(|_| Error::NoBtf)?;
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&btf));
+        for (table, size) in sizes.named() {
+            loader.map_max_entries(table, size);
+        }
+        if let Some(directory) = pins {
+            for name in PINNED {
+                loader.map_pin_path(name, directory.join(name));
+            }
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
+        for name in programs {
+            let program = classifier(&mut ebpf, name)?;
+            program.load().map_err(|source| Error::Program { program: name, source: Box::new(source) })?;
+            tracing::debug!(program = name, instructions = verified(program), "program loaded");
+        }
+        let tables = KernelTables::take(&mut ebpf, pins)?;
+        let events = match ebpf.take_map(EVENTS) {
+            Some(Map::RingBuf(data)) => data,
+            _ => return Err(Error::ObjectLacks(EVENTS)),
+        };
+        Ok(Self { ebpf, tables, events: Some(events) })
+    }
+
+    pub(crate) fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, Error> {
+        classifier(&mut self.ebpf, name)
+    }
+}
+
+fn classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, Error> {
+    match ebpf.program_mut(name) {
+        Some(Program::SchedClassifier(program)) => Ok(program),
+        _ => Err(Error::ObjectLacks(name)),
+    }
+}
+
+/// Instructions the verifier walked, 0 if the kernel does not tell.
+pub(crate) fn verified(program: &SchedClassifier) -> u32 {
+    program.info().ok().and_then(|info| info.verified_instruction_count()).unwrap_or(0)
+}
+
+fn take<K, V>(ebpf: &mut Ebpf, pins: Option<&Path>, name: &'static str) -> Result<MapFd<K, V>, Error> {
+    let map = ebpf.take_map(name).ok_or(Error::ObjectLacks(name))?;
+    let data = match &map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LpmTrie(data)
+        | Map::PerCpuArray(data)
+        | Map::PerCpuHashMap(data) => data,
+        _ => return Err(Error::ObjectLacks(name)),
+    };
+    let fd = data.fd().as_fd().try_clone_to_owned().map_err(Error::table(name))?;
+    match MapFd::new(fd).map_err(Error::table(name))? {
+        Ok(map) => Ok(map),
+        Err(info) => Err(Error::PinnedLayout {
+            table: name,
+            path: pins.unwrap_or(Path::new("")).to_owned(),
+            key_size: info.key_size,
+            value_size: info.value_size,
+        }),
+    }
+}
+
+fn load_error(error: aya::EbpfError) -> Error {
+    match find_io(&error) {
+        Some(libc::EPERM | libc::EACCES) => Error::Privileges(io::Error::from_raw_os_error(libc::EPERM)),
+        _ => Error::Object(Box::new(error)),
+    }
+}
+
+/// The system error at the bottom of a chain of sources.
+pub(crate) fn find_io(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return io.raw_os_error();
+        }
+        if let Some(syscall) = error.downcast_ref::<aya::sys::SyscallError>() {
+            return syscall.io_error.raw_os_error();
+        }
+        current = error.source();
+    }
+    None
+}
+

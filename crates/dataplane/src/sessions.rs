@@ -1,0 +1,348 @@
+//! Sessions and mappings as the kernel holds them: reading, ending, expiring.
+
+use crate::Dataplane;
+use crate::error::Error;
+use pipeline::nat::{BindingKey, Mapping, MappingKey};
+use pipeline::session::{Path, Session, SessionKey, seen};
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+const PROTOCOL_ICMP: u8 = 1;
+const PROTOCOL_TCP: u8 = 6;
+
+/// One connection, as it was when it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRow {
+    /// Of the first packet's direction.
+    pub key: SessionKey,
+    /// Of the other direction.
+    pub reply: SessionKey,
+    /// `Session::NAT_SNAT` and friends.
+    pub flags: u32,
+    pub created_ns: u64,
+    pub last_ns: u64,
+    /// Forward, reply.
+    pub packets: [u64; 2],
+    /// Forward, reply; of IP packets.
+    pub bytes: [u64; 2],
+    /// See [`seen`].
+    pub seen: u32,
+    pub router_vni: u32,
+    pub external_vni: u32,
+    /// Forward, reply.
+    pub paths: [Path; 2],
+}
+
+impl SessionRow {
+    fn new(key: SessionKey, session: &Session) -> Self {
+        Self {
+            key,
+            reply: session.reply,
+            flags: session.flags,
+            created_ns: session.created_ns,
+            last_ns: session.last_ns.load(Relaxed),
+            packets: session.packets.each_ref().map(|count| count.load(Relaxed)),
+            bytes: session.bytes.each_ref().map(|count| count.load(Relaxed)),
+            seen: session.seen.load(Relaxed),
+            router_vni: session.router_vni,
+            external_vni: session.external_vni,
+            paths: session.paths.each_ref().map(|path| path.peek()),
+        }
+    }
+
+    pub fn state(&self) -> State {
+        State::of(self.key.protocol, self.seen)
+    }
+
+    /// The mapping its source is translated by, if any.
+    pub fn mapping(&self) -> Option<MappingKey> {
+        (self.flags & Session::NAT_SNAT != 0).then_some(MappingKey {
+            router_vni: self.router_vni,
+            address: self.key.src,
+            port: self.key.src_port,
+            protocol: self.key.protocol,
+            zero: 0,
+        })
+    }
+}
+
+/// How far a connection has come; what its idle time is measured against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// TCP: not both sides have been heard, or one has closed.
+    TcpTransitory,
+    TcpEstablished,
+    /// TCP: reset, or closed from both sides.
+    TcpClosed,
+    Icmp,
+    /// UDP and everything else.
+    Other,
+}
+
+impl State {
+    /// From the bits of [`seen`].
+    pub fn of(protocol: u8, bits: u32) -> Self {
+        if protocol == PROTOCOL_ICMP {
+            return Self::Icmp;
+        }
+        if protocol != PROTOCOL_TCP {
+            return Self::Other;
+        }
+        let (forward, reply) = (bits & 0xff, bits >> seen::REPLY_SHIFT & 0xff);
+        if (forward | reply) & seen::RST != 0 || forward & reply & seen::FIN != 0 {
+            Self::TcpClosed
+        } else if (forward | reply) & seen::FIN != 0 || forward & reply & seen::ACK == 0 {
+            Self::TcpTransitory
+        } else {
+            Self::TcpEstablished
+        }
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TcpTransitory => "transitory",
+            Self::TcpEstablished => "established",
+            Self::TcpClosed => "closed",
+            Self::Icmp | Self::Other => "active",
+        }
+    }
+}
+
+/// Idle times after which a session ends, and how long a freed port rests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// RFC 4787 REQ-5 (the recommended five minutes, above the required two). Also of other protocols.
+    pub udp: Duration,
+    /// RFC 5508 REQ-2.
+    pub icmp: Duration,
+    /// RFC 5382 REQ-5: two hours and four minutes.
+    pub tcp_established: Duration,
+    /// RFC 5382 REQ-5: four minutes.
+    pub tcp_transitory: Duration,
+    /// Shorter than the transitory time on purpose: both ends have said that it is over, and a client that
+    /// opens thousands of connections a second would otherwise fill the table with dead ones.
+    pub tcp_closed: Duration,
+    /// Rest of a freed external port of UDP and ICMP (RFC 6888 REQ-8). TCP's is reused at once: its sessions
+    /// end by its own state machine.
+    pub port_rest: Duration,
+    /// A mapping without session is left alone for this long after it was made: its session may be being made.
+    pub mapping_grace: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            udp: Duration::from_secs(300),
+            icmp: Duration::from_secs(60),
+            tcp_established: Duration::from_secs(7440),
+            tcp_transitory: Duration::from_secs(240),
+            tcp_closed: Duration::from_secs(10),
+            port_rest: Duration::from_secs(120),
+            mapping_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Timeouts {
+    /// Idle time of a session in a state.
+    pub const fn of(&self, state: State) -> Duration {
+        match state {
+            State::TcpTransitory => self.tcp_transitory,
+            State::TcpEstablished => self.tcp_established,
+            State::TcpClosed => self.tcp_closed,
+            State::Icmp => self.icmp,
+            State::Other => self.udp,
+        }
+    }
+
+    fn rest(&self, protocol: u8) -> Duration {
+        if protocol == PROTOCOL_TCP { Duration::ZERO } else { self.port_rest }
+    }
+}
+
+/// What a sweep found and removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    pub sessions_alive: usize,
+    pub sessions_removed: usize,
+    pub mappings_alive: usize,
+    pub mappings_removed: usize,
+    pub ports_freed: usize,
+}
+
+/// Ports without mapping, and since when. Lost with the process, which makes them rest a little longer.
+#[derive(Debug, Default)]
+pub(crate) struct RestingPorts(HashMap<BindingKey, u64>);
+
+/// Mappings in use, by hash: a collision keeps an unused mapping for one sweep more, and a set of hashes
+/// takes a third of the memory.
+#[derive(Default)]
+struct InUse(HashSet<u64, BuildHasherDefault<DefaultHasher>>);
+
+impl InUse {
+    fn hash(key: &MappingKey) -> u64 {
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
+    }
+
+    fn insert(&mut self, key: &MappingKey) {
+        self.0.insert(Self::hash(key));
+    }
+
+    fn contains(&self, key: &MappingKey) -> bool {
+        self.0.contains(&Self::hash(key))
+    }
+}
+
+/// Nanoseconds of a duration; 584 years are enough.
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Dataplane {
+    /// Every session, read in batches. Sessions that begin or end meanwhile may or may not be seen.
+    pub fn sessions(&self) -> impl Iterator<Item = Result<SessionRow, Error>> {
+        let rows = self.object.tables.sessions.elements();
+        rows.map(|row| row.map(|(key, session)| SessionRow::new(key, &session)).map_err(Error::table("sessions")))
+    }
+
+    /// Every mapping, in the same way.
+    pub fn mappings(&self) -> impl Iterator<Item = Result<(MappingKey, Mapping), Error>> {
+        self.object.tables.mappings.elements().map(|row| row.map_err(Error::table("mappings")))
+    }
+
+    /// Ends a session; false if there was none. Its next packet is judged as the first of a new one.
+    pub fn delete_session(&mut self, key: &SessionKey) -> Result<bool, Error> {
+        let Some(session) = self.object.tables.sessions.get(key).map_err(Error::table("sessions"))? else {
+            return Ok(false);
+        };
+        self.remove_session(key, &session.reply)
+    }
+
+    /// Reply first: a half-removed session is found by its own direction only. A reply key that meanwhile
+    /// belongs to another session is left alone.
+    fn remove_session(&self, key: &SessionKey, reply: &SessionKey) -> Result<bool, Error> {
+        let tables = &self.object.tables;
+        if tables.replies.get(reply).map_err(Error::table("replies"))? == Some(*key) {
+            tables.replies.delete(reply).map_err(Error::table("replies"))?;
+        }
+        tables.sessions.delete(key).map_err(Error::table("sessions"))
+    }
+
+    /// Removes what is over at `now_ns` of the boot clock: idle sessions, mappings that no session uses, and
+    /// claims on ports that no mapping has, once they have rested.
+    pub fn sweep(&mut self, now_ns: u64, timeouts: &Timeouts) -> Result<Swept, Error> {
+        let mut swept = Swept::default();
+        let in_use = self.sweep_sessions(now_ns, timeouts, &mut swept)?;
+        self.sweep_mappings(now_ns, timeouts, &in_use, &mut swept)?;
+        self.sweep_bindings(now_ns, timeouts, &mut swept)?;
+        Ok(swept)
+    }
+
+    fn sweep_sessions(&self, now_ns: u64, timeouts: &Timeouts, swept: &mut Swept) -> Result<InUse, Error> {
+        let idle = |row: &SessionRow| {
+            now_ns.saturating_sub(row.last_ns) > nanoseconds(timeouts.of(row.state()))
+        };
+        let mut in_use = InUse::default();
+        for row in self.sessions() {
+            let row = row?;
+            // A packet may have come since the batch was read.
+            if idle(&row) && self.session(&row.key)?.is_none_or(|row| idle(&row)) {
+                swept.sessions_removed += usize::from(self.remove_session(&row.key, &row.reply)?);
+                continue;
+            }
+            swept.sessions_alive += 1;
+            if let Some(mapping) = row.mapping() {
+                in_use.insert(&mapping);
+            }
+        }
+        Ok(in_use)
+    }
+
+    fn session(&self, key: &SessionKey) -> Result<Option<SessionRow>, Error> {
+        let session = self.object.tables.sessions.get(key).map_err(Error::table("sessions"))?;
+        Ok(session.map(|session| SessionRow::new(*key, &session)))
+    }
+
+    fn sweep_mappings(
+        &self,
+        now_ns: u64,
+        timeouts: &Timeouts,
+        in_use: &InUse,
+        swept: &mut Swept,
+    ) -> Result<(), Error> {
+        for row in self.mappings() {
+            let (key, mapping) = row?;
+            let age_ns = now_ns.saturating_sub(mapping.created_ns);
+            if in_use.contains(&key) || age_ns <= nanoseconds(timeouts.mapping_grace) {
+                swept.mappings_alive += 1;
+                continue;
+            }
+            let removed = self.object.tables.mappings.delete(&key).map_err(Error::table("mappings"))?;
+            swept.mappings_removed += usize::from(removed);
+        }
+        Ok(())
+    }
+
+    /// A claim without mapping rests from the sweep that found it so.
+    fn sweep_bindings(&mut self, now_ns: u64, timeouts: &Timeouts, swept: &mut Swept) -> Result<(), Error> {
+        let tables = &self.object.tables;
+        let mut resting = HashMap::new();
+        for row in tables.bindings.elements() {
+            let (binding, mapping_key) = row.map_err(Error::table("bindings"))?;
+            let mapping = tables.mappings.get(&mapping_key).map_err(Error::table("mappings"))?;
+            if mapping.is_some_and(|mapping| binding_of(&mapping_key, &mapping) == binding) {
+                continue;
+            }
+            let since = self.resting.0.get(&binding).copied();
+            let rest = nanoseconds(timeouts.rest(binding.protocol).max(timeouts.mapping_grace));
+            if since.is_some_and(|since| now_ns.saturating_sub(since) >= rest) {
+                swept.ports_freed += usize::from(tables.bindings.delete(&binding).map_err(Error::table("bindings"))?);
+            } else {
+                resting.insert(binding, since.unwrap_or(now_ns));
+            }
+        }
+        self.resting = RestingPorts(resting);
+        Ok(())
+    }
+
+    /// Ends the mappings for which `keep` is false, with their sessions; returns how many. For SNAT addresses
+    /// and port blocks that are no longer this host's.
+    pub fn purge_mappings(&mut self, mut keep: impl FnMut(&MappingKey, &Mapping) -> bool) -> Result<usize, Error> {
+        let mut purged = HashSet::new();
+        // The mapping first, so that no new session is built on it; the claim last.
+        let mut claims = Vec::new();
+        for row in self.mappings() {
+            let (key, mapping) = row?;
+            if !keep(&key, &mapping) {
+                self.object.tables.mappings.delete(&key).map_err(Error::table("mappings"))?;
+                purged.insert(key);
+                claims.push(binding_of(&key, &mapping));
+            }
+        }
+        if purged.is_empty() {
+            return Ok(0);
+        }
+        for row in self.sessions() {
+            let row = row?;
+            if row.mapping().is_some_and(|mapping| purged.contains(&mapping)) {
+                self.remove_session(&row.key, &row.reply)?;
+            }
+        }
+        for claim in &claims {
+            self.object.tables.bindings.delete(claim).map_err(Error::table("bindings"))?;
+        }
+        Ok(claims.len())
+    }
+}
+
+fn binding_of(key: &MappingKey, mapping: &Mapping) -> BindingKey {
+    BindingKey {
+        external_vni: mapping.external_vni,
+        address: mapping.address,
+        port: mapping.port,
+        protocol: key.protocol,
+        zero: 0,
+    }
+}

@@ -1,0 +1,188 @@
+//! Running the programs on single frames (`BPF_PROG_TEST_RUN`): the real object, verifier, helpers and maps,
+//! without a network.
+//!
+//! What it cannot do: frames with a VLAN tag taken off by the NIC, frames shorter than an Ethernet header,
+//! and tunnel metadata; the tunnel's program is therefore run through an entry point of its own that takes
+//! the metadata from the control block and is otherwise the same. Where a packet was sent to is returned by
+//! the programs in the control block too.
+
+use crate::error::Error;
+use crate::{Dataplane, EventReader, Hook, Sizes};
+use aya::TestRun as _;
+use aya::programs::TestRunOptions;
+use pipeline::table_set::TableSet;
+use pipeline::{Punt, Reason, Stage, Verdict};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::process::Command;
+
+/// Room for the largest frame that a test run takes, and outer headers.
+const FRAME_MAX: usize = 4096;
+const CONTEXT_LEN: usize = 192;
+const PROGRAMS: [&str; 4] = ["from_port", "test_tunnel", "from_uplink", "from_underlay"];
+
+/// Offsets in `__sk_buff`.
+mod field {
+    pub(super) const IFINDEX: usize = 40;
+    pub(super) const CB: usize = 48;
+    pub(super) const GSO_SEGMENTS: usize = 164;
+    pub(super) const GSO_SIZE: usize = 176;
+}
+
+/// Where a frame comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    Port { ifindex: u32 },
+    /// From the tunnel device, with the metadata it took off.
+    Tunnel { vni: u32, vtep: [u8; 4] },
+    Uplink { ifindex: u32 },
+    Underlay { ifindex: u32 },
+}
+
+impl Arrival {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Port { .. } => Hook::Port.program(),
+            Self::Tunnel { .. } => "test_tunnel",
+            Self::Uplink { .. } => Hook::Uplink.program(),
+            Self::Underlay { .. } => Hook::Underlay.program(),
+        }
+    }
+}
+
+/// How a frame ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    /// The frame as the program left it, without the tag in `vlan`.
+    pub frame: Vec<u8>,
+    /// VLAN id that the program tagged it with.
+    pub vlan: Option<u16>,
+}
+
+/// A loaded object with private tables, in a network namespace of its own.
+///
+/// The calling thread is in that namespace until the value is dropped, and the kernel accepts test runs for
+/// its interfaces only from there: make, use and drop it on one thread.
+#[derive(Debug)]
+pub struct TestRun {
+    pub dataplane: Dataplane,
+    interfaces: BTreeSet<u32>,
+    home: File,
+}
+
+impl TestRun {
+    pub fn open(tables: &TableSet) -> Result<Self, Error> {
+        let home = File::open("/proc/thread-self/ns/net").map_err(Error::TestNamespace)?;
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).map_err(|e| Error::TestNamespace(e.into()))?;
+        let dataplane = Dataplane::open_private(&Sizes::SMALL, &PROGRAMS)?;
+        let mut run = Self { dataplane, interfaces: BTreeSet::from([1]), home };
+        run.dataplane.apply(tables)?;
+        Ok(run)
+    }
+
+    /// The reading end of the programs' events, once.
+    pub fn events(&mut self) -> Result<EventReader, Error> {
+        self.dataplane.events()
+    }
+
+    /// Runs the program of the arrival on a frame of 14 to about 3,400 bytes.
+    pub fn run(&mut self, arrival: Arrival, frame: &[u8]) -> Result<Outcome, Error> {
+        self.run_gso(arrival, frame, 0, 0)
+    }
+
+    /// Likewise, for a super-packet.
+    pub fn run_gso(
+        &mut self,
+        arrival: Arrival,
+        frame: &[u8],
+        gso_size: u32,
+        gso_segments: u32,
+    ) -> Result<Outcome, Error> {
+        let mut context = [0u8; CONTEXT_LEN];
+        match arrival {
+            Arrival::Port { ifindex } | Arrival::Uplink { ifindex } | Arrival::Underlay { ifindex } => {
+                self.need_interface(ifindex)?;
+                put(&mut context, field::IFINDEX, ifindex);
+            }
+            Arrival::Tunnel { vni, vtep } => {
+                put(&mut context, field::CB + 12, vni);
+                put(&mut context, field::CB + 16, u32::from_be_bytes(vtep));
+            }
+        }
+        put(&mut context, field::GSO_SIZE, gso_size);
+        put(&mut context, field::GSO_SEGMENTS, gso_segments);
+        let program = arrival.program();
+        let mut out = vec![0u8; FRAME_MAX];
+        let mut context_out = [0u8; CONTEXT_LEN];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ctx_out: Some(&mut context_out),
+            ..TestRunOptions::default()
+        };
+        let result = self.dataplane.object_mut().program(program)?.test_run(options)
+            .map_err(|source| Error::TestRun { program, source: Box::new(source) })?;
+        out.truncate(result.data_size_out as usize);
+        let tag = get(&context_out, field::CB + 8);
+        Ok(Outcome {
+            verdict: verdict(&context_out),
+            frame: out,
+            vlan: (tag >> 16 != 0).then_some((tag & 0x0fff) as u16),
+        })
+    }
+
+    /// The kernel wants the context's interface to exist.
+    fn need_interface(&mut self, ifindex: u32) -> Result<(), Error> {
+        if !self.interfaces.insert(ifindex) {
+            return Ok(());
+        }
+        let (name, index) = (format!("test{ifindex}"), ifindex.to_string());
+        let status = Command::new("ip")
+            .args(["link", "add", "name", &name, "index", &index, "type", "bridge"])
+            .status()
+            .map_err(Error::TestNamespace)?;
+        if !status.success() {
+            return Err(Error::TestNamespace(io::Error::other(format!("interface {ifindex} could not be made"))));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for TestRun {
+    fn drop(&mut self) {
+        // The namespace was this thread's a moment ago; if it cannot be entered again, the thread stays in
+        // the test's, which ends with it.
+        if let Err(error) = nix::sched::setns(&self.home, nix::sched::CloneFlags::CLONE_NEWNET) {
+            tracing::warn!(%error, "test run: the thread stays in the test's network namespace");
+        }
+    }
+}
+
+/// The verdict that the program noted in the control block.
+fn verdict(context: &[u8; CONTEXT_LEN]) -> Verdict {
+    let (kind, detail) = (get(context, field::CB), get(context, field::CB + 4));
+    let [low, high, ..] = detail.to_le_bytes();
+    let decoded = match kind {
+        0 => Some(Verdict::Pass),
+        1 => Some(Verdict::Port { ifindex: detail }),
+        2 => Some(Verdict::Uplink { ifindex: detail }),
+        3 => Some(Verdict::Tunnel { ifindex: detail }),
+        4 => Punt::from_number(low).map(Verdict::Punt),
+        _ => Stage::from_number(high).zip(Reason::from_number(low)).map(|(s, r)| Verdict::Drop(s, r)),
+    };
+    decoded.unwrap_or_else(|| panic!("the program noted no verdict this build knows: {kind} {detail:#x}"))
+}
+
+fn put(context: &mut [u8; CONTEXT_LEN], offset: usize, value: u32) {
+    if let Some(field) = context.get_mut(offset..offset + 4) {
+        field.copy_from_slice(&value.to_ne_bytes());
+    }
+}
+
+fn get(context: &[u8; CONTEXT_LEN], offset: usize) -> u32 {
+    let field = context.get(offset..offset + 4).and_then(|bytes| bytes.try_into().ok());
+    field.map_or(0, u32::from_ne_bytes)
+}

@@ -1,0 +1,312 @@
+//! The tables of the pipeline as BPF maps, each with the name of its [`Tables`] method's table.
+//!
+//! No hash preallocates: sizes are limits, and memory is what is in use. None evicts: a full table is a
+//! counted drop, never the end of somebody's connection. Values are copied out, because another CPU or the
+//! agent may replace an element at any time; a session alone is used in place (see [`pipeline::session`]).
+
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, RingBuf};
+use pipeline::Tables;
+use pipeline::bounds::*;
+use pipeline::event::Event;
+use pipeline::nat::{BindingKey, Mapping, MappingKey};
+use pipeline::runtime::InsertError;
+use pipeline::session::{Session, SessionKey};
+use pipeline::tables::*;
+use pipeline::verdict::counter;
+use pipeline::walk::Work;
+
+type Hash<K, V> = HashMap<K, V>;
+
+const fn hash<K, V>(max_entries: u32) -> Hash<K, V> {
+    HashMap::with_max_entries(max_entries, BPF_F_NO_PREALLOC)
+}
+
+macro_rules! hashes {
+    ($($name:ident: $key:ty => $value:ty, $size:expr;)*) => {
+        $(#[map]
+        #[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+        static $name: Hash<$key, $value> = hash($size);)*
+    };
+}
+
+hashes! {
+    ports: PortKey => Port, PORTS_MAX;
+    port_addresses: PortAddressKey => u32, PORT_ADDRESSES_MAX;
+    networks: NetworkKey => Network, NETWORKS_MAX;
+    stations: StationKey => Station, STATIONS_MAX;
+    neighbors: NeighborKey => Neighbor, NEIGHBORS_MAX;
+    externals: NetworkKey => External, EXTERNALS_MAX;
+    uplinks: UplinkKey => NetworkKey, EXTERNALS_MAX;
+    gateways: GatewayKey => GatewayValue, EXTERNALS_MAX * GATEWAYS_MAX;
+    external_addresses: ExternalAddressKey => ExternalAddress, EXTERNAL_ADDRESSES_MAX;
+    floating_by_fixed: FixedKey => Floating, EXTERNAL_ADDRESSES_MAX;
+    snat: RouterKey => Snat, ROUTERS_MAX;
+    own_blocks: BlockKey => PortBlock, OWN_BLOCKS_MAX;
+    block_owners: BlockOwnerKey => BlockOwner, BLOCK_OWNERS_MAX;
+    vteps: VtepKey => Vtep, VTEPS_MAX;
+    sessions: SessionKey => Session, SESSIONS_MAX;
+    replies: SessionKey => SessionKey, SESSIONS_MAX;
+    mappings: MappingKey => Mapping, MAPPINGS_MAX;
+    bindings: BindingKey => MappingKey, MAPPINGS_MAX;
+    punt_buckets: u32 => u64, PORTS_MAX;
+}
+
+#[map]
+#[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+static config: Array<Config> = Array::with_max_entries(1, 0);
+
+#[map]
+#[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+static routes: LpmTrie<RouteKey, Route> = LpmTrie::with_max_entries(ROUTES_MAX, BPF_F_NO_PREALLOC);
+
+#[map]
+#[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+static counters: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::SLOTS, 0);
+
+#[map]
+#[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+static port_counters: PerCpuHashMap<PortKey, PortCounters> =
+    PerCpuHashMap::with_max_entries(PORTS_MAX, BPF_F_NO_PREALLOC);
+
+#[map]
+#[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+static events: RingBuf = RingBuf::with_byte_size(EVENT_RING_BYTES, 0);
+
+/// Working memory. A program runs to its end on one CPU with bottom halves off, so no two share it.
+#[map]
+#[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+static work: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's working memory, for one run.
+#[inline(always)]
+pub(crate) fn working_memory() -> Option<&'static mut Work> {
+    // SAFETY: the element lives as long as the map, and each program asks once per run: see `work`.
+    work.get_ptr_mut(0).map(|memory| unsafe { &mut *memory })
+}
+
+/// Nanoseconds that one punt costs of a bucket's credit.
+const PUNT_NS: u64 = 1_000_000_000 / PUNTS_PER_SECOND;
+
+/// The maps of this object.
+pub(crate) struct Maps;
+
+#[inline(always)]
+fn copy<K, V: Copy>(table: &Hash<K, V>, key: &K) -> Option<V> {
+    // SAFETY: the kernel keeps the element's memory until the program ends; what is copied may be old and
+    // new in part only if the agent replaced the element in place, which it never does (BPF hash updates
+    // exchange elements).
+    table.get_ptr(key).map(|value| unsafe { *value })
+}
+
+#[inline(always)]
+fn insert<K, V>(table: &Hash<K, V>, key: &K, value: &V) -> Result<(), InsertError> {
+    const EEXIST: i32 = -17;
+    match table.insert(key, value, BPF_NOEXIST as u64) {
+        Ok(()) => Ok(()),
+        Err(EEXIST) => Err(InsertError::Exists),
+        Err(_) => Err(InsertError::Full),
+    }
+}
+
+impl Tables for Maps {
+    type SessionRef<'a> = &'a Session;
+
+    #[inline(always)]
+    fn config(&self) -> Config {
+        // An array of one element has an element 0. The default's epoch 0 means "not programmed".
+        // SAFETY: as in `copy`; the agent writes the configuration with the new epoch last.
+        config.get_ptr(0).map_or_else(Config::default, |value| unsafe { *value })
+    }
+
+    #[inline(always)]
+    fn port(&self, key: &PortKey) -> Option<Port> {
+        copy(&ports, key)
+    }
+
+    #[inline(always)]
+    fn port_address(&self, key: &PortAddressKey) -> bool {
+        port_addresses.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn network(&self, key: &NetworkKey) -> Option<Network> {
+        copy(&networks, key)
+    }
+
+    #[inline(always)]
+    fn station(&self, key: &StationKey) -> Option<Station> {
+        copy(&stations, key)
+    }
+
+    #[inline(always)]
+    fn neighbor(&self, key: &NeighborKey) -> Option<Neighbor> {
+        copy(&neighbors, key)
+    }
+
+    #[inline(always)]
+    fn route(&self, key: &RouteKey) -> Option<Route> {
+        routes.get(Key::new(RouteKey::lpm_len_v4(32), *key)).copied()
+    }
+
+    #[inline(always)]
+    fn external(&self, key: &NetworkKey) -> Option<External> {
+        copy(&externals, key)
+    }
+
+    #[inline(always)]
+    fn uplink(&self, key: &UplinkKey) -> Option<NetworkKey> {
+        copy(&uplinks, key)
+    }
+
+    #[inline(always)]
+    fn gateway(&self, key: &GatewayKey) -> Option<GatewayValue> {
+        copy(&gateways, key)
+    }
+
+    #[inline(always)]
+    fn external_address(&self, key: &ExternalAddressKey) -> Option<ExternalAddress> {
+        copy(&external_addresses, key)
+    }
+
+    #[inline(always)]
+    fn floating_by_fixed(&self, key: &FixedKey) -> Option<Floating> {
+        copy(&floating_by_fixed, key)
+    }
+
+    #[inline(always)]
+    fn snat(&self, key: &RouterKey) -> Option<Snat> {
+        copy(&snat, key)
+    }
+
+    #[inline(always)]
+    fn own_block(&self, key: &BlockKey) -> Option<PortBlock> {
+        copy(&own_blocks, key)
+    }
+
+    #[inline(always)]
+    fn block_owner(&self, key: &BlockOwnerKey) -> Option<BlockOwner> {
+        copy(&block_owners, key)
+    }
+
+    #[inline(always)]
+    fn vtep(&self, key: &VtepKey) -> Option<Vtep> {
+        copy(&vteps, key)
+    }
+
+    #[inline(always)]
+    fn session(&self, key: &SessionKey) -> Option<&Session> {
+        // SAFETY: the element's memory stays valid until the program ends; its fields that change are
+        // atomics, the others are written once, before the insertion.
+        sessions.get_ptr(key).map(|session| unsafe { &*session })
+    }
+
+    #[inline(always)]
+    fn insert_session(&self, key: &SessionKey, session: &Session) -> Result<(), InsertError> {
+        insert(&sessions, key, session)
+    }
+
+    #[inline(always)]
+    fn remove_session(&self, key: &SessionKey) {
+        let _ = sessions.remove(key);
+    }
+
+    #[inline(always)]
+    fn reply(&self, key: &SessionKey) -> Option<SessionKey> {
+        copy(&replies, key)
+    }
+
+    #[inline(always)]
+    fn insert_reply(&self, key: &SessionKey, forward: &SessionKey) -> Result<(), InsertError> {
+        insert(&replies, key, forward)
+    }
+
+    #[inline(always)]
+    fn remove_reply(&self, key: &SessionKey) {
+        let _ = replies.remove(key);
+    }
+
+    #[inline(always)]
+    fn mapping(&self, key: &MappingKey) -> Option<Mapping> {
+        copy(&mappings, key)
+    }
+
+    #[inline(always)]
+    fn insert_mapping(&self, key: &MappingKey, mapping: &Mapping) -> Result<(), InsertError> {
+        insert(&mappings, key, mapping)
+    }
+
+    #[inline(always)]
+    fn binding(&self, key: &BindingKey) -> Option<MappingKey> {
+        copy(&bindings, key)
+    }
+
+    #[inline(always)]
+    fn insert_binding(&self, key: &BindingKey, mapping: &MappingKey) -> Result<(), InsertError> {
+        insert(&bindings, key, mapping)
+    }
+
+    #[inline(always)]
+    fn remove_binding(&self, key: &BindingKey) {
+        let _ = bindings.remove(key);
+    }
+
+    #[inline(always)]
+    fn count(&self, slot: u32, packets: u64) {
+        if let Some(count) = counters.get_ptr_mut(slot) {
+            // SAFETY: this CPU's element; nothing else writes it (see `work`).
+            unsafe { *count = (*count).wrapping_add(packets) }
+        }
+    }
+
+    #[inline(always)]
+    fn count_port(&self, ifindex: u32, sent: bool, packets: u32, bytes: u32) {
+        // The agent makes the entry together with the port's.
+        let Some(count) = port_counters.get_ptr_mut(PortKey { ifindex }) else { return };
+        // SAFETY: this CPU's element; nothing else writes it (see `work`).
+        let count = unsafe { &mut *count };
+        let (count_packets, count_bytes) = if sent {
+            (&mut count.sent_packets, &mut count.sent_bytes)
+        } else {
+            (&mut count.delivered_packets, &mut count.delivered_bytes)
+        };
+        *count_packets = count_packets.wrapping_add(packets.into());
+        *count_bytes = count_bytes.wrapping_add(bytes.into());
+    }
+
+    /// The bucket holds the time at which it will be full again. Two CPUs that take the last token at once
+    /// may both get it: one event more is harmless. The agent makes the buckets; no bucket, no punt.
+    #[inline(always)]
+    fn punt_allowed(&self, ingress: u32) -> bool {
+        let Some(bucket) = punt_buckets.get_ptr_mut(ingress) else { return false };
+        let now = self.now_ns();
+        // SAFETY: the element's memory stays valid until the program ends; one aligned word.
+        let full_at = unsafe { bucket.read_volatile() }.max(now);
+        if full_at.wrapping_sub(now) > (PUNT_BURST - 1) * PUNT_NS {
+            return false;
+        }
+        // SAFETY: as above.
+        unsafe { bucket.write_volatile(full_at.wrapping_add(PUNT_NS)) };
+        true
+    }
+
+    #[inline(always)]
+    fn emit(&self, event: &Event) -> bool {
+        events.output::<Event>(event, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        // SAFETY: no preconditions.
+        unsafe { bpf_ktime_get_boot_ns() }
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: no preconditions.
+        unsafe { bpf_get_prandom_u32() }
+    }
+}

@@ -46,6 +46,8 @@ pub struct Host {
     pub id: HostId,
     pub facts: LocalFacts,
     pub tables: HostTables,
+    /// What was programmed, by generation.
+    pub programmed: Vec<TableSet>,
     work: Box<Work>,
 }
 
@@ -68,6 +70,8 @@ pub struct Step {
     pub input: Frame,
     pub verdict: Verdict,
     pub output: Frame,
+    /// How often the world had been programmed.
+    pub generation: usize,
 }
 
 /// An entry point of the pipeline.
@@ -78,11 +82,24 @@ pub enum Entry {
     Uplink { ifindex: u32 },
 }
 
+/// What may differ between worlds.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub protocol: TunnelProtocol,
+    pub egress: Egress,
+    /// Of the external network.
+    pub vlan: Option<u16>,
+    /// Every block has one port, so that the choice of ports is no choice: for comparing with an
+    /// implementation that draws other random numbers.
+    pub single_port_blocks: bool,
+}
+
 pub struct World {
     pub slice: Slice,
     pub hosts: Vec<Host>,
     pub vms: BTreeMap<&'static str, Vm>,
     pub steps: Vec<Step>,
+    options: Options,
 }
 
 fn uuid(kind: u128, number: u128) -> Uuid {
@@ -125,16 +142,25 @@ fn router_mac(network: u128) -> MacAddr {
 const EXTERNAL: u128 = 9;
 
 impl World {
-    /// The scenario over a tunnel protocol, with one way of egress.
+    /// The scenario over a tunnel protocol, with one way of egress, on the VLAN.
     pub fn new(protocol: TunnelProtocol, egress: Egress) -> Self {
-        let mut world =
-            Self { slice: Slice::default(), hosts: Vec::new(), vms: BTreeMap::new(), steps: Vec::new() };
-        world.add_hosts(protocol);
+        Self::with(Options { protocol, egress, vlan: Some(VLAN), single_port_blocks: false })
+    }
+
+    pub fn with(options: Options) -> Self {
+        let mut world = Self {
+            slice: Slice::default(),
+            hosts: Vec::new(),
+            vms: BTreeMap::new(),
+            steps: Vec::new(),
+            options,
+        };
+        world.add_hosts(options.protocol);
         // VPC blue: 192.168.10.0/24 and 10.16.0.0/24; VPC green: 192.168.10.0/24 again.
         world.add_network(1, 101, "192.168.10.0/24");
         world.add_network(2, 102, "10.16.0.0/24");
         world.add_network(3, 103, "192.168.10.0/24");
-        world.add_external(egress);
+        world.add_external();
         world.add_router(1, 1001, &[1, 2], SNAT_ADDRESS);
         world.add_router(2, 1002, &[3], SNAT_GREEN);
         for (number, name, host, network, last) in [
@@ -184,7 +210,8 @@ impl World {
                 neighbors: BTreeMap::from([((vni(900), GATEWAY_ADDRESS), Mac(GATEWAY_MAC.0))]),
             };
             let tables = HostTables::new(TableSet::default(), u64::from(number));
-            self.hosts.push(Host { id, facts, tables, work: Box::new(Work::zeroed()) });
+            let work = Box::new(Work::zeroed());
+            self.hosts.push(Host { id, facts, tables, programmed: Vec::new(), work });
         }
     }
 
@@ -197,15 +224,15 @@ impl World {
         self.slice.networks.insert(network_id(number), network);
     }
 
-    fn add_external(&mut self, egress: Egress) {
+    fn add_external(&mut self) {
         let subnet = slice::Subnet { cidr: net("172.22.7.0/24"), gateway: Some(GATEWAY_ADDRESS) };
         let external = slice::ExternalNetwork {
             vni: vni(900),
             name: "external".to_owned(),
             mtu: 1500,
             physical_network: "physnet1".to_owned(),
-            vlan: Some(VLAN),
-            egress,
+            vlan: self.options.vlan,
+            egress: self.options.egress,
             block_size: BLOCK_SIZE,
             subnets: BTreeMap::from([(subnet_id(EXTERNAL), subnet)]),
             gateways: self.hosts.iter().take(2).map(|host| host.id).collect(),
@@ -292,7 +319,12 @@ impl World {
         for host in &mut self.hosts {
             let compiled = compile(&self.slice, &host.facts);
             assert!(compiled.problems.is_empty(), "{:?}", compiled.problems);
-            host.tables.reconfigure(compiled.tables);
+            let mut tables = compiled.tables;
+            if self.options.single_port_blocks {
+                tables.own_blocks.values_mut().for_each(|block| block.size = 1);
+            }
+            host.programmed.push(tables.clone());
+            host.tables.reconfigure(tables);
         }
     }
 
@@ -302,9 +334,10 @@ impl World {
         self.enter(vm.host, Entry::Port { ifindex: vm.ifindex }, Frame::new(frame))
     }
 
-    /// A frame arrives on the provider NIC of a host, tagged with the scenario's VLAN.
+    /// A frame arrives on the provider NIC of a host, tagged as the external network is.
     pub fn from_outside(&mut self, host: usize, frame: Vec<u8>) -> Arrival {
-        self.enter(host, Entry::Uplink { ifindex: UPLINK }, Frame::tagged(frame, VLAN))
+        let frame = Frame { bytes: frame, vlan: self.options.vlan, gso_size: 0 };
+        self.enter(host, Entry::Uplink { ifindex: UPLINK }, frame)
     }
 
     /// Runs an entry point and follows the tunnel to other hosts.
@@ -339,14 +372,15 @@ impl World {
     }
 
     fn step(&mut self, host: usize, entry: Entry, input: Frame) -> (Verdict, Frame) {
-        let Host { tables, work, .. } = &mut self.hosts[host];
+        let Host { tables, work, programmed, .. } = &mut self.hosts[host];
+        let generation = programmed.len();
         let mut frame = input.clone();
         let verdict = match entry {
             Entry::Port { ifindex } => pipeline::from_port(&mut frame, tables, work, ifindex),
             Entry::Underlay => pipeline::from_underlay(&mut frame, tables, work),
             Entry::Uplink { ifindex } => pipeline::from_uplink(&mut frame, tables, work, ifindex),
         };
-        self.steps.push(Step { host, entry, input, verdict, output: frame.clone() });
+        self.steps.push(Step { host, entry, input, verdict, output: frame.clone(), generation });
         (verdict, frame)
     }
 }

@@ -25,6 +25,8 @@ pub struct Link {
     pub mac: MacAddr,
     pub mtu: u32,
     pub up: bool,
+    /// The lower layer is up too: a cable with a live end (of a veth: the peer is up).
+    pub carrier: bool,
     /// `veth`, `tun`, `bridge`, `vxlan`, …; empty for hardware.
     pub kind: String,
     /// Index of the bridge (or other master) the link is a port of.
@@ -335,6 +337,7 @@ pub(crate) fn link_of(message: LinkMessage) -> Link {
         mac: MacAddr::ZERO,
         mtu: 0,
         up: flags.contains(LinkFlags::Up),
+        carrier: flags.contains(LinkFlags::LowerUp),
         kind: String::new(),
         master: None,
         loopback: flags.contains(LinkFlags::Loopback),

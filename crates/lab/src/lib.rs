@@ -1,6 +1,32 @@
 //! Labs: hosts, VMs and the outside in network namespaces of this machine, with real processes and real packets.
+//!
+//! A lab is declared in a TOML file ([`file`], `docs/lab-file.md`). [`up`] makes it, [`check`] proves from the file what
+//! can and what must not reach what, [`exec`] enters a machine, [`down`] leaves nothing behind. Everything of a lab
+//! lives in namespaces named `nbk-LAB.MACHINE` and below `/run/nanboku/lab/LAB`, so several can be up side by side.
+//!
+//! No part of the product needs this crate: it talks to the controller through the API and to the kernel through
+//! `netlink`, as an operator's tools would.
 
+mod access;
+mod api;
+mod config;
+mod down;
 pub mod error;
+mod fabric;
 pub mod file;
+mod guest;
+mod names;
 pub mod plan;
 mod presets;
+mod process;
+mod resources;
+mod running;
+mod state;
+mod up;
+mod vm;
+mod wait;
+
+pub use down::{down, down_all};
+pub use guest::{GuestArgs, run as guest};
+pub use running::{Listed, exec, list};
+pub use up::{Summary, up};

@@ -1,0 +1,45 @@
+//! Configuration files of the lab's controller and agents.
+
+use crate::names::{self, CONTROLLER, Names, UNDERLAY_LINK};
+use crate::plan::{Host, Plan};
+use std::fmt::Write as _;
+
+/// Where agents find the controller.
+const AGENTS_PORT: u16 = 9697;
+
+/// Configuration of the controller.
+pub(crate) fn server(plan: &Plan, names: &Names) -> String {
+    let dir = names.machine_dir(CONTROLLER);
+    format!(
+        "api_socket = {socket:?}\napi_listen = \"127.0.0.1:9696\"\nagents_listen = \"{address}:{AGENTS_PORT}\"\n\
+         store = {store:?}\ncertificates = {certificates:?}\ntunnel = \"{tunnel}\"\n",
+        socket = names.api_socket(),
+        address = plan.controller_address(),
+        store = dir.join("store.redb"),
+        certificates = names.certificates(),
+        tunnel = plan.tunnel.word(),
+    )
+}
+
+/// Configuration of a host's agent.
+pub(crate) fn agent(plan: &Plan, names: &Names, host: &Host) -> String {
+    let dir = names.machine_dir(&host.name);
+    let mut text = format!(
+        "host = \"{name}\"\ncontroller = \"{address}:{AGENTS_PORT}\"\ncertificates = {certificates:?}\n\
+         vtep = \"{vtep}\"\nunderlay = \"{UNDERLAY_LINK}\"\nstate_dir = {state:?}\npin_dir = {pins:?}\n\
+         control_socket = {socket:?}\n[physical_networks]\n",
+        name = host.name,
+        address = plan.controller_address(),
+        certificates = names.certificates(),
+        vtep = host.vtep,
+        state = dir.join("state"),
+        pins = names.pins().join(&host.name),
+        socket = dir.join("agent.sock"),
+    );
+    for (position, physical) in host.physical_networks.iter().enumerate() {
+        let name = &plan.physical_networks[*physical];
+        // Writing to a String never fails.
+        let _ = writeln!(text, "{name} = \"{}\"", names::uplink(position));
+    }
+    text
+}

@@ -1,0 +1,162 @@
+//! From plan to API: networks, routers, ports and floating IPs, made as any client would make them.
+
+use crate::api::{Api, text};
+use crate::plan::{ExternalNetwork, Network, Plan, Router};
+use crate::state::{State, VmPort};
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use std::net::Ipv4Addr;
+
+/// A network as the API made it.
+struct Made {
+    id: String,
+    mtu: u32,
+    /// In the order of the plan's.
+    subnets: Vec<String>,
+}
+
+/// Makes everything except floating IPs, whose ports must be plugged to become active.
+pub(crate) async fn create(plan: &Plan, api: &Api, state: &mut State) -> anyhow::Result<External> {
+    let mut external = Vec::new();
+    for network in &plan.external_networks {
+        let made = external_network(plan, network, api).await;
+        external.push(made.with_context(|| format!("creating external network {}", network.name))?);
+    }
+    let mut networks = Vec::new();
+    for network in &plan.networks {
+        let made = tenant_network(network, api).await;
+        networks.push(made.with_context(|| format!("creating network {}", network.name))?);
+    }
+    for router in &plan.routers {
+        let addresses = self::router(router, &external, &networks, api).await;
+        let addresses = addresses.with_context(|| format!("creating router {}", router.name))?;
+        state.snat_addresses.insert(router.name.clone(), addresses);
+    }
+    for vm in &plan.vms {
+        let network = &networks[vm.network];
+        let host = &plan.hosts[vm.host].name;
+        let body = json!({
+            "name": vm.name,
+            "network_id": network.id,
+            "fixed_ips": [{ "subnet_id": network.subnets[vm.subnet], "ip_address": vm.address }],
+            "device_id": vm.name,
+            "device_owner": "compute:lab",
+            "binding:host_id": host,
+        });
+        let port =
+            api.create("port", body).await.with_context(|| format!("creating the port of VM {}", vm.name))?;
+        let id = text(&port, "id")?;
+        let link = id.parse::<model::PortId>()?.link_name();
+        let port = VmPort { mac: text(&port, "mac_address")?, id, link, mtu: network.mtu };
+        state.ports.insert(vm.name.clone(), port);
+    }
+    Ok(External(external.into_iter().map(|network| network.id).collect()))
+}
+
+/// Ids of the external networks, in the order of the plan's.
+pub(crate) struct External(Vec<String>);
+
+async fn external_network(plan: &Plan, network: &ExternalNetwork, api: &Api) -> anyhow::Result<Made> {
+    let segment = network.segment;
+    let mut body = json!({
+        "name": network.name,
+        "router:external": true,
+        "provider:network_type": if segment.vlan.is_some() { "vlan" } else { "flat" },
+        "provider:physical_network": plan.physical_networks[segment.physical_network],
+        "nanboku:egress": network.egress.word(),
+    });
+    if let Some(vlan) = segment.vlan {
+        body["provider:segmentation_id"] = json!(vlan);
+    }
+    if let Some(size) = network.block_size {
+        body["nanboku:port_block_size"] = json!(size);
+    }
+    let mut made = self::network(body, api).await?;
+    let mut subnet = json!({
+        "network_id": made.id,
+        "ip_version": 4,
+        "cidr": network.cidr,
+        "gateway_ip": network.gateway,
+        "enable_dhcp": false,
+    });
+    if let Some((start, end)) = network.pool {
+        subnet["allocation_pools"] = json!([{ "start": start, "end": end }]);
+    }
+    made.subnets.push(text(&api.create("subnet", subnet).await?, "id")?);
+    Ok(made)
+}
+
+async fn tenant_network(network: &Network, api: &Api) -> anyhow::Result<Made> {
+    let mut body = json!({ "name": network.name });
+    if let Some(mtu) = network.mtu {
+        body["mtu"] = json!(mtu);
+    }
+    let mut made = self::network(body, api).await?;
+    for subnet in &network.subnets {
+        let body = json!({
+            "network_id": made.id,
+            "ip_version": 4,
+            "cidr": subnet.cidr,
+            "gateway_ip": subnet.gateway,
+        });
+        made.subnets.push(text(&api.create("subnet", body).await?, "id")?);
+    }
+    Ok(made)
+}
+
+async fn network(body: Value, api: &Api) -> anyhow::Result<Made> {
+    let network = api.create("network", body).await?;
+    let mtu = network["mtu"].as_u64().and_then(|mtu| u32::try_from(mtu).ok());
+    let mtu = mtu.with_context(|| format!("the API's answer has no `mtu`: {network}"))?;
+    Ok(Made { id: text(&network, "id")?, mtu, subnets: Vec::new() })
+}
+
+/// Makes a router with its gateway and interfaces. Answers its SNAT addresses.
+async fn router(
+    router: &Router,
+    external: &[Made],
+    networks: &[Made],
+    api: &Api,
+) -> anyhow::Result<Vec<Ipv4Addr>> {
+    let mut body = json!({ "name": router.name });
+    if let Some(index) = router.external_network {
+        let network = &external[index];
+        let mut gateway = json!({ "network_id": network.id });
+        if let Some(address) = router.snat_address {
+            gateway["external_fixed_ips"] =
+                json!([{ "subnet_id": network.subnets[0], "ip_address": address }]);
+        }
+        body["external_gateway_info"] = gateway;
+    }
+    let made = api.create("router", body).await?;
+    let id = text(&made, "id")?;
+    for subnet in router.interfaces.iter().flat_map(|index| &networks[*index].subnets) {
+        let path = format!("/v2.0/routers/{id}/add_router_interface");
+        api.put(&path, &json!({ "subnet_id": subnet })).await?;
+    }
+    let fixed = made["external_gateway_info"]["external_fixed_ips"].as_array();
+    let addresses = fixed.into_iter().flatten().filter_map(|ip| ip["ip_address"].as_str()?.parse().ok());
+    Ok(addresses.collect())
+}
+
+/// Makes the floating IPs.
+pub(crate) async fn create_floating_ips(
+    plan: &Plan,
+    external: &External,
+    state: &State,
+    api: &Api,
+) -> anyhow::Result<()> {
+    for floating in &plan.floating_ips {
+        let vm = &plan.vms[floating.vm];
+        let context = || format!("creating floating IP {} of VM {}", floating.address, vm.name);
+        let network = plan.external_of(vm).and_then(|index| external.0.get(index)).with_context(context)?;
+        let port = state.ports.get(&vm.name).with_context(context)?;
+        let body = json!({
+            "floating_network_id": network,
+            "floating_ip_address": floating.address,
+            "port_id": port.id,
+        });
+        api.create("floatingip", body).await.with_context(context)?;
+    }
+    Ok(())
+}

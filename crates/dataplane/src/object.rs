@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::settings::Sizes;
-use crate::sys::{self, MapFd};
+use crate::sys::MapFd;
 use aya::maps::{Map, MapData};
 use aya::programs::{Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};

@@ -61,16 +61,13 @@ fn follow<P: Packet, T: Tables>(
 ) -> Step<()> {
     set_translated(walk, session, direction);
     let work = &mut *walk.work;
-    if let Some(path) = session.path(direction).load(work.config.epoch)
-        && path.ingress == work.ingress
-        && path.arrived_dst == work.headers.dst_mac
+    if session.path(direction).load(work.config.epoch, &mut work.path)
+        && work.path.ingress == work.ingress
+        && work.path.arrived_dst == work.headers.dst_mac
     {
-        work.path = path;
         return Ok(());
     }
-    evaluate_existing(walk, session, direction)?;
-    session.path(direction).store(&walk.work.path);
-    Ok(())
+    evaluate_existing(walk, session, direction)
 }
 
 /// A session's translation of a direction: the other key, turned round.
@@ -89,7 +86,8 @@ fn set_translated<P, T>(walk: &mut Walk<'_, P, T>, session: &Session, direction:
     };
 }
 
-/// The stages for a session's direction whose path is missing, of an older epoch, or of another ingress.
+/// The stages for a session's direction whose path is missing, of an older epoch, or of another ingress; the
+/// session keeps the new path.
 #[inline(never)]
 fn evaluate_existing<P: Packet, T: Tables>(
     walk: &mut Walk<'_, P, T>,
@@ -123,7 +121,9 @@ fn evaluate_existing<P: Packet, T: Tables>(
         _ => return end(walk, session),
     }
     acl::ingress(walk)?;
-    resolve::run(walk)
+    resolve::run(walk)?;
+    session.path(direction).store(&walk.work.path);
+    Ok(())
 }
 
 /// Where a translated session's direction goes: a VM of ours, or the outside.
@@ -267,9 +267,12 @@ fn fill_fresh<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) {
     fresh.flags = work.translated.flags;
     fresh.created_ns = now_ns;
     fresh.last_ns.store(now_ns, Relaxed);
-    for counter in fresh.packets.iter().chain(&fresh.bytes) {
-        counter.store(0, Relaxed);
-    }
+    // No loop: the verifier loses the bounds of a chained iterator.
+    let ([packets_forward, packets_reply], [bytes_forward, bytes_reply]) = (&fresh.packets, &fresh.bytes);
+    packets_forward.store(0, Relaxed);
+    packets_reply.store(0, Relaxed);
+    bytes_forward.store(0, Relaxed);
+    bytes_reply.store(0, Relaxed);
     fresh.seen.store(0, Relaxed);
     fresh.router_vni = if translated { work.router_vni } else { 0 };
     fresh.external_vni = if translated { work.external_vni } else { 0 };

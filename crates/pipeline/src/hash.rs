@@ -4,7 +4,7 @@ use crate::session::SessionKey;
 
 /// A 32-bit hash of a flow's addresses, ports and protocol; the same on every host and in every build. Not
 /// keyed: it spreads, it does not protect.
-#[inline(always)]
+#[inline(never)]
 pub fn flow_hash(key: &SessionKey) -> u32 {
     let [a, b, c, d] = key.src.words();
     let [e, f, g, h] = key.dst.words();

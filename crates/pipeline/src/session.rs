@@ -87,28 +87,28 @@ const PATH_WORDS: usize = size_of::<Path>() / 4;
 pub struct PathCell([AtomicU32; PATH_WORDS]);
 
 impl PathCell {
-    /// The path, if it was computed in `epoch` and no write is under way.
+    /// Copies the path to `path`; true if it was computed in `epoch` and no write was under way. Otherwise
+    /// `path` holds anything.
     #[inline(always)]
-    pub fn load(&self, epoch: u32) -> Option<Path> {
-        let mut words = [0u32; PATH_WORDS];
+    pub fn load(&self, epoch: u32, path: &mut Path) -> bool {
+        let words: &mut [u32; PATH_WORDS] = zerocopy::transmute_mut!(path);
         for (word, cell) in words.iter_mut().zip(&self.0) {
             *word = cell.load(Relaxed);
         }
-        let path: Path = zerocopy::transmute!(words);
-        let [first, ..] = &self.0;
-        (epoch != 0 && path.epoch == epoch && first.load(Relaxed) == epoch).then_some(path)
+        let ([first, ..], [loaded, ..]) = (&self.0, words);
+        epoch != 0 && *loaded == epoch && first.load(Relaxed) == epoch
     }
 
     #[inline(always)]
     pub fn store(&self, path: &Path) {
-        let words: [u32; PATH_WORDS] = zerocopy::transmute!(*path);
+        let words: &[u32; PATH_WORDS] = zerocopy::transmute_ref!(path);
         let [first, rest @ ..] = &self.0;
         let [epoch, values @ ..] = words;
         first.store(0, Relaxed);
         for (cell, value) in rest.iter().zip(values) {
-            cell.store(value, Relaxed);
+            cell.store(*value, Relaxed);
         }
-        first.store(epoch, Relaxed);
+        first.store(*epoch, Relaxed);
     }
 
     /// Makes the path unknown.

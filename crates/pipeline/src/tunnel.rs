@@ -35,7 +35,7 @@ struct Outer {
 
 /// Encapsulates the packet for `path`. Outer MACs are zero: the kernel's neighbour table fills them. The
 /// outer UDP checksum is zero, as both RFCs allow over IPv4; outer DF is set: the tunnel never fragments.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn push<P: Packet>(packet: &mut P, work: &Work) -> Result<(), PacketError> {
     let inner_len = packet.len();
     packet.push_outer()?;
@@ -66,7 +66,8 @@ pub(crate) fn push<P: Packet>(packet: &mut P, work: &Work) -> Result<(), PacketE
             ethertype: U16::new(ethernet::TYPE_IPV4),
         },
     };
-    packet.store::<64>(0, &bytes(outer))
+    // By reference: a copy would double the stack.
+    packet.store::<64>(0, zerocopy::transmute_ref!(&outer))
 }
 
 #[inline(always)]

@@ -232,11 +232,24 @@ pub fn from_port<P: Packet, T: Tables>(
     tables.count(counter::total(Total::InPort), 1);
     let mut walk = Walk { packet, tables, work, hook: Hook::Port };
     let step = port(&mut walk, ifindex);
-    finish(tables, step)
+    go_on(&mut walk, step)
 }
 
+/// Forwards what the entry point did not decide, and counts. The entry points' own parts are functions of
+/// their own, so that their stack is free again when the stages need it.
 #[inline(always)]
-fn port<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step<Verdict> {
+fn go_on<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, step: Step<Option<Verdict>>) -> Verdict {
+    let step = match step {
+        Ok(None) => flow::forward(walk),
+        Ok(Some(verdict)) => Ok(verdict),
+        Err(verdict) => Err(verdict),
+    };
+    finish(walk.tables, step)
+}
+
+/// None: an IPv4 packet to forward.
+#[inline(never)]
+fn port<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step<Option<Verdict>> {
     walk.begin(ifindex, Address::ZERO)?;
     let Some(port) = walk.tables.port(&PortKey { ifindex }) else {
         return deny(Stage::Classify, Reason::NoPort);
@@ -250,11 +263,11 @@ fn port<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step<V
         return deny(Stage::Classify, Reason::VlanFromPort);
     }
     match walk.work.headers.ethertype {
-        ethernet::TYPE_ARP => switch::arp(walk, &port),
+        ethernet::TYPE_ARP => switch::arp(walk, &port).map(Some),
         ethernet::TYPE_IPV4 => {
             classify::ipv4(walk, port.network_vni)?;
             port_security::mac(walk, &port)?;
-            flow::forward(walk)
+            Ok(None)
         }
         ethernet::TYPE_VLAN | ethernet::TYPE_QINQ => deny(Stage::Classify, Reason::VlanFromPort),
         _ => deny(Stage::Classify, Reason::EthertypeUnsupported),
@@ -281,12 +294,13 @@ pub fn from_tunnel<P: Packet, T: Tables>(
     let total = if key.lone { Total::InTunnelLone } else { Total::InTunnelDevice };
     tables.count(counter::total(total), 1);
     let mut walk = Walk { packet, tables, work, hook: Hook::Overlay };
-    let step = tunnel(&mut walk, key);
-    finish(tables, step)
+    let step = tunnel(&mut walk, &key);
+    go_on(&mut walk, step)
 }
 
-#[inline(always)]
-fn tunnel<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, key: TunnelKey) -> Step<Verdict> {
+/// None: an IPv4 packet to forward.
+#[inline(never)]
+fn tunnel<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, key: &TunnelKey) -> Step<Option<Verdict>> {
     walk.begin(crate::Ingress::TUNNEL_ID, key.vtep)?;
     if walk.tables.vtep(&VtepKey { address: key.vtep }).is_none() {
         return deny(Stage::Classify, Reason::UnknownVtep);
@@ -309,7 +323,7 @@ fn tunnel<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, key: TunnelKey) -> St
         }
         _ => return deny(Stage::Classify, Reason::UnknownVni),
     }
-    flow::forward(walk)
+    Ok(None)
 }
 
 /// Ingress of a provider NIC.
@@ -323,34 +337,35 @@ pub fn from_uplink<P: Packet, T: Tables>(
     tables.count(counter::total(Total::InUplink), 1);
     let mut walk = Walk { packet, tables, work, hook: Hook::Uplink };
     let step = uplink(&mut walk, ifindex);
-    finish(tables, step)
+    go_on(&mut walk, step)
 }
 
-#[inline(always)]
-fn uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step<Verdict> {
+/// None: an IPv4 packet to forward.
+#[inline(never)]
+fn uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step<Option<Verdict>> {
     // Before the first programming nothing on the NIC is ours.
     if walk.begin(ifindex, Address::ZERO).is_err() {
-        return Ok(Verdict::Pass);
+        return Ok(Some(Verdict::Pass));
     }
     let vlan = u32::from(walk.packet.vlan().unwrap_or(0));
     let Some(network) = walk.tables.uplink(&UplinkKey { ifindex, vlan }) else {
-        return Ok(Verdict::Pass);
+        return Ok(Some(Verdict::Pass));
     };
     walk.work.external_vni = network.vni;
     walk.work.vlan = vlan;
     if classify::ethernet(walk).is_err() {
-        return Ok(Verdict::Pass);
+        return Ok(Some(Verdict::Pass));
     }
     if walk.work.headers.ethertype == ethernet::TYPE_ARP {
-        return switch::arp_uplink(walk);
+        return switch::arp_uplink(walk).map(Some);
     }
     let ours = walk.work.headers.dst_mac == walk.work.config.dvr_mac;
     if !ours || walk.work.headers.ethertype != ethernet::TYPE_IPV4 {
-        return Ok(Verdict::Pass);
+        return Ok(Some(Verdict::Pass));
     }
     if vlan != 0 && walk.packet.pop_vlan().is_err() {
         return deny(Stage::Classify, Reason::OutputFailed);
     }
     classify::ipv4(walk, network.vni)?;
-    flow::forward(walk)
+    Ok(None)
 }

@@ -76,29 +76,32 @@ fn set_ttl<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ttl: u8) -> Result<(
 
 #[inline(always)]
 fn translate_addresses<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Result<(), PacketError> {
-    let (old, new) = (walk.work.key, walk.work.translated);
-    if new.src != old.src {
-        replace_address(walk, ipv4::OFFSET_SRC, old.src, new.src)?;
+    let word = |address: &Address| u32::from_ne_bytes(address.to_v4());
+    let (old, new) = (&walk.work.key, &walk.work.translated);
+    let (old_src, new_src, old_dst, new_dst) = (word(&old.src), word(&new.src), word(&old.dst), word(&new.dst));
+    if new_src != old_src {
+        replace_address(walk, ipv4::OFFSET_SRC, old_src, new_src)?;
     }
-    if new.dst != old.dst {
-        replace_address(walk, ipv4::OFFSET_DST, old.dst, new.dst)?;
+    if new_dst != old_dst {
+        replace_address(walk, ipv4::OFFSET_DST, old_dst, new_dst)?;
     }
     Ok(())
 }
+
+/// `from` and `to`: IPv4 addresses, the wire bytes read in memory order.
 
 #[inline(never)]
 fn replace_address<P: Packet, T: Tables>(
     walk: &mut Walk<'_, P, T>,
     offset: u32,
-    old: Address,
-    new: Address,
+    from: u32,
+    to: u32,
 ) -> Result<(), PacketError> {
-    let (from, to) = (u32::from_ne_bytes(old.to_v4()), u32::from_ne_bytes(new.to_v4()));
     if let Some((checksum, flags)) = pseudo_checksum(walk) {
         walk.packet.replace_l4_checksum(checksum, from, to, 4, flags | CHECKSUM_PSEUDO)?;
     }
     walk.packet.replace_l3_checksum(ETHERNET_LEN + ipv4::OFFSET_CHECKSUM, from, to, 4)?;
-    walk.packet.store::<4>(ETHERNET_LEN + offset, &new.to_v4())
+    walk.packet.store::<4>(ETHERNET_LEN + offset, &to.to_ne_bytes())
 }
 
 /// Offset and flags of a transport checksum that covers the pseudo header.
@@ -114,20 +117,21 @@ fn pseudo_checksum<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> Option<(u32, 
 
 #[inline(always)]
 fn translate_ports<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Result<(), PacketError> {
-    let (old, new) = (walk.work.key, walk.work.translated);
+    let (old, new) = (&walk.work.key, &walk.work.translated);
+    let (old_src, new_src, old_dst, new_dst) = (old.src_port, new.src_port, old.dst_port, new.dst_port);
     if walk.work.headers.protocol == ipv4::PROTOCOL_ICMP {
-        if new.src_port != old.src_port {
+        if new_src != old_src {
             let checksum = walk.work.headers.l4_offset + icmp::OFFSET_CHECKSUM;
-            replace_port(walk, icmp::OFFSET_ECHO_ID, (old.src_port, new.src_port), checksum, 0)?;
+            replace_port(walk, icmp::OFFSET_ECHO_ID, (old_src, new_src), checksum, 0)?;
         }
         return Ok(());
     }
     let Some((checksum, flags)) = pseudo_checksum(walk) else { return Ok(()) };
-    if new.src_port != old.src_port {
-        replace_port(walk, tcp::OFFSET_SRC_PORT, (old.src_port, new.src_port), checksum, flags)?;
+    if new_src != old_src {
+        replace_port(walk, tcp::OFFSET_SRC_PORT, (old_src, new_src), checksum, flags)?;
     }
-    if new.dst_port != old.dst_port {
-        replace_port(walk, tcp::OFFSET_DST_PORT, (old.dst_port, new.dst_port), checksum, flags)?;
+    if new_dst != old_dst {
+        replace_port(walk, tcp::OFFSET_DST_PORT, (old_dst, new_dst), checksum, flags)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::address::Address;
 use crate::runtime::{Packet, Tables};
 use crate::stage::port_security;
 use crate::tables::{ExternalAddress, ExternalAddressKey, NeighborKey, Port, Station, StationKey};
-use crate::tables::{Network, NetworkKey, VtepKey};
+use crate::tables::{NetworkKey, VtepKey};
 use crate::verdict::{Punt, Reason, Stage, Verdict};
 use crate::walk::{Hook, Step, Target, Walk, deny};
 use packet::{MacAddr, arp, bytes, ethernet, view};
@@ -125,26 +125,25 @@ pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     let Some(network) = walk.tables.network(&NetworkKey { vni }) else {
         return deny(Stage::Switch, Reason::UnknownVni);
     };
-    let src_mac = restored_src_mac(walk, &network);
     let target = &mut walk.work.target;
     target.kind = Target::STATION;
     target.vni = vni;
     target.mtu = network.mtu;
     target.routed = 0;
-    target.src_mac = src_mac;
+    target.src_mac = walk.work.headers.src_mac;
     walk.work.station = station;
+    restore_src_mac(walk, network.router_mac);
     Ok(())
 }
 
 /// What another host routed comes with that host's DVR MAC; the VM sees its router's instead.
-#[inline(always)]
-fn restored_src_mac<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, network: &Network) -> MacAddr {
-    let src_mac = walk.work.headers.src_mac;
+#[inline(never)]
+fn restore_src_mac<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, router_mac: MacAddr) {
     if walk.hook != Hook::Overlay {
-        return src_mac;
+        return;
     }
-    match walk.tables.vtep(&VtepKey { address: walk.work.peer }) {
-        Some(vtep) if vtep.dvr_mac == src_mac => network.router_mac,
-        _ => src_mac,
+    let Some(vtep) = walk.tables.vtep(&VtepKey { address: walk.work.peer }) else { return };
+    if vtep.dvr_mac == walk.work.headers.src_mac {
+        walk.work.target.src_mac = router_mac;
     }
 }

@@ -12,12 +12,14 @@ pub(crate) fn server(plan: &Plan, names: &Names) -> String {
     let dir = names.machine_dir(CONTROLLER);
     format!(
         "api_socket = {socket:?}\napi_listen = \"127.0.0.1:9696\"\nagents_listen = \"{address}:{AGENTS_PORT}\"\n\
-         store = {store:?}\ncertificates = {certificates:?}\ntunnel = \"{tunnel}\"\n",
+         data_dir = {data:?}\ncertificates = {certificates:?}\ncertificate = \"{CONTROLLER}\"\n\
+         tunnel = \"{tunnel}\"\nunderlay_mtu = {mtu}\n",
         socket = names.api_socket(),
         address = plan.controller_address(),
-        store = dir.join("store.redb"),
+        data = dir.join("store"),
         certificates = names.certificates(),
         tunnel = plan.tunnel.word(),
+        mtu = plan.underlay.mtu,
     )
 }
 

@@ -168,8 +168,7 @@ impl Fabric<'_> {
         let wire = Wire { bridge: &bridge, port: &port, link: GUEST_LINK, mtu: PHYSICAL_MTU };
         self.wire(machine, &wire).await?;
         if let Some(vlan) = segment.vlan {
-            let ifindex = self.machine.links.get(&port).await?.index;
-            crate::access::attach(&self.machine.netns, ifindex, vlan)?;
+            crate::access::attach(self.names, &self.machine.netns, &port, vlan)?;
         }
         let link = machine.start(GUEST_LINK, None).await?;
         for address in &self.plan.external_hosts[index].addresses {

@@ -9,6 +9,7 @@
 
 mod access;
 mod api;
+mod check;
 mod config;
 mod down;
 pub mod error;
@@ -26,6 +27,7 @@ mod up;
 mod vm;
 mod wait;
 
+pub use check::{Checked, check};
 pub use down::{down, down_all};
 pub use guest::{GuestArgs, run as guest};
 pub use running::{Listed, exec, list};

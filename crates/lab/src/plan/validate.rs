@@ -16,6 +16,9 @@ const NAME_LEN_MAX: usize = 32;
 const RESERVED: [&str; 2] = ["fabric", "controller"];
 /// Bytes of IP, UDP and Geneve or VXLAN headers in front of an inner packet, with its Ethernet header.
 const OVERLAY_BYTES: u32 = 50;
+/// What the controller accepts for the network between the hosts.
+const UNDERLAY_MTU_MIN: u32 = 1330;
+const UNDERLAY_MTU_MAX: u32 = 9216;
 
 /// What was found wrong so far.
 #[derive(Default)]
@@ -46,6 +49,7 @@ impl Problems {
 pub(super) fn validate(file: LabFile) -> Result<Plan, Vec<Problem>> {
     let mut problems = Problems::default();
     names(&file, &mut problems);
+    underlay(&file, &mut problems);
     let hosts = hosts(&file, &mut problems);
     let controller = controller(&file, &mut problems);
     let external_hosts = external_hosts(&file, &mut problems);
@@ -73,6 +77,21 @@ pub(super) fn validate(file: LabFile) -> Result<Plan, Vec<Problem>> {
         floating_ips,
     };
     Ok(plan)
+}
+
+fn underlay(file: &LabFile, problems: &mut Problems) {
+    let mtu = file.underlay.mtu;
+    if !(UNDERLAY_MTU_MIN..=UNDERLAY_MTU_MAX).contains(&mtu) {
+        let reason = format!("{mtu} is not between {UNDERLAY_MTU_MIN} and {UNDERLAY_MTU_MAX}");
+        problems.add("underlay.mtu", reason, "1500 is the default");
+    }
+    if file.underlay.cidr.prefix_len() > 30 {
+        problems.add(
+            "underlay.cidr",
+            format!("{} has no room for hosts", file.underlay.cidr),
+            "use e.g. 10.90.0.0/24",
+        );
+    }
 }
 
 /// Every name is well formed, and unique among those it could be mistaken for.

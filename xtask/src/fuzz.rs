@@ -98,7 +98,7 @@ fn run_target(directory: &Path, target: &str, seconds: u32, seed: u32) -> Result
         .arg("-print_final_stats=1")
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .arg(found)
-        .args(seeds(directory, target))
+        .args(seeds(directory))
         .current_dir(directory);
     let output = command.output().with_context(|| format!("run fuzz target {target}"))?;
     let log = String::from_utf8_lossy(&output.stderr);
@@ -117,10 +117,13 @@ fn statistic<'a>(log: &'a str, name: &str) -> Option<&'a str> {
     values.next().and_then(|value| value.strip_prefix(':')).map(str::trim)
 }
 
-/// The checked-in inputs a target starts from.
-fn seeds(directory: &Path, target: &str) -> Option<PathBuf> {
-    let corpus = directory.join("corpus").join(target);
-    corpus.is_dir().then_some(corpus)
+/// The checked-in inputs: those that ordinary tests replay. A target ignores nothing, so all crates' are given.
+fn seeds(directory: &Path) -> Vec<PathBuf> {
+    ["packet", "testkit"]
+        .iter()
+        .map(|package| directory.join("../crates").join(package).join("tests/resources"))
+        .filter(|resources| resources.is_dir())
+        .collect()
 }
 
 /// Never zero, which libFuzzer would replace by one of its own.

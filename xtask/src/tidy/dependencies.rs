@@ -45,7 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // Development only: nobody uses these outside tests.
     ("testkit", &["compiler", "dataplane", "model", "netlink", "packet", "pipeline"]),
-    ("nanboku-fuzz", &["model", "packet", "pipeline", "testkit"]),
+    ("nanboku-fuzz", &["compiler", "model", "packet", "pipeline", "testkit"]),
     ("xtask", &[]),
 ];
 

@@ -6,6 +6,8 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
 BIN := target/release/nanboku
 FUZZ_SECONDS ?= 10
+# For example --rounds 9 --figure tcp; see target/release/nanboku-bench --help.
+BENCH_ARGS ?=
 
 .PHONY: demo test bench build setup lint clean help
 
@@ -27,7 +29,8 @@ demo: build
 	$(BIN) demo
 
 bench: build
-	scripts/bench
+	cargo build --release --locked --package bench
+	scripts/bench $(BENCH_ARGS)
 
 test:
 	@scripts/setup --test

@@ -45,6 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // Development only: nobody uses these outside tests.
     ("testkit", &["compiler", "dataplane", "model", "netlink", "packet", "pipeline"]),
+    ("bench", &["compiler", "dataplane", "model", "netlink"]),
     ("nanboku-fuzz", &["compiler", "model", "packet", "pipeline", "testkit"]),
     ("xtask", &[]),
 ];

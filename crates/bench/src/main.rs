@@ -1,0 +1,176 @@
+//! `nanboku-bench`: Nanboku against plain routing, bridge + VXLAN and nftables, on the same wires, in one run.
+//!
+//! Absolute numbers of one machine say little, and those of a shared machine nothing: what counts is the
+//! ratio. So the contestants take turns within every round, in an order that changes from round to round,
+//! and the ratio is the median of the rounds' ratios.
+
+mod figure;
+mod overlay;
+mod report;
+mod scenario;
+mod topology;
+mod traffic;
+mod variant;
+
+use anyhow::Context as _;
+use clap::Parser;
+use figure::{FIGURES, Figure};
+use report::Row;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::process::ExitCode;
+use std::time::Duration;
+use topology::{Kind, Underlay};
+use variant::{Subject, Variants};
+
+/// Held by a running benchmark: two at a time would measure each other and clean each other away.
+const LOCK: &str = "/run/nanboku-bench.lock";
+
+#[derive(Parser)]
+#[command(name = "nanboku-bench", about = "Compares Nanboku with plain routing, bridge + VXLAN and nftables (root)")]
+struct Arguments {
+    /// Rounds; every figure is measured once in each.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Length of one measurement.
+    #[arg(long, default_value_t = 0.8, value_parser = seconds)]
+    seconds: f64,
+    /// Only figures whose name begins so; may be given several times.
+    #[arg(long)]
+    figure: Vec<String>,
+    /// Fails if a target is missed.
+    #[arg(long)]
+    strict: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.1..=60.0).contains(&value) { Ok(value) } else { Err("from 0.1 to 60".to_owned()) }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(rows) => {
+            let missed = rows.iter().any(|row| row.ok == Some(false));
+            if arguments.strict && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        }
+        Err(error) => {
+            eprintln!("nanboku-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
+    let lock = File::create(LOCK).with_context(|| format!("cannot write {LOCK}; run this as root"))?;
+    lock.try_lock().map_err(|_| anyhow::anyhow!("another benchmark is running ({LOCK})"))?;
+    clean_up();
+    clean_up_on_signal()?;
+    let _cleaner = Cleaner;
+    let figures: Vec<&Figure> = FIGURES.iter().filter(|figure| is_wanted(arguments, figure.name)).collect();
+    let samples = measure_all(arguments, &figures)?;
+    let rows = compare(&figures, &samples);
+    for row in &rows {
+        println!("{}", serde_json::to_string(row)?);
+    }
+    println!("\n{}", report::table(&rows));
+    Ok(rows)
+}
+
+fn is_wanted(arguments: &Arguments, name: &str) -> bool {
+    arguments.figure.is_empty() || arguments.figure.iter().any(|prefix| name.starts_with(prefix.as_str()))
+}
+
+fn clean_up() {
+    topology::remove_all();
+    overlay::remove_pins();
+}
+
+struct Cleaner;
+
+impl Drop for Cleaner {
+    fn drop(&mut self) {
+        clean_up();
+    }
+}
+
+/// A thread that waits for Ctrl-C and the like, which every other thread has blocked.
+fn clean_up_on_signal() -> anyhow::Result<()> {
+    use nix::sys::signal::{SigSet, Signal};
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    signals.thread_block()?;
+    std::thread::spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            clean_up();
+            std::process::exit(128 + signal as i32);
+        }
+    });
+    Ok(())
+}
+
+/// Values by figure, kind of VM and subject, one per round.
+type Samples = BTreeMap<(&'static str, Kind, Subject), Vec<f64>>;
+
+fn measure_all(arguments: &Arguments, figures: &[&Figure]) -> anyhow::Result<Samples> {
+    let window = Duration::from_secs_f64(arguments.seconds);
+    let mut contestants = Kind::ALL
+        .into_iter()
+        .map(|kind| Ok((kind, Variants::build(kind)?)))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let mut samples = Samples::new();
+    for round in 0..arguments.rounds as usize {
+        for (kind, variants) in &mut contestants {
+            eprintln!("round {} of {}, {} VMs", round + 1, arguments.rounds, kind.name());
+            let mut underlay = Underlay::Offloaded;
+            for figure in figures {
+                if figure.underlay != underlay {
+                    underlay = figure.underlay;
+                    variants.set_underlay(underlay)?;
+                }
+                measure_in_turn(figure, variants, (round, window), |subject, value| {
+                    samples.entry((figure.name, *kind, subject)).or_default().push(value);
+                })
+                .with_context(|| format!("{} with {} VMs", figure.name, kind.name()))?;
+            }
+            variants.set_underlay(Underlay::Offloaded)?;
+        }
+    }
+    Ok(samples)
+}
+
+/// Measures every subject of a figure once. Who is first changes with the round.
+fn measure_in_turn(
+    figure: &Figure,
+    variants: &mut Variants,
+    (round, window): (usize, Duration),
+    mut record: impl FnMut(Subject, f64),
+) -> anyhow::Result<()> {
+    let mut subjects: Vec<Subject> = figure.subjects().collect();
+    let first = round % subjects.len();
+    subjects.rotate_left(first);
+    for subject in subjects {
+        let value = variants
+            .measure(subject, figure.way, |ends| figure.measure(ends, window))
+            .with_context(|| subject.name().to_owned())?;
+        eprintln!("  {:24} {:18} {value:12.1} {}", figure.name, subject.name(), figure.unit);
+        record(subject, value);
+    }
+    Ok(())
+}
+
+fn compare(figures: &[&Figure], samples: &Samples) -> Vec<Row> {
+    let values = |figure: &Figure, kind, subject| samples.get(&(figure.name, kind, subject)).map_or(&[][..], Vec::as_slice);
+    let mut rows = Vec::new();
+    for kind in Kind::ALL {
+        for figure in figures {
+            let ours = values(figure, kind, Subject::Nanboku);
+            for baseline in figure.baselines {
+                let theirs = (baseline.subject.name(), values(figure, kind, baseline.subject));
+                let names = (figure.name, kind.name(), figure.unit);
+                rows.extend(Row::compared(names, ours, theirs, baseline.target));
+            }
+        }
+    }
+    rows
+}

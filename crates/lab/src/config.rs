@@ -36,7 +36,7 @@ pub(crate) fn agent(plan: &Plan, names: &Names, host: &Host) -> String {
         vtep = host.vtep,
         state = dir.join("state"),
         pins = names.pins().join(&host.name),
-        socket = dir.join("agent.sock"),
+        socket = names.agent_socket(&host.name),
     );
     for (position, physical) in host.physical_networks.iter().enumerate() {
         let name = &plan.physical_networks[*physical];

@@ -27,6 +27,10 @@ pub fn down(lab: &str) -> anyhow::Result<bool> {
     }
     outcome = outcome.and(remove(&names.pins()));
     outcome.and(remove(&names.dir()))?;
+    for parent in [names::PINS, names::LABS] {
+        // Fails, as it should, while another lab is there.
+        let _ = fs::remove_dir(parent);
+    }
     Ok(found)
 }
 

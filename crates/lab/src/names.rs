@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Everything the labs of this machine keep is below this directory.
 pub(crate) const LABS: &str = "/run/nanboku/lab";
 /// Pinned maps and links of the labs' agents.
-const PINS: &str = "/sys/fs/bpf/nanboku/lab";
+pub(crate) const PINS: &str = "/sys/fs/bpf/nanboku/lab";
 /// The namespace with the bridges that stand for underlay and physical networks.
 pub(crate) const FABRIC: &str = "fabric";
 /// The namespace of a controller that runs on no host.
@@ -63,6 +63,10 @@ impl Names {
     /// State, configuration and control socket of the process on a machine.
     pub(crate) fn machine_dir(&self, machine: &str) -> PathBuf {
         self.dir().join(machine)
+    }
+
+    pub(crate) fn agent_socket(&self, host: &str) -> PathBuf {
+        self.machine_dir(host).join("agent.sock")
     }
 
     pub(crate) fn log(&self, process: &str) -> PathBuf {

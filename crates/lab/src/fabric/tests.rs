@@ -29,6 +29,21 @@ name = "peer"
 physical_network = "phys"
 addresses = ["192.0.2.9/24"]
 routes = [{ destination = "0.0.0.0/0", via = "192.0.2.1" }]
+[[external_host]]
+name = "tagged1"
+physical_network = "phys"
+vlan = 2207
+addresses = ["192.0.2.101/24"]
+[[external_host]]
+name = "tagged2"
+physical_network = "phys"
+vlan = 2207
+addresses = ["192.0.2.102/24"]
+[[external_host]]
+name = "elsewhere"
+physical_network = "phys"
+vlan = 2208
+addresses = ["192.0.2.103/24"]
 "#;
 
 /// A lab that is taken down when the test ends, however it ends.
@@ -52,12 +67,15 @@ async fn root_wires_carry_packets_and_nothing_is_left() {
     let plan = Plan::parse(FILE, Some(&names.lab)).unwrap();
     let scratch = Scratch(names.clone());
     build(&plan, &names).await.unwrap();
-    assert_eq!(names.existing_netns().len(), 7, "{:?}", names.existing_netns());
+    assert_eq!(names.existing_netns().len(), 10, "{:?}", names.existing_netns());
     assert!(ping(&names, "h1", "10.90.0.2"), "host to host over the underlay");
     assert!(ping(&names, "controller", "10.90.0.1"), "controller to host");
     assert!(ping(&names, "peer", "8.8.8.8"), "through the gateway to the machine behind it");
     assert!(ping(&names, "far", "192.0.2.9"), "and from there back");
     assert!(!ping(&names, "peer", "10.90.0.1"), "the physical network is not the underlay");
+    assert!(ping(&names, "tagged1", "192.0.2.102"), "on one VLAN");
+    assert!(!ping(&names, "tagged1", "192.0.2.103"), "not to another VLAN");
+    assert!(!ping(&names, "tagged1", "192.0.2.9"), "not to the untagged segment");
     assert!(names::labs().contains(&names.lab));
 
     let sleeper = Netns::open(&names.netns("h1")).unwrap();

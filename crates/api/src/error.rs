@@ -114,6 +114,8 @@ errors! {
             address: Ipv4Addr, floating_ip: FloatingIpId, port: PortId, fixed_address: Ipv4Addr, network: NetworkId
         }
             "Cannot associate floating IP {address} ({floating_ip}) with port {port} using fixed IP {fixed_address}, as that fixed IP already has a floating IP on external network {network}."
+        SubnetMismatchForPort { port: PortId, subnet: SubnetId }
+            "Subnet on port {port} does not match the requested subnet {subnet}"
         ExternalNetworkInUse { network: NetworkId }
             "External network {network} cannot be updated to be made non-external, since it has existing gateway ports."
         VlanIdInUse { vlan: u16, physical_network: String }

@@ -66,6 +66,11 @@ impl Snapshot {
         R::table(self).get(&id)
     }
 
+    /// A network or a router has it.
+    pub fn vni_used(&self, vni: Vni) -> bool {
+        self.indexes.vnis.contains(&vni)
+    }
+
     pub fn subnets_of_network(&self, network: NetworkId) -> impl Iterator<Item = &Arc<Subnet>> {
         let range = (network, SubnetId::MIN)..=(network, SubnetId::MAX);
         self.indexes.subnets_by_network.range(range).filter_map(|(_, id)| self.subnets.get(id))
@@ -83,18 +88,21 @@ impl Snapshot {
     }
 
     /// Ports with that `device_id`: of a router its interfaces and its gateway port.
-    pub fn ports_of_device(&self, device: &str) -> impl Iterator<Item = &Arc<Port>> {
+    pub fn ports_of_device<'a>(&'a self, device: &str) -> impl Iterator<Item = &'a Arc<Port>> + use<'a> {
         let range = (device.to_owned(), PortId::MIN)..=(device.to_owned(), PortId::MAX);
         self.ports_at(self.indexes.ports_by_device.range(range).map(|(_, id)| id))
     }
 
     /// Ports whose `binding:host_id` is that name.
-    pub fn ports_of_host(&self, host_name: &str) -> impl Iterator<Item = &Arc<Port>> {
+    pub fn ports_of_host<'a>(&'a self, host_name: &str) -> impl Iterator<Item = &'a Arc<Port>> + use<'a> {
         let range = (host_name.to_owned(), PortId::MIN)..=(host_name.to_owned(), PortId::MAX);
         self.ports_at(self.indexes.ports_by_host.range(range).map(|(_, id)| id))
     }
 
-    fn ports_at<'a>(&'a self, ids: impl Iterator<Item = &'a PortId>) -> impl Iterator<Item = &'a Arc<Port>> {
+    fn ports_at<'a, I: Iterator<Item = &'a PortId>>(
+        &'a self,
+        ids: I,
+    ) -> impl Iterator<Item = &'a Arc<Port>> + use<'a, I> {
         ids.filter_map(|id| self.ports.get(id))
     }
 

@@ -1,0 +1,134 @@
+//! Views for administrators: hosts, status, port blocks, sessions.
+
+use super::Service;
+use api::{Admin, Error};
+use model::HostId;
+use model::resource::{Host, PortBlock};
+use serde_json::{Value, json};
+use std::time::Duration;
+use store::Snapshot;
+
+/// Agents that have not answered by then are left out.
+const SESSIONS_TIMEOUT: Duration = Duration::from_secs(3);
+
+impl Admin for Service {
+    fn hosts(&self) -> Vec<Value> {
+        let snapshot = self.snapshot();
+        let mut hosts: Vec<_> = snapshot.hosts.values().collect();
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        hosts.into_iter().map(|host| self.host_view(&snapshot, host)).collect()
+    }
+
+    fn host(&self, id_or_name: &str) -> Result<Value, Error> {
+        let snapshot = self.snapshot();
+        let host = host(&snapshot, id_or_name)?;
+        Ok(self.host_view(&snapshot, host))
+    }
+
+    fn status(&self) -> Value {
+        let snapshot = self.snapshot();
+        let live = snapshot.hosts.values().filter(|host| host.live).count();
+        json!({
+            "cluster_id": snapshot.cluster_id,
+            "revision": snapshot.revision,
+            "version": env!("CARGO_PKG_VERSION"),
+            "hosts": snapshot.hosts.len(),
+            "hosts_live": live,
+            "networks": snapshot.networks.len(),
+            "subnets": snapshot.subnets.len(),
+            "ports": snapshot.ports.len(),
+            "routers": snapshot.routers.len(),
+            "floating_ips": snapshot.floating_ips.len(),
+            "blocks": snapshot.blocks.len(),
+        })
+    }
+
+    fn blocks(&self) -> Vec<Value> {
+        let snapshot = self.snapshot();
+        snapshot.blocks.values().map(|block| block_view(&snapshot, block)).collect()
+    }
+
+    async fn sessions(&self, host_wanted: Option<String>, rows_max: u32) -> Result<Vec<Value>, Error> {
+        let wanted = match &host_wanted {
+            Some(id_or_name) => Some(host(&self.snapshot(), id_or_name)?.id),
+            None => None,
+        };
+        let mut rows = Vec::new();
+        for answer in self.hub.sessions(rows_max, SESSIONS_TIMEOUT).await {
+            if wanted.is_some_and(|wanted| wanted != answer.host) {
+                continue;
+            }
+            match answer.rows {
+                Some(own) => rows.extend(own.into_iter().map(|row| with_host(row, &answer.host_name))),
+                None if wanted.is_some() => {
+                    let reason = "it is not connected, or did not answer in time".to_owned();
+                    return Err(Error::AgentUnreachable { host: answer.host_name, reason });
+                }
+                None => {}
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl Service {
+    fn host_view(&self, snapshot: &Snapshot, host: &Host) -> Value {
+        let presence = self.hub.presence(host.id);
+        let age = presence.as_ref().map(|presence| (self.clock)() - presence.last_seen);
+        let uplinks = presence.as_ref().map_or(Vec::new(), |presence| {
+            let uplink = |uplink: &crate::agents::Uplink| {
+                json!({"physical_network": uplink.physical_network, "up": uplink.up})
+            };
+            presence.uplinks.iter().map(uplink).collect()
+        });
+        json!({
+            "id": host.id,
+            "name": host.name,
+            "vtep": host.vtep,
+            "dvr_mac": host.dvr_mac,
+            "physical_networks": host.physical_networks,
+            "live": host.live,
+            "connected": presence.as_ref().is_some_and(|presence| presence.connected),
+            "drained": host.drained,
+            "programmed_revision": presence.as_ref().and_then(|presence| presence.programmed_revision),
+            "revision": snapshot.revision,
+            "age_seconds": age,
+            "uplinks": uplinks,
+            "counters": presence.map(|presence| presence.counters).unwrap_or_default(),
+            "version": host.version,
+            "started_at": host.started_at,
+            "created_at": host.created_at,
+        })
+    }
+}
+
+/// The host of that id or name.
+fn host<'a>(snapshot: &'a Snapshot, id_or_name: &str) -> Result<&'a Host, Error> {
+    let by_id = id_or_name.parse::<HostId>().ok().and_then(|id| snapshot.hosts.get(&id));
+    let host = by_id.or_else(|| snapshot.host_by_name(id_or_name));
+    host.map(AsRef::as_ref).ok_or_else(|| Error::HostNotFound { id: id_or_name.to_owned() })
+}
+
+fn block_view(snapshot: &Snapshot, block: &PortBlock) -> Value {
+    let network = snapshot.networks.get(&block.external_network);
+    let size = network.and_then(|network| network.provider.as_ref()).map(|provider| provider.block_size);
+    let last_port = size.map(|size| block.first_port.saturating_add(size - 1));
+    json!({
+        "external_network_id": block.external_network,
+        "address": block.address,
+        "first_port": block.first_port,
+        "last_port": last_port,
+        "router_id": block.router,
+        "router": snapshot.routers.get(&block.router).map(|router| router.standard.name.clone()),
+        "host_id": block.host,
+        "host": snapshot.hosts.get(&block.host).map(|host| host.name.clone()),
+    })
+}
+
+/// Every row says whose it is.
+fn with_host(mut row: Value, host_name: &str) -> Value {
+    if let Value::Object(row) = &mut row {
+        row.insert("host".to_owned(), host_name.into());
+    }
+    row
+}

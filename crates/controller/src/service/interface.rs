@@ -1,0 +1,167 @@
+//! A router's interfaces on tenant networks.
+
+use super::port::{self, ROUTER_INTERFACE};
+use super::router::interfaces;
+use super::subnet::overlap;
+use super::{Write, find};
+use api::Error;
+use api::resources::{InterfaceRequest, InterfaceView};
+use model::resource::{FixedIp, Network, Port, Router, Subnet};
+use model::{PortId, RouterId, SubnetId};
+use std::sync::Arc;
+use store::Snapshot;
+
+/// # Errors
+/// What Neutron answers; see the API's notes on `add_router_interface`.
+pub(super) fn add(
+    write: &mut Write<'_>,
+    id: RouterId,
+    request: InterfaceRequest,
+) -> Result<InterfaceView, Error> {
+    let router = find::<Router>(write.tx, id)?;
+    let (port, subnet) = match (request.subnet, request.port) {
+        (Some(_), Some(_)) => {
+            return Err(bad_request("Cannot specify both subnet-id and port-id".to_owned()));
+        }
+        (Some(subnet), None) => by_subnet(write, &router, subnet)?,
+        (None, Some(port)) => by_port(write, &router, port)?,
+        (None, None) => return Err(bad_request("Either subnet_id or port_id must be specified".to_owned())),
+    };
+    write.touch::<Router>(id);
+    Ok(view(&router, &port, &subnet))
+}
+
+/// # Errors
+/// What Neutron answers; see the API's notes on `remove_router_interface`.
+pub(super) fn remove(
+    write: &mut Write<'_>,
+    id: RouterId,
+    request: InterfaceRequest,
+) -> Result<InterfaceView, Error> {
+    let router = find::<Router>(write.tx, id)?;
+    let port = wanted(write.tx, id, request)?;
+    let fixed_ip = port.fixed_ips.first().ok_or_else(|| Error::internal("an interface has no address"))?;
+    let subnet = find::<Subnet>(write.tx, fixed_ip.subnet)?;
+    check_unused(write.tx, &router, &subnet)?;
+    write.tx.remove::<Port>(port.id);
+    write.touch::<Router>(id);
+    Ok(view(&router, &port, &subnet))
+}
+
+fn by_subnet(write: &mut Write<'_>, router: &Router, id: SubnetId) -> Result<(Port, Arc<Subnet>), Error> {
+    let subnet = find::<Subnet>(write.tx, id)?;
+    let Some(address) = subnet.gateway_ip else {
+        return Err(bad_request("Subnet for router interface must have a gateway IP".to_owned()));
+    };
+    check_new(write.tx, router.id, &subnet)?;
+    if !subnet.cidr.contains(&address) {
+        return Err(Error::InvalidIpForSubnet { address });
+    }
+    if write.tx.port_by_address(subnet.network, address).is_some() {
+        return Err(Error::IpAddressAlreadyAllocated { address, subnet: id });
+    }
+    let device = (ROUTER_INTERFACE, router.id.to_string());
+    let fixed_ips = vec![FixedIp { subnet: id, address }];
+    let project = router.standard.project_id.clone();
+    let port = port::create_for(write, subnet.network, fixed_ips, device, project)?;
+    Ok((port, subnet))
+}
+
+fn by_port(write: &mut Write<'_>, router: &Router, id: PortId) -> Result<(Port, Arc<Subnet>), Error> {
+    let mut port = Port::clone(&*find::<Port>(write.tx, id)?);
+    if !port.device_id.is_empty() {
+        return Err(Error::PortInUse { port: id, network: port.network, device: port.device_id });
+    }
+    let fixed_ip = match port.fixed_ips.as_slice() {
+        [] => return Err(bad_request("Router port must have at least one fixed IP".to_owned())),
+        [fixed_ip] => *fixed_ip,
+        _ => return Err(bad_request("Cannot have multiple IPv4 subnets on router port".to_owned())),
+    };
+    let subnet = find::<Subnet>(write.tx, fixed_ip.subnet)?;
+    check_new(write.tx, router.id, &subnet)?;
+    port.device_id = router.id.to_string();
+    port.device_owner = ROUTER_INTERFACE.to_owned();
+    port.binding_host = String::new();
+    port.programmed_on = None;
+    Ok((write.put_changed(port), subnet))
+}
+
+fn check_new(snapshot: &Snapshot, router: RouterId, subnet: &Subnet) -> Result<(), Error> {
+    let external =
+        snapshot.networks.get(&subnet.network).is_some_and(|network: &Arc<Network>| network.external);
+    if external {
+        let network = subnet.network;
+        return Err(bad_request(format!(
+            "network {network} is external: it is connected with external_gateway_info"
+        )));
+    }
+    if interfaces(snapshot, router).iter().flat_map(|port| &port.fixed_ips).any(|ip| ip.subnet == subnet.id) {
+        return Err(bad_request(format!("Router already has a port on subnet {}", subnet.id)));
+    }
+    check_overlap(snapshot, router, subnet)
+}
+
+/// With any subnet the router has already, inside or outside.
+///
+/// # Errors
+/// `BadRequest`.
+pub(super) fn check_overlap(snapshot: &Snapshot, router: RouterId, subnet: &Subnet) -> Result<(), Error> {
+    let ports = snapshot.ports_of_device(&router.to_string());
+    let ids = ports.flat_map(|port| &port.fixed_ips).map(|ip| ip.subnet).filter(|id| *id != subnet.id);
+    let mut subnets = ids.filter_map(|id| snapshot.subnets.get(&id));
+    match subnets.find(|other| overlap(other.cidr, subnet.cidr)) {
+        Some(other) => Err(bad_request(format!(
+            "Cidr {} of subnet {} overlaps with cidr {} of subnet {}",
+            subnet.cidr, subnet.id, other.cidr, other.id
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The interface a removal names.
+fn wanted(snapshot: &Snapshot, router: RouterId, request: InterfaceRequest) -> Result<Arc<Port>, Error> {
+    let interfaces = interfaces(snapshot, router);
+    let on = |port: &Port, subnet: SubnetId| port.fixed_ips.iter().any(|ip| ip.subnet == subnet);
+    if let Some(id) = request.port {
+        let port = interfaces.into_iter().find(|port| port.id == id);
+        let port = port.ok_or(Error::RouterInterfaceNotFound { router, port: id })?;
+        return match request.subnet.filter(|subnet| !on(&port, *subnet)) {
+            Some(subnet) => Err(Error::SubnetMismatchForPort { port: id, subnet }),
+            None => Ok(port),
+        };
+    }
+    let id = request
+        .subnet
+        .ok_or_else(|| bad_request("Either subnet_id or port_id must be specified".to_owned()))?;
+    find::<Subnet>(snapshot, id)?;
+    let port = interfaces.into_iter().find(|port| on(port, id));
+    port.ok_or(Error::RouterInterfaceNotFoundForSubnet { router, subnet: id })
+}
+
+fn check_unused(snapshot: &Snapshot, router: &Router, subnet: &Subnet) -> Result<(), Error> {
+    let (router_id, subnet_id) = (router.id, subnet.id);
+    let mut fixed =
+        snapshot.floating_ips_of_router(router_id).filter_map(|floating_ip| floating_ip.association);
+    if fixed.any(|association| subnet.cidr.contains(&association.fixed_address)) {
+        return Err(Error::RouterInterfaceInUseByFloatingIP { router: router_id, subnet: subnet_id });
+    }
+    if router.routes.iter().any(|route| subnet.cidr.contains(&route.next_hop)) {
+        return Err(Error::RouterInterfaceInUseByRoute { router: router_id, subnet: subnet_id });
+    }
+    Ok(())
+}
+
+fn view(router: &Router, port: &Port, subnet: &Subnet) -> InterfaceView {
+    InterfaceView {
+        id: router.id,
+        project_id: router.standard.project_id.clone(),
+        port_id: port.id,
+        network_id: port.network,
+        subnet_id: subnet.id,
+        subnet_ids: [subnet.id],
+    }
+}
+
+fn bad_request(reason: String) -> Error {
+    Error::BadRequest { resource: "router", reason }
+}

@@ -1,0 +1,162 @@
+//! Networks.
+
+use super::provider::{self, Place};
+use super::standard::check_precondition;
+use super::{Service, Write, by_ids, find};
+use api::resources::{NetworkCreate, NetworkUpdate, NetworkView};
+use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
+use model::NetworkId;
+use model::resource::{Network, Subnet};
+use store::Snapshot;
+
+impl Handles<Network> for Service {
+    fn list(&self, _caller: &Caller, hints: &Hints) -> Vec<NetworkView> {
+        let snapshot = self.snapshot();
+        let networks = by_ids::<Network>(&snapshot, hints.ids("id"));
+        networks.iter().map(|network| self.network_view(&snapshot, network)).collect()
+    }
+
+    fn show(&self, _caller: &Caller, id: NetworkId) -> Result<NetworkView, Error> {
+        let snapshot = self.snapshot();
+        Ok(self.network_view(&snapshot, &*find::<Network>(&snapshot, id)?))
+    }
+
+    fn create(&self, caller: &Caller, requests: Vec<NetworkCreate>) -> Result<Vec<NetworkView>, Error> {
+        self.write(|write| {
+            let create = |request| {
+                let network = create(write, caller, request)?;
+                Ok(self.network_view(write.tx, &network))
+            };
+            requests.into_iter().map(create).collect()
+        })
+    }
+
+    fn update(
+        &self,
+        _caller: &Caller,
+        id: NetworkId,
+        change: NetworkUpdate,
+        precondition: Precondition,
+    ) -> Result<NetworkView, Error> {
+        self.write(|write| {
+            let network = update(write, id, change, precondition)?;
+            Ok(self.network_view(write.tx, &network))
+        })
+    }
+
+    fn delete(&self, _caller: &Caller, id: NetworkId, precondition: Precondition) -> Result<(), Error> {
+        self.write(|write| delete(write, id, precondition))
+    }
+
+    fn change_tags(&self, _caller: &Caller, id: NetworkId, change: TagChange) -> Result<Vec<String>, Error> {
+        self.change_tags_of::<Network>(id, change)
+    }
+}
+
+impl Service {
+    fn network_view(&self, snapshot: &Snapshot, network: &Network) -> NetworkView {
+        let subnets = snapshot.subnets_of_network(network.id).map(|subnet| subnet.id).collect();
+        NetworkView::new(network, subnets, self.settings.overlay)
+    }
+}
+
+fn create(write: &mut Write<'_>, caller: &Caller, request: NetworkCreate) -> Result<Network, Error> {
+    let Place { provider, vni } = provider::place(write.tx, &write.settings, &request)?;
+    let mtu = mtu(write, request.mtu, request.external)?;
+    let network = Network {
+        id: NetworkId::random(),
+        standard: write.standard(caller, request.standard),
+        admin_state_up: request.admin_state_up,
+        shared: request.shared,
+        mtu,
+        vni,
+        provider,
+        external: request.external,
+        is_default: request.is_default,
+        port_security_enabled: request.port_security_enabled,
+    };
+    write.tx.put(network.clone());
+    Ok(network)
+}
+
+fn update(
+    write: &mut Write<'_>,
+    id: NetworkId,
+    change: NetworkUpdate,
+    precondition: Precondition,
+) -> Result<Network, Error> {
+    let mut network = Network::clone(&*find::<Network>(write.tx, id)?);
+    check_precondition(&network.standard, precondition)?;
+    change.standard.apply(&mut network.standard);
+    if let Some(external) = change.external {
+        check_external(write.tx, &network, external)?;
+        network.external = external;
+    }
+    if let Some(asked) = change.mtu {
+        network.mtu = mtu(write, asked, network.external)?;
+    }
+    if let Some(egress) = change.egress {
+        let provider = network.provider.as_mut().ok_or_else(|| provider::not_external("nanboku:egress"))?;
+        provider.egress = egress;
+    }
+    network.admin_state_up = change.admin_state_up.unwrap_or(network.admin_state_up);
+    network.shared = change.shared.unwrap_or(network.shared);
+    network.is_default = change.is_default.unwrap_or(network.is_default);
+    network.port_security_enabled = change.port_security_enabled.unwrap_or(network.port_security_enabled);
+    Ok(write.put_changed(network))
+}
+
+fn delete(write: &mut Write<'_>, id: NetworkId, precondition: Precondition) -> Result<(), Error> {
+    let network = find::<Network>(write.tx, id)?;
+    check_precondition(&network.standard, precondition)?;
+    let ports: Vec<String> = write.tx.ports_of_network(id).map(|port| port.id.to_string()).collect();
+    if !ports.is_empty() {
+        return Err(Error::NetworkInUse { network: id, ports: ports.join(",") });
+    }
+    let subnets: Vec<_> = write.tx.subnets_of_network(id).map(|subnet| subnet.id).collect();
+    for subnet in subnets {
+        write.tx.remove::<Subnet>(subnet);
+    }
+    write.tx.remove::<Network>(id);
+    Ok(())
+}
+
+/// 0 asks for the default.
+fn mtu(write: &Write<'_>, asked: u16, external: bool) -> Result<u16, Error> {
+    let settings = &write.settings;
+    match (asked, external) {
+        (0, true) => Ok(settings.external_mtu),
+        (0, false) => Ok(settings.tenant_mtu),
+        (asked, false) if asked > settings.tenant_mtu => {
+            let max = settings.tenant_mtu;
+            Err(Error::invalid_input(format!("Requested MTU is too big, maximum is {max}")))
+        }
+        (asked, _) => Ok(asked),
+    }
+}
+
+fn check_external(snapshot: &Snapshot, network: &Network, external: bool) -> Result<(), Error> {
+    if network.external == external {
+        return Ok(());
+    }
+    if !external {
+        let used = snapshot.ports_of_network(network.id).any(|port| {
+            matches!(port.device_owner.as_str(), "network:router_gateway" | "network:floatingip")
+        });
+        if used {
+            return Err(Error::ExternalNetworkInUse { network: network.id });
+        }
+        if network.provider.is_some() {
+            return Err(provider::only_external());
+        }
+    }
+    let interface =
+        |port: &&std::sync::Arc<model::resource::Port>| port.device_owner == "network:router_interface";
+    if external && let Some(port) = snapshot.ports_of_network(network.id).find(interface) {
+        return Err(Error::invalid_input(format!(
+            "port {} connects the network to a router's inside",
+            port.id
+        )));
+    }
+    Ok(())
+}

@@ -1,10 +1,11 @@
 //! The controller: serves the API and the agents, and keeps what follows from the model true.
 //!
-//! - `service`: what the API's verbs do to the store.
+//! - [`service`]: what the API's verbs do to the store.
 //! - [`slices`]: what each host is told of the model. Pure.
 //! - [`blocks`]: which host owns which ports of a SNAT address. Pure.
 //! - [`agents`]: the streams to the agents: registration, slices, acks, liveness.
 //! - [`ca`]: the certificates that agents and controller know one another by.
+//! - [`config`], [`server`]: from a configuration file to a running process.
 //!
 //! Everything the controller decides by itself (bindings, port blocks, liveness, what is programmed) is a
 //! transaction of the store, made by one loop ([`agents::control`]) that may run twice without changing
@@ -13,4 +14,10 @@
 pub mod agents;
 pub mod blocks;
 pub mod ca;
+pub mod config;
+pub mod server;
+pub mod service;
 pub mod slices;
+
+pub use config::Config;
+pub use server::{Server, ServerError, run};

@@ -308,10 +308,13 @@ impl Slice {
     }
 }
 
+/// How to make an object, and the name of one, from a map's entry.
+type Constructors<K, V> = (fn(K, V) -> Object, fn(K) -> ObjectId);
+
 fn diff_map<K: Copy + Ord, V: Clone + PartialEq>(
     old: &BTreeMap<K, V>,
     new: &BTreeMap<K, V>,
-    (object, object_id): (fn(K, V) -> Object, fn(K) -> ObjectId),
+    (object, object_id): Constructors<K, V>,
     delta: &mut Delta,
 ) {
     for (id, value) in new {

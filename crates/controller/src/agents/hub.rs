@@ -47,9 +47,12 @@ pub struct Hub {
     store: Arc<Store>,
     presences: Mutex<BTreeMap<HostId, Presence>>,
     streams: Mutex<HashMap<HostId, Stream>>,
-    answers: Mutex<HashMap<(u64, HostId), oneshot::Sender<Vec<u8>>>>,
+    answers: Mutex<Answers>,
     next_number: AtomicU64,
 }
+
+/// Who waits for the answer of a host to a query.
+type Answers = HashMap<(u64, HostId), oneshot::Sender<Vec<u8>>>;
 
 /// How to reach a connected agent.
 struct Stream {
@@ -198,7 +201,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Seconds since 1970.
-pub(super) fn now_s() -> i64 {
+pub(crate) fn now_s() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -15,6 +15,7 @@ pub mod registration;
 mod service;
 mod settle;
 
+pub(crate) use hub::now_s;
 pub use hub::{Hub, Presence, SessionsOf, Uplink};
 pub use service::Service;
 

@@ -111,13 +111,13 @@ pub fn register(
 fn free_dvr_mac(snapshot: &Snapshot, base: Mac) -> Option<Mac> {
     let used: BTreeSet<Mac> = snapshot.hosts.values().map(|host| host.dvr_mac).collect();
     let base = number(base);
-    let end = (base >> DVR_MAC_BITS) + 1 << DVR_MAC_BITS;
+    let end = ((base >> DVR_MAC_BITS) + 1) << DVR_MAC_BITS;
     // One more candidate than hosts is enough to find a gap.
     (base + 1..end).take(used.len() + 1).map(mac).find(|mac| !used.contains(mac))
 }
 
 fn number(mac: Mac) -> u64 {
-    mac.0.iter().fold(0, |number, octet| number << 8 | u64::from(*octet))
+    mac.0.iter().fold(0, |number, octet| (number << 8) | u64::from(*octet))
 }
 
 fn mac(number: u64) -> Mac {
@@ -164,7 +164,11 @@ mod tests {
         let store = Store::open(None).unwrap();
         let before = enter(&store, "ahv01", "10.0.0.1").unwrap();
         let drained = Host { drained: true, live: true, ..before.clone() };
-        store.transact::<_, StoreError>(|t| Ok(t.put(drained.clone()))).unwrap();
+        let put = store.transact::<_, StoreError>(|transaction| {
+            transaction.put(drained.clone());
+            Ok(())
+        });
+        put.unwrap();
         let after = enter(&store, "ahv01", "10.0.0.9").unwrap();
         assert_eq!(after, Host { vtep: "10.0.0.9".parse().unwrap(), ..drained });
     }

@@ -25,9 +25,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use store::Snapshot;
 
-#[cfg(test)]
-mod tests;
-
 /// The slice of a host; of a host the store does not know, an empty one.
 pub fn slice_for(snapshot: &Snapshot, host: HostId) -> Slice {
     let Some(own) = snapshot.get::<resource::Host>(host) else {

@@ -1,0 +1,324 @@
+//! The controller's configuration: a TOML file, and flags that override it.
+//!
+//! Everything is checked before anything is touched; an error names the field, what is wrong and, where there
+//! is one, the fix.
+
+use model::Mac;
+use serde::Deserialize;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Outer headers of an IPv4 tunnel: Ethernet 14, IPv4 20, UDP 8, Geneve or VXLAN 8.
+pub const TUNNEL_OVERHEAD: u16 = 50;
+/// Smallest MTU of the underlay with which VMs still get the 1280 bytes every internet link has.
+const UNDERLAY_MTU_MIN: u16 = 1280 + TUNNEL_OVERHEAD;
+const UNDERLAY_MTU_MAX: u16 = 9216;
+const GRACE_MS_MAX: u64 = 600_000;
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Holds the store; none: everything is in memory and gone with the process (tests).
+    pub data_dir: Option<PathBuf>,
+    /// Loopback only: the API does not authenticate.
+    pub api_listen: Option<SocketAddr>,
+    /// Made with mode 0600.
+    pub api_socket: Option<PathBuf>,
+    pub agents_listen: SocketAddr,
+    /// Directory with `ca.pem`, `<certificate>.pem` and `<certificate>.key`.
+    pub certificates: PathBuf,
+    pub certificate: String,
+    pub tunnel: Tunnel,
+    /// Networks get this less [`TUNNEL_OVERHEAD`].
+    pub underlay_mtu: u16,
+    pub dvr_base_mac: Mac,
+    /// How long a host stays live after its agent's stream broke.
+    pub liveness_grace: Duration,
+}
+
+/// How hosts send to one another: one choice for the cluster. Displays as agents are told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// RFC 8926.
+    #[default]
+    Geneve,
+    /// RFC 7348.
+    Vxlan,
+}
+
+impl Protocol {
+    /// The port IANA gave it.
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Geneve => 6081,
+            Self::Vxlan => 4789,
+        }
+    }
+}
+
+impl fmt::Display for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Geneve => "geneve",
+            Protocol::Vxlan => "vxlan",
+        };
+        write!(f, "{protocol}:{}", self.port)
+    }
+}
+
+/// The file, field by field; all optional because a flag or a default may give the value.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    data_dir: Option<PathBuf>,
+    api_listen: Option<String>,
+    api_socket: Option<PathBuf>,
+    agents_listen: Option<String>,
+    certificates: Option<PathBuf>,
+    certificate: Option<String>,
+    tunnel: Option<Protocol>,
+    tunnel_port: Option<u16>,
+    underlay_mtu: Option<u16>,
+    dvr_base_mac: Option<String>,
+    liveness_grace_ms: Option<u64>,
+}
+
+/// Flags; each wins over the file's field of the same name.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = "NANBOKU_SERVER_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Directory of the store [default: /var/lib/nanboku/controller].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Loopback address of the API, or `off` [default: 127.0.0.1:9696].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub api_listen: Option<String>,
+    /// Unix socket of the API, for its owner alone [default: none].
+    #[arg(long, value_name = "PATH")]
+    pub api_socket: Option<PathBuf>,
+    /// Where agents connect [default: 0.0.0.0:9697].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub agents_listen: Option<String>,
+    /// Directory with ca.pem, NAME.pem and NAME.key, as `nanboku ca` makes it.
+    #[arg(long, value_name = "DIR")]
+    pub certificates: Option<PathBuf>,
+    /// Which certificate there is the controller's [default: controller].
+    #[arg(long, value_name = "NAME")]
+    pub certificate: Option<String>,
+    /// Tunnel protocol of the cluster [default: geneve].
+    #[arg(long, value_name = "PROTOCOL")]
+    pub tunnel: Option<Protocol>,
+    /// UDP port of the tunnel [default: 6081 for geneve, 4789 for vxlan].
+    #[arg(long, value_name = "PORT")]
+    pub tunnel_port: Option<u16>,
+    /// MTU of the network between the hosts [default: 1500].
+    #[arg(long, value_name = "BYTES")]
+    pub underlay_mtu: Option<u16>,
+    /// Hosts get the MAC addresses above it [default: fa:16:3f:00:00:00].
+    #[arg(long, value_name = "MAC")]
+    pub dvr_base_mac: Option<String>,
+    /// How long a host stays live after its agent's stream broke [default: 10000].
+    #[arg(long, value_name = "MS")]
+    pub liveness_grace_ms: Option<u64>,
+}
+
+/// A configuration that is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration file {path}")]
+    Read { path: PathBuf, source: std::io::Error },
+    // The message of the parser names line and field; it is the reason, so it is shown with the file.
+    #[error("configuration file {path}: {message}")]
+    Parse { path: PathBuf, message: String },
+    #[error("`{field}` is missing: give it in the configuration file or as --{flag}")]
+    Missing { field: &'static str, flag: &'static str },
+    #[error("`{field}` {reason}")]
+    Invalid { field: &'static str, reason: String },
+}
+
+impl Config {
+    /// Reads the file, if one is named, puts the flags over it and checks the whole.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
+        let file = match &flags.config {
+            Some(path) => read(path)?,
+            None => File::default(),
+        };
+        build(overlaid(file, flags.clone()))
+    }
+}
+
+fn read(path: &Path) -> Result<File, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    toml::from_str(&text)
+        .map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string() })
+}
+
+fn overlaid(file: File, flags: Flags) -> File {
+    File {
+        data_dir: flags.data_dir.or(file.data_dir),
+        api_listen: flags.api_listen.or(file.api_listen),
+        api_socket: flags.api_socket.or(file.api_socket),
+        agents_listen: flags.agents_listen.or(file.agents_listen),
+        certificates: flags.certificates.or(file.certificates),
+        certificate: flags.certificate.or(file.certificate),
+        tunnel: flags.tunnel.or(file.tunnel),
+        tunnel_port: flags.tunnel_port.or(file.tunnel_port),
+        underlay_mtu: flags.underlay_mtu.or(file.underlay_mtu),
+        dvr_base_mac: flags.dvr_base_mac.or(file.dvr_base_mac),
+        liveness_grace_ms: flags.liveness_grace_ms.or(file.liveness_grace_ms),
+    }
+}
+
+fn build(file: File) -> Result<Config, ConfigError> {
+    let protocol = file.tunnel.unwrap_or_default();
+    let certificates =
+        file.certificates.ok_or(ConfigError::Missing { field: "certificates", flag: "certificates" })?;
+    Ok(Config {
+        data_dir: Some(file.data_dir.unwrap_or_else(|| "/var/lib/nanboku/controller".into())),
+        api_listen: api_listen(file.api_listen.as_deref().unwrap_or("127.0.0.1:9696"), &file.api_socket)?,
+        api_socket: file.api_socket,
+        agents_listen: address("agents_listen", file.agents_listen.as_deref().unwrap_or("0.0.0.0:9697"))?,
+        certificates,
+        certificate: file.certificate.unwrap_or_else(|| proto::CONTROLLER_NAME.to_owned()),
+        tunnel: Tunnel { protocol, port: tunnel_port(file.tunnel_port.unwrap_or(protocol.default_port()))? },
+        underlay_mtu: underlay_mtu(file.underlay_mtu.unwrap_or(1500))?,
+        dvr_base_mac: base_mac(file.dvr_base_mac.as_deref().unwrap_or("fa:16:3f:00:00:00"))?,
+        liveness_grace: grace(file.liveness_grace_ms.unwrap_or(10_000))?,
+    })
+}
+
+fn invalid<T>(field: &'static str, reason: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError::Invalid { field, reason: reason.into() })
+}
+
+fn address(field: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    match text.parse() {
+        Ok(address) => Ok(address),
+        Err(_) => invalid(field, format!("is '{text}', not an address and a port such as 127.0.0.1:9696")),
+    }
+}
+
+fn api_listen(text: &str, socket: &Option<PathBuf>) -> Result<Option<SocketAddr>, ConfigError> {
+    const FIELD: &str = "api_listen";
+    if text == "off" {
+        return match socket {
+            Some(_) => Ok(None),
+            None => invalid(FIELD, "is 'off' and there is no `api_socket`: the API would be nowhere"),
+        };
+    }
+    let listen = address(FIELD, text)?;
+    if !listen.ip().is_loopback() {
+        let reason = "which is not a loopback address: the API does not authenticate its callers yet";
+        return invalid(FIELD, format!("is {listen}, {reason}; use 127.0.0.1 or `api_socket`"));
+    }
+    Ok(Some(listen))
+}
+
+fn tunnel_port(port: u16) -> Result<u16, ConfigError> {
+    if port == 0 { invalid("tunnel_port", "is 0, not a UDP port") } else { Ok(port) }
+}
+
+fn underlay_mtu(mtu: u16) -> Result<u16, ConfigError> {
+    if (UNDERLAY_MTU_MIN..=UNDERLAY_MTU_MAX).contains(&mtu) {
+        return Ok(mtu);
+    }
+    invalid("underlay_mtu", format!("is {mtu}, not between {UNDERLAY_MTU_MIN} and {UNDERLAY_MTU_MAX}"))
+}
+
+fn base_mac(text: &str) -> Result<Mac, ConfigError> {
+    match text.parse() {
+        Ok(mac) => Ok(mac),
+        Err(_) => {
+            invalid("dvr_base_mac", format!("is '{text}', not a unicast MAC such as fa:16:3f:00:00:00"))
+        }
+    }
+}
+
+fn grace(ms: u64) -> Result<Duration, ConfigError> {
+    if ms <= GRACE_MS_MAX {
+        return Ok(Duration::from_millis(ms));
+    }
+    invalid(
+        "liveness_grace_ms",
+        format!("is {ms}, more than {GRACE_MS_MAX}: a dead gateway would be used for as long"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("server.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&Flags { config: Some(path), ..Flags::default() })
+    }
+
+    #[test]
+    fn an_almost_empty_file_is_enough() {
+        let config = load("certificates = '/etc/nanboku/pki'").unwrap();
+        assert_eq!(config.api_listen, Some("127.0.0.1:9696".parse().unwrap()));
+        assert_eq!(config.agents_listen, "0.0.0.0:9697".parse().unwrap());
+        assert_eq!(config.tunnel.to_string(), "geneve:6081");
+        assert_eq!(config.dvr_base_mac.to_string(), "fa:16:3f:00:00:00");
+        assert_eq!(config.liveness_grace, Duration::from_secs(10));
+        assert_eq!(config.certificate, "controller");
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("server.toml");
+        std::fs::write(&path, "certificates = 'a'\ntunnel = 'geneve'\ndata_dir = 'b'").unwrap();
+        let flags = Flags {
+            config: Some(path),
+            certificates: Some("c".into()),
+            tunnel: Some(Protocol::Vxlan),
+            ..Flags::default()
+        };
+        let config = Config::load(&flags).unwrap();
+        assert_eq!(config.certificates, PathBuf::from("c"));
+        assert_eq!(config.data_dir, Some(PathBuf::from("b")));
+        assert_eq!(config.tunnel.to_string(), "vxlan:4789");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        const PKI: &str = "certificates = 'x'\n";
+        let cases = [
+            ("", "`certificates` is missing"),
+            ("api_lisen = '127.0.0.1:1'", "unknown field `api_lisen`"),
+            ("api_listen = '0.0.0.0:9696'", "not a loopback address"),
+            ("api_listen = 'localhost'", "`api_listen` is 'localhost'"),
+            ("api_listen = 'off'", "the API would be nowhere"),
+            ("agents_listen = 'x'", "`agents_listen` is 'x'"),
+            ("tunnel = 'gre'", "unknown variant `gre`"),
+            ("tunnel_port = 70000", "tunnel_port"),
+            ("tunnel_port = 0", "`tunnel_port` is 0"),
+            ("underlay_mtu = 1000", "`underlay_mtu` is 1000"),
+            ("dvr_base_mac = '01:00:5e:00:00:00'", "`dvr_base_mac` is '01:00:5e:00:00:00'"),
+            ("liveness_grace_ms = 1000000", "`liveness_grace_ms` is 1000000"),
+        ];
+        for (text, want) in cases {
+            let text = if text.is_empty() { String::new() } else { format!("{PKI}{text}") };
+            let error = load(&text).unwrap_err().to_string();
+            assert!(error.contains(want), "{text:?} gave {error:?}");
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! What an agent sees of the controller, over real TLS: who is let in, what it is told and when, and what its acks
+//! do.
+
+mod common;
+
+use common::agent::{Cluster, PATIENCE, hello, until};
+use common::world::{World, floating_ip_id, network_id, port_id, router_id};
+use model::resource::{FloatingIp, Host, Port};
+use model::slice::Slice;
+use proto::agent_message::Message as ToController;
+use std::time::{Duration, Instant};
+use tonic::Code;
+
+/// A VPC `blue` with SNAT address 172.22.7.27 behind physical network physnet1.
+fn vpc(cluster: &Cluster) -> World {
+    let world = World::over(cluster.server.store.clone());
+    world.external_network("ext", "physnet1", Some(2207), "172.22.7.0/24");
+    world.network("blue", "192.168.10.0/24");
+    world.router("blue");
+    world.attach("blue", "blue", "192.168.10.1");
+    world.gateway("blue", "ext", "172.22.7.27");
+    world
+}
+
+fn host_of(world: &World, name: &str) -> Host {
+    Host::clone(world.snapshot().host_by_name(name).unwrap())
+}
+
+fn programmed_on(store: &store::Snapshot, port: &str) -> Option<String> {
+    let host = store.get::<Port>(port_id(port))?.programmed_on?;
+    Some(store.get::<Host>(host)?.name.clone())
+}
+
+fn is_programmed(store: &store::Snapshot, floating_ip: &str) -> bool {
+    store.get::<FloatingIp>(floating_ip_id(floating_ip)).unwrap().programmed
+}
+
+fn gateways(slice: &Slice) -> usize {
+    slice.external_networks.get(&network_id("ext")).map_or(0, |network| network.gateways.len())
+}
+
+#[tokio::test]
+async fn a_host_enters_with_its_first_hello() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let agent = cluster.agent("ahv01", "10.0.0.1", &["physnet1"]).await;
+    let host = host_of(&world, "ahv01");
+    assert_eq!(agent.welcome.host_id, host.id.to_string());
+    assert_eq!(agent.welcome.dvr_mac, "fa:16:3f:00:00:01");
+    assert_eq!(agent.welcome.tunnel, "geneve:6081");
+    assert_eq!(agent.welcome.cluster_id, world.snapshot().cluster_id.to_string());
+    assert_eq!(agent.slice.hosts.keys().copied().collect::<Vec<_>>(), [host.id]);
+    assert!(!host.live, "connected is not live");
+    agent.ack(&[]).await;
+    until(&world.store, "ahv01 to be live", |store| store.get::<Host>(host.id).unwrap().live).await;
+    cluster.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_is_refused() {
+    let cluster = Cluster::start().await;
+    let foreign = tempfile::tempdir().unwrap();
+    common::agent::pki(foreign.path(), &["ahv01"]);
+    // Knows our authority, holds a foreign certificate.
+    std::fs::copy(cluster.dir.path().join("ca.pem"), foreign.path().join("ca.pem")).unwrap();
+    let Ok(channel) = cluster.channel(foreign.path(), Some("ahv01")).await else { return };
+    // In TLS 1.3 a client hears of the refusal with its first words.
+    let opened = common::agent::Agent::open(channel, hello("ahv01", "10.0.0.1", &[])).await;
+    assert!(opened.is_err());
+    assert!(cluster.server.store.snapshot().hosts.is_empty());
+}
+
+#[tokio::test]
+async fn no_certificate_is_refused() {
+    let cluster = Cluster::start().await;
+    let Ok(channel) = cluster.channel(cluster.dir.path(), None).await else { return };
+    let opened = common::agent::Agent::open(channel, hello("ahv01", "10.0.0.1", &[])).await;
+    assert!(opened.is_err());
+    assert!(cluster.server.store.snapshot().hosts.is_empty());
+}
+
+#[tokio::test]
+async fn a_host_cannot_speak_for_another() {
+    let cluster = Cluster::start().await;
+    let mut agent = cluster.stream("ahv02", hello("ahv01", "10.0.0.1", &[])).await.unwrap();
+    let end = agent.end().await;
+    assert_eq!(end.code(), Code::PermissionDenied);
+    assert!(end.message().contains("'ahv01'"), "{}", end.message());
+    assert!(cluster.server.store.snapshot().hosts.is_empty());
+}
+
+#[tokio::test]
+async fn a_hello_that_makes_no_sense_is_refused_with_the_reason() {
+    let cluster = Cluster::start().await;
+    let mut agent = cluster.stream("ahv01", hello("ahv01", "nowhere", &[])).await.unwrap();
+    let end = agent.end().await;
+    assert_eq!(end.code(), Code::InvalidArgument);
+    assert!(end.message().contains("'nowhere'"), "{}", end.message());
+    cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    let mut agent = cluster.stream("ahv02", hello("ahv02", "10.0.0.1", &[])).await.unwrap();
+    let end = agent.end().await;
+    assert_eq!(end.code(), Code::AlreadyExists);
+    assert!(end.message().contains("'ahv01'"), "{}", end.message());
+}
+
+#[tokio::test]
+async fn a_change_reaches_the_hosts_it_touches_as_a_delta_that_may_be_applied_twice() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let mut near = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    let mut far = cluster.agent("ahv02", "10.0.0.2", &[]).await;
+    far.expect_silence().await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv01");
+    near.until("vm1", |slice| slice.ports.contains_key(&port_id("vm1"))).await;
+    assert_eq!(near.deltas.len(), 1, "port, network, router and block come in one delta: {:#?}", near.deltas);
+    let once = near.slice.clone();
+    near.slice.apply(near.deltas[0].clone());
+    assert_eq!(near.slice, once);
+    far.expect_silence().await;
+    world.remove::<Port>(port_id("vm1"));
+    near.until("vm1 to go", |slice| slice.ports.is_empty()).await;
+    assert!(near.slice.networks.is_empty() && near.slice.routers.is_empty() && near.slice.blocks.is_empty());
+}
+
+#[tokio::test]
+async fn what_an_agent_has_after_deltas_is_what_a_new_one_gets() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let mut agent = cluster.agent("ahv01", "10.0.0.1", &["physnet1"]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv01");
+    world.port("vm2", "blue", "192.168.10.11", "ahv01");
+    world.floating_ip("172.22.7.100", "ext", "vm1", "blue");
+    world.remove::<Port>(port_id("vm2"));
+    agent
+        .until("all of it", |slice| {
+            slice.ports.len() == 1 && slice.floating_ips.len() == 1 && slice.blocks.len() == 1
+        })
+        .await;
+    let again = cluster.agent("ahv01", "10.0.0.1", &["physnet1"]).await;
+    assert_eq!(Slice { revision: 0, ..again.slice }, Slice { revision: 0, ..agent.slice.clone() });
+    assert_eq!(agent.end().await.code(), Code::Aborted, "the new stream replaces the old one");
+}
+
+#[tokio::test]
+async fn a_port_is_active_while_its_host_says_so() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let mut agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv01");
+    agent.until("vm1", |slice| slice.ports.contains_key(&port_id("vm1"))).await;
+    assert_eq!(programmed_on(&world.snapshot(), "vm1"), None);
+    agent.ack(&[port_id("vm1")]).await;
+    until(&world.store, "vm1 programmed", |store| programmed_on(store, "vm1").as_deref() == Some("ahv01"))
+        .await;
+    agent.ack(&[]).await;
+    until(&world.store, "vm1 unplugged", |store| programmed_on(store, "vm1").is_none()).await;
+    agent.ack(&[port_id("vm1")]).await;
+    until(&world.store, "vm1 programmed", |store| programmed_on(store, "vm1").is_some()).await;
+    world.change::<Port>(port_id("vm1"), |port| port.binding_host.clear());
+    until(&world.store, "vm1 unbound", |store| programmed_on(store, "vm1").is_none()).await;
+}
+
+#[tokio::test]
+async fn a_host_cannot_make_a_port_active_that_is_bound_elsewhere() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let mut other = cluster.agent("ahv02", "10.0.0.2", &[]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv01");
+    world.port("vm2", "blue", "192.168.10.11", "ahv02");
+    other.until("vm1 and vm2", |slice| slice.ports.len() == 2).await;
+    other.ack(&[port_id("vm1"), port_id("vm2")]).await;
+    until(&world.store, "vm2 programmed", |store| programmed_on(store, "vm2").is_some()).await;
+    assert_eq!(programmed_on(&world.snapshot(), "vm1"), None);
+}
+
+#[tokio::test]
+async fn a_floating_ip_is_active_once_the_host_of_its_port_has_it_as_it_is() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let mut agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv01");
+    world.port("vm2", "blue", "192.168.10.11", "ahv01");
+    agent.until("vm1 and vm2", |slice| slice.ports.len() == 2).await;
+    agent.ack(&[]).await;
+    world.floating_ip("172.22.7.100", "ext", "vm1", "blue");
+    agent.until("the floating IP", |slice| slice.floating_ips.len() == 1).await;
+    assert!(!is_programmed(&world.snapshot(), "172.22.7.100"));
+    agent.ack(&[]).await;
+    until(&world.store, "the ack to count", |store| is_programmed(store, "172.22.7.100")).await;
+    // Moved to vm2, and whoever moved it forgot to take the mark away.
+    world.change::<FloatingIp>(floating_ip_id("172.22.7.100"), |floating_ip| {
+        let association = floating_ip.association.as_mut().unwrap();
+        association.port = port_id("vm2");
+        association.fixed_address = "192.168.10.11".parse().unwrap();
+    });
+    until(&world.store, "the mark to go", |store| !is_programmed(store, "172.22.7.100")).await;
+    agent
+        .until("the move", |slice| {
+            slice.floating_ips.values().any(|floating_ip| floating_ip.port == port_id("vm2"))
+        })
+        .await;
+    agent.ack(&[]).await;
+    until(&world.store, "the ack to count", |store| is_programmed(store, "172.22.7.100")).await;
+}
+
+#[tokio::test]
+async fn a_port_bound_nowhere_is_bound_where_its_link_appears() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let mut agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    world.port("vm1", "blue", "192.168.10.10", "");
+    world.port("vm2", "blue", "192.168.10.11", "");
+    world.port("vm3", "blue", "192.168.10.12", "ahv02");
+    let ids = [port_id("vm1"), port_id("vm2"), port_id("vm3")].map(|id| id.to_string());
+    let leg = port_id("blue:blue").to_string();
+    // The agent knows a whole id, or what the name of a link holds of it.
+    agent.links(&[&ids[0], &ids[1][..11], &ids[2], &leg, "tap", "ffffffff-ff"]).await;
+    agent
+        .until("vm1 and vm2", |slice| slice.ports.values().filter(|port| port.host.is_some()).count() == 2)
+        .await;
+    let bound = |name: &str| world.snapshot().get::<Port>(port_id(name)).unwrap().binding_host.clone();
+    assert_eq!([bound("vm1"), bound("vm2"), bound("vm3")], ["ahv01", "ahv01", "ahv02"]);
+    assert_eq!(bound("blue:blue"), "");
+    // Unbound by hand while the link is still there: it stays unbound.
+    world.change::<Port>(port_id("vm1"), |port| port.binding_host.clear());
+    agent.links(&[&ids[0], &ids[1][..11]]).await;
+    agent.until("vm1 to be nowhere", |slice| slice.ports[&port_id("vm1")].host.is_none()).await;
+    agent.expect_silence().await;
+    // The link goes and comes back.
+    agent.links(&[&ids[1][..11]]).await;
+    agent.links(&[&ids[0], &ids[1][..11]]).await;
+    agent.until("vm1 to be back", |slice| slice.ports[&port_id("vm1")].host.is_some()).await;
+}
+
+#[tokio::test]
+async fn the_restart_of_an_agent_moves_no_gateway() {
+    let cluster = Cluster::start_with(|config| config.liveness_grace = Duration::from_secs(60)).await;
+    let world = vpc(&cluster);
+    let gateway = cluster.agent("ahv01", "10.0.0.1", &["physnet1"]).await;
+    gateway.ack(&[]).await;
+    let mut watcher = cluster.agent("ahv02", "10.0.0.2", &[]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv02");
+    watcher.until("one gateway", |slice| gateways(slice) == 1).await;
+    drop(gateway);
+    let hub = cluster.server.hub.clone();
+    let id = host_of(&world, "ahv01").id;
+    let deadline = Instant::now() + PATIENCE;
+    while hub.presence(id).is_none_or(|presence| presence.connected) {
+        assert!(Instant::now() < deadline, "the broken stream was not noticed");
+        tokio::task::yield_now().await;
+    }
+    let gateway = cluster.agent("ahv01", "10.0.0.1", &["physnet1"]).await;
+    gateway.ack(&[]).await;
+    watcher.expect_silence().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_stays_away_is_none_after_the_grace_period() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let gateway = cluster.agent("ahv01", "10.0.0.1", &["physnet1"]).await;
+    gateway.ack(&[]).await;
+    let mut watcher = cluster.agent("ahv02", "10.0.0.2", &[]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv02");
+    watcher.until("one gateway", |slice| gateways(slice) == 1).await;
+    let gone = Instant::now();
+    drop(gateway);
+    watcher.until("no gateway", |slice| gateways(slice) == 0).await;
+    assert!(gone.elapsed() >= Duration::from_millis(300), "not before the grace period is over");
+}
+
+#[tokio::test]
+async fn a_new_controller_believes_its_store_until_the_agents_are_back() {
+    let data = tempfile::tempdir().unwrap();
+    let with_data = |config: &mut controller::Config| config.data_dir = Some(data.path().to_owned());
+    let cluster = Cluster::start_with(with_data).await;
+    let world = vpc(&cluster);
+    let gateway = cluster.agent("ahv01", "10.0.0.1", &["physnet1"]).await;
+    gateway.ack(&[]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv02");
+    until(&world.store, "ahv01 to be live", |store| store.hosts.values().any(|host| host.live)).await;
+    drop((world, gateway));
+    cluster.server.shutdown().await;
+    let grace = Duration::from_secs(60);
+    let cluster = Cluster::start_with(|config| {
+        with_data(config);
+        config.liveness_grace = grace;
+    })
+    .await;
+    let watcher = cluster.agent("ahv02", "10.0.0.2", &[]).await;
+    assert_eq!(gateways(&watcher.slice), 1, "{:#?}", watcher.slice);
+}
+
+#[tokio::test]
+async fn a_host_that_was_deleted_enters_again() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let mut agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    world.remove::<Host>(host_of(&world, "ahv01").id);
+    assert_eq!(agent.end().await.code(), Code::NotFound);
+    let agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    assert_eq!(agent.slice.hosts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_host_that_runs_low_gets_as_many_blocks_again() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let mut agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv01");
+    agent.until("the first block", |slice| slice.blocks.len() == 1).await;
+    for wanted in [2, 4, 8, 16, 32] {
+        let request = proto::BlockRequest { router_id: router_id("blue").to_string() };
+        agent.say(ToController::BlockRequest(request)).await;
+        agent.until("more blocks", |slice| slice.blocks.len() == wanted).await;
+    }
+    let request = proto::BlockRequest { router_id: router_id("blue").to_string() };
+    agent.say(ToController::BlockRequest(request)).await;
+    agent.expect_silence().await;
+}
+
+#[tokio::test]
+async fn sessions_are_asked_for_everywhere_and_who_does_not_answer_is_named() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let mut answers = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    let _keeps_silent = cluster.agent("ahv02", "10.0.0.2", &[]).await;
+    world.host("ahv03", "10.0.0.3", &[]);
+    answers.until("ahv03 to be told to nobody", |_| true).await;
+    let hub = cluster.server.hub.clone();
+    let asked = tokio::spawn(async move { hub.sessions(10, Duration::from_millis(300)).await });
+    while answers.queries.is_empty() {
+        answers.update().await;
+    }
+    let query = answers.queries[0];
+    assert_eq!(query.rows_max, 10);
+    let rows = br#"[{"state":"established"}]"#.to_vec();
+    answers.say(ToController::SessionsAnswer(proto::SessionsAnswer { query: query.query, rows })).await;
+    let sessions = asked.await.unwrap();
+    let names: Vec<_> =
+        sessions.iter().map(|of| (of.host_name.as_str(), of.rows.as_ref().map(Vec::len))).collect();
+    assert_eq!(names, [("ahv01", Some(1)), ("ahv02", None), ("ahv03", None)]);
+    assert_eq!(sessions[0].rows.as_ref().unwrap()[0]["state"], "established");
+}
+
+/// Turnaround: from the change in the store to the agent's hands, TLS included. The bound is loose because tests
+/// share the machine; what it takes on an idle one is printed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_with_the_agent_at_once() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let mut agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv01");
+    agent.until("vm1", |slice| slice.ports.len() == 1).await;
+    let mut took = Vec::new();
+    for number in 1..=50_usize {
+        let started = Instant::now();
+        world.port(&format!("extra{number}"), "blue", &format!("192.168.10.{}", 20 + number), "");
+        agent.until("the next port", |slice| slice.ports.len() == 1 + number).await;
+        took.push(started.elapsed());
+    }
+    took.sort();
+    println!("change to agent: median {:?}, worst {:?}", took[25], took[49]);
+    assert!(took[25] < Duration::from_millis(50), "median {:?}", took[25]);
+}

@@ -1,0 +1,237 @@
+//! A host is told what its own ports touch, and no more: the slices of the clusters `fvn` and `dvr`, and of a
+//! host in a cluster that grows around it.
+
+mod common;
+
+use common::world::{World, floating_ip_id, host_id, network_id, router_id, shown};
+use controller::slices::slice_for;
+use model::resource::{FloatingIp, Host, PortBlock, Router};
+
+fn slice_of(world: &World, host: &str) -> String {
+    let snapshot = world.snapshot();
+    shown(&snapshot, &slice_for(&snapshot, host_id(host)))
+}
+
+fn block(world: &World, network: &str, address: &str, first_port: u16, (router, host): (&str, &str)) {
+    world.put(PortBlock {
+        external_network: network_id(network),
+        address: address.parse().unwrap(),
+        first_port,
+        router: router_id(router),
+        host: host_id(host),
+    });
+}
+
+#[track_caller]
+fn assert_slice(world: &World, host: &str, want: &str) {
+    let want: Vec<&str> = want.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    assert_eq!(slice_of(world, host), want.join("\n"), "slice of {host}");
+}
+
+/// Two hosts with the uplink, one without, a VM on each; and a second VPC with the same addresses that lives on
+/// ahv03 alone.
+fn fvn() -> World {
+    let world = World::new();
+    world.host("ahv01", "10.0.0.1", &["physnet1"]);
+    world.host("ahv02", "10.0.0.2", &["physnet1"]);
+    world.host("ahv03", "10.0.0.3", &[]);
+    world.external_network("ext", "physnet1", Some(2207), "172.22.7.0/24");
+    world.network("blue", "192.168.10.0/24");
+    world.router("blue");
+    world.attach("blue", "blue", "192.168.10.1");
+    world.gateway("blue", "ext", "172.22.7.27");
+    for (number, host) in ["ahv01", "ahv02", "ahv03"].into_iter().enumerate() {
+        world.port(&format!("vm{}", number + 1), "blue", &format!("192.168.10.1{number}"), host);
+        block(&world, "ext", "172.22.7.27", 1024 * (number as u16 + 1), ("blue", host));
+    }
+    world.network("red", "192.168.10.0/24");
+    world.router("red");
+    world.attach("red", "red", "192.168.10.1");
+    world.gateway("red", "ext", "172.22.7.28");
+    world.port("red1", "red", "192.168.10.10", "ahv03");
+    block(&world, "ext", "172.22.7.28", 1024, ("red", "ahv03"));
+    world
+}
+
+#[test]
+fn a_gateway_knows_every_block_and_only_the_networks_of_its_own_vms() {
+    let gateway = "
+        block 172.22.7.27:1024 blue @ahv01
+        block 172.22.7.27:2048 blue @ahv02
+        block 172.22.7.27:3072 blue @ahv03
+        block 172.22.7.28:1024 red @ahv03
+        external ext gateways ahv01,ahv02
+        host ahv01
+        host ahv02
+        host ahv03
+        network blue
+        port vm1 @ahv01
+        port vm2 @ahv02
+        port vm3 @ahv03
+        router blue [blue=192.168.10.1] snat 172.22.7.27
+        router red [] snat 172.22.7.28";
+    let world = fvn();
+    assert_slice(&world, "ahv01", gateway);
+    assert_slice(&world, "ahv02", gateway);
+}
+
+#[test]
+fn a_host_without_uplink_knows_its_own_blocks_and_the_gateways() {
+    assert_slice(
+        &fvn(),
+        "ahv03",
+        "
+        block 172.22.7.27:3072 blue @ahv03
+        block 172.22.7.28:1024 red @ahv03
+        external ext gateways ahv01,ahv02
+        host ahv01
+        host ahv02
+        host ahv03
+        network blue
+        network red
+        port red1 @ahv03
+        port vm1 @ahv01
+        port vm2 @ahv02
+        port vm3 @ahv03
+        router blue [blue=192.168.10.1] snat 172.22.7.27
+        router red [red=192.168.10.1] snat 172.22.7.28",
+    );
+}
+
+#[test]
+fn a_drained_or_dead_gateway_is_no_gateway_but_its_vtep_stays_known() {
+    let world = fvn();
+    world.remove::<PortBlock>(model::slice::BlockId {
+        external_network: network_id("ext"),
+        address: "172.22.7.27".parse().unwrap(),
+        first_port: 1024,
+    });
+    world.change::<Host>(host_id("ahv01"), |host| host.drained = true);
+    world.change::<Host>(host_id("ahv02"), |host| host.live = false);
+    let slice = slice_of(&world, "ahv03");
+    assert!(slice.contains("external ext gateways\n"), "{slice}");
+    assert!(slice.contains("host ahv01 down\n"), "{slice}");
+    assert!(slice.contains("host ahv02 down\n"), "{slice}");
+}
+
+/// One network node, two compute hosts, two networks behind one router, a floating IP on each compute host's VM.
+fn dvr() -> World {
+    let world = World::new();
+    world.host("controller01", "10.0.0.1", &["physnet1"]);
+    world.host("compute01", "10.0.0.2", &["physnet1"]);
+    world.host("compute02", "10.0.0.3", &[]);
+    world.host("idle", "10.0.0.4", &[]);
+    world.external_network("public", "physnet1", None, "192.168.74.0/24");
+    world.network("net-a", "192.168.111.0/24");
+    world.network("net-b", "10.16.0.0/24");
+    world.router("r1");
+    world.attach("r1", "net-a", "192.168.111.1");
+    world.attach("r1", "net-b", "10.16.0.1");
+    world.gateway("r1", "public", "192.168.74.50");
+    world.port("vm_a", "net-a", "192.168.111.11", "compute01");
+    world.port("vm_b", "net-b", "10.16.0.11", "compute02");
+    world.port("vm_c", "net-b", "10.16.0.12", "");
+    world.floating_ip("192.168.74.104", "public", "vm_a", "r1");
+    world.floating_ip("192.168.74.105", "public", "vm_b", "r1");
+    world
+}
+
+#[test]
+fn a_router_brings_its_other_networks_their_ports_and_its_floating_ips() {
+    assert_slice(
+        &dvr(),
+        "compute02",
+        "
+        external public gateways compute01,controller01
+        floating 192.168.74.104 -> vm_a @compute01
+        floating 192.168.74.105 -> vm_b @compute02
+        host compute01
+        host compute02
+        host controller01
+        network net-a
+        network net-b
+        port vm_a @compute01
+        port vm_b @compute02
+        port vm_c @nowhere
+        router r1 [net-a=192.168.111.1 net-b=10.16.0.1] snat 192.168.74.50",
+    );
+}
+
+#[test]
+fn a_gateway_without_vms_knows_the_external_side_alone() {
+    assert_slice(
+        &dvr(),
+        "controller01",
+        "
+        external public gateways compute01,controller01
+        floating 192.168.74.104 -> vm_a @compute01
+        floating 192.168.74.105 -> vm_b @compute02
+        host compute01
+        host compute02
+        host controller01
+        router r1 [] snat 192.168.74.50",
+    );
+}
+
+#[test]
+fn a_host_with_nothing_knows_itself() {
+    assert_slice(&dvr(), "idle", "host idle");
+    let world = dvr();
+    let snapshot = world.snapshot();
+    let unknown = slice_for(&snapshot, host_id("nobody"));
+    assert_eq!(shown(&snapshot, &unknown), "");
+    assert_eq!(unknown.revision, snapshot.revision);
+}
+
+#[test]
+fn a_floating_ip_that_stands_for_nothing_is_nowhere() {
+    let world = dvr();
+    world
+        .change::<FloatingIp>(floating_ip_id("192.168.74.104"), |floating_ip| floating_ip.association = None);
+    for host in ["controller01", "compute01", "compute02"] {
+        assert!(!slice_of(&world, host).contains("192.168.74.104"), "{host}");
+    }
+}
+
+#[test]
+fn a_router_without_gateway_has_no_outside() {
+    let world = dvr();
+    world.remove::<FloatingIp>(floating_ip_id("192.168.74.104"));
+    world.remove::<FloatingIp>(floating_ip_id("192.168.74.105"));
+    world.change::<Router>(router_id("r1"), |router| router.gateway = None);
+    assert_slice(
+        &world,
+        "compute02",
+        "
+        host compute01
+        host compute02
+        network net-a
+        network net-b
+        port vm_a @compute01
+        port vm_b @compute02
+        port vm_c @nowhere
+        router r1 [net-a=192.168.111.1 net-b=10.16.0.1] snat",
+    );
+}
+
+/// The promise behind per-host tables: what a host without uplink is told does not follow the cluster's size.
+#[test]
+fn other_vpcs_do_not_make_a_slice_larger() {
+    let world = dvr();
+    let before = slice_of(&world, "compute02");
+    for number in 0..200 {
+        let name = format!("vpc{number}");
+        world.host(&format!("{name}-host"), &format!("10.1.0.{number}"), &[]);
+        world.network(&name, "10.16.0.0/24");
+        world.router(&name);
+        world.attach(&name, &name, "10.16.0.1");
+        world.gateway(&name, "public", &format!("192.168.75.{number}"));
+        world.port(&format!("{name}-vm"), &name, "10.16.0.11", &format!("{name}-host"));
+        world.floating_ip(&format!("192.168.76.{number}"), "public", &format!("{name}-vm"), &name);
+    }
+    assert_eq!(slice_of(&world, "compute02"), before);
+    let gateway = slice_of(&world, "controller01");
+    assert_eq!(gateway.matches("floating ").count(), 202, "a gateway serves them all");
+    assert_eq!(gateway.matches("network ").count(), 0, "but has none of their networks");
+    assert!(!gateway.contains("port "));
+}

@@ -1,1 +1,33 @@
-//! (skeleton)
+//! The agent of a host: brings the kernel to what the controller wants, answers what the data path cannot,
+//! and tells what it did.
+//!
+//! - [`config`]: the configuration file and flags.
+//! - [`control`]: the local socket and its client, for `nanboku port plug`.
+//! - `machine` with `neighbors`, `announce`, `answer`, `backoff`: the logic, sans IO.
+//! - `run`, `kernel`, `connection`, `control_server`, `plug`, `tunnel`, `state`, `check`: the IO around it.
+//!
+//! Everything that packets need is pinned: the agent may be killed, upgraded or absent, and packets go on.
+//! It keeps its last slice on disk and needs no controller to start.
+
+mod announce;
+mod answer;
+mod backoff;
+mod check;
+pub mod config;
+mod connection;
+pub mod control;
+mod control_server;
+mod error;
+mod kernel;
+mod machine;
+mod neighbors;
+mod plug;
+mod run;
+mod sessions;
+mod state;
+mod tunnel;
+
+pub use error::Error;
+pub use run::run;
+
+use error::chain;

@@ -8,6 +8,7 @@ use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
+use netlink_packet_route::neighbour::NeighbourFlags;
 use rtnetlink::{
     Handle, LinkBridge, LinkGeneve, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder,
 };
@@ -303,6 +304,18 @@ impl Links {
         answer.map_err(|error| {
             Error::link("add a neighbour on", &format!("index {index} ({address})"), to_io(error))
         })
+    }
+
+    /// Makes a NIC accept frames for another unicast MAC, until the link goes away (`bridge fdb add … self`).
+    /// One that is accepted already is no error.
+    pub async fn accept_mac(&self, index: u32, mac: MacAddr) -> Result<(), Error> {
+        let request = self.handle.neighbours().add_bridge(index, &mac.0).flags(NeighbourFlags::Own);
+        match request.execute().await.map_err(to_io) {
+            Err(error) if error.raw_os_error() != Some(libc::EEXIST) => {
+                Err(Error::link("add a unicast MAC to", &format!("index {index}"), error))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn add(&self, operation: &'static str, name: &str, message: LinkMessage) -> Result<(), Error> {

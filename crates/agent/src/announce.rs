@@ -1,0 +1,104 @@
+//! The schedule of gratuitous ARP, sans IO.
+//!
+//! An address is announced when this host begins to answer for it, again every 2 s for 60 s (a peer may drop
+//! an update that comes within its locktime), and every 60 s after that, so that the fabric's MAC tables
+//! never age out. Of an address it does not answer for, a host says nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+const REPEAT: Duration = Duration::from_secs(2);
+const REPEAT_FOR: Duration = Duration::from_secs(60);
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// An address this host answers for, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Claim {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) uplink_ifindex: u32,
+    /// 0: untagged.
+    pub(crate) vlan: u16,
+}
+
+#[derive(Debug)]
+struct Schedule {
+    claimed: Instant,
+    due: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Announcer {
+    claims: BTreeMap<Claim, Schedule>,
+}
+
+impl Announcer {
+    /// Everything this host answers for from now on.
+    pub(crate) fn set(&mut self, now: Instant, claims: &BTreeSet<Claim>) {
+        self.claims.retain(|claim, _| claims.contains(claim));
+        for claim in claims {
+            self.claims.entry(*claim).or_insert(Schedule { claimed: now, due: now });
+        }
+    }
+
+    /// What is to be announced now.
+    pub(crate) fn poll(&mut self, now: Instant) -> Vec<Claim> {
+        let due = self.claims.iter_mut().filter(|(_, schedule)| schedule.due <= now);
+        due.map(|(claim, schedule)| {
+            let fresh = now < schedule.claimed + REPEAT_FOR;
+            schedule.due = now + if fresh { REPEAT } else { KEEP_ALIVE };
+            *claim
+        })
+        .collect()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.claims.values().map(|schedule| schedule.due).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(last: u8) -> Claim {
+        Claim { address: Ipv4Addr::new(172, 22, 7, last), uplink_ifindex: 3, vlan: 2207 }
+    }
+
+    /// Seconds after `start` at which something was announced, for `span` seconds.
+    fn run(announcer: &mut Announcer, start: Instant, span: u64) -> Vec<u64> {
+        let seconds =
+            (0..span).filter(|second| !announcer.poll(start + Duration::from_secs(*second)).is_empty());
+        seconds.collect()
+    }
+
+    #[test]
+    fn at_claim_every_two_seconds_for_a_minute_then_every_minute() {
+        let (mut announcer, start) = (Announcer::default(), Instant::now());
+        announcer.set(start, &BTreeSet::from([claim(27)]));
+        let want: Vec<u64> = (0..=60).step_by(2).chain([120, 180, 240]).collect();
+        assert_eq!(run(&mut announcer, start, 241), want);
+    }
+
+    #[test]
+    fn a_claim_that_stays_is_not_begun_again_and_a_lost_one_is_silent() {
+        let (mut announcer, start) = (Announcer::default(), Instant::now());
+        announcer.set(start, &BTreeSet::from([claim(27)]));
+        assert_eq!(announcer.poll(start), [claim(27)]);
+        announcer.set(start, &BTreeSet::from([claim(27), claim(28)]));
+        assert_eq!(announcer.poll(start), [claim(28)]);
+        announcer.set(start, &BTreeSet::new());
+        assert!(run(&mut announcer, start, 300).is_empty());
+        assert_eq!(announcer.deadline(), None);
+    }
+
+    #[test]
+    fn another_vlan_or_uplink_is_another_claim() {
+        let (mut announcer, start) = (Announcer::default(), Instant::now());
+        announcer.set(start, &BTreeSet::from([claim(27)]));
+        announcer.poll(start);
+        let moved = Claim { vlan: 2208, ..claim(27) };
+        announcer.set(start, &BTreeSet::from([moved]));
+        assert_eq!(announcer.poll(start), [moved]);
+    }
+}

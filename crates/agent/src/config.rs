@@ -1,0 +1,293 @@
+//! The agent's configuration: a TOML file, and flags that override it.
+//!
+//! Everything is checked before anything is touched; an error names the field, what is wrong and, where
+//! there is one, the fix.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// Names the kernel accepts for links are shorter than this.
+const LINK_NAME_LEN_MAX: usize = 15;
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// This host's name: that of its certificate and in the API.
+    pub host: String,
+    /// Where the controller listens for agents, `host:port`.
+    pub controller: String,
+    /// Name in the controller's certificate.
+    pub controller_name: String,
+    /// Directory with `ca.pem`, `<host>.pem` and `<host>.key`.
+    pub certificates: PathBuf,
+    /// This host's tunnel address.
+    pub vtep: Ipv4Addr,
+    /// The NIC that carries the tunnel address; none: whichever has it.
+    pub underlay: Option<String>,
+    /// NIC by physical network.
+    pub physical_networks: BTreeMap<String, String>,
+    pub state_dir: PathBuf,
+    pub pin_dir: PathBuf,
+    pub control_socket: PathBuf,
+    pub lone_path: bool,
+    /// Take programs, pins and the tunnel device away and exit, instead of running.
+    pub detach: bool,
+}
+
+/// The file, field by field; all optional because a flag may give the value.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    host: Option<String>,
+    controller: Option<String>,
+    controller_name: Option<String>,
+    certificates: Option<PathBuf>,
+    vtep: Option<Ipv4Addr>,
+    underlay: Option<String>,
+    #[serde(default)]
+    physical_networks: BTreeMap<String, String>,
+    state_dir: Option<PathBuf>,
+    pin_dir: Option<PathBuf>,
+    control_socket: Option<PathBuf>,
+    lone_path: Option<bool>,
+}
+
+/// Flags; each wins over the file's field of the same name.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = "NANBOKU_AGENT_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// This host's name: that of its certificate and in the API.
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Where the controller listens for agents.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub controller: Option<String>,
+    /// Directory with ca.pem, NAME.pem and NAME.key.
+    #[arg(long, value_name = "DIR")]
+    pub certificates: Option<PathBuf>,
+    /// This host's tunnel address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub vtep: Option<Ipv4Addr>,
+    /// The NIC that carries the tunnel address; found by the address if not given.
+    #[arg(long, value_name = "LINK")]
+    pub underlay: Option<String>,
+    /// NIC of a physical network; may be repeated.
+    #[arg(long = "physical-network", value_name = "NAME=LINK", value_parser = physical_network)]
+    pub physical_networks: Vec<(String, String)>,
+    /// Where the agent keeps what it must know without a controller.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Directory of the pinned maps and links, below a mounted bpffs.
+    #[arg(long, value_name = "DIR")]
+    pub pin_dir: Option<PathBuf>,
+    /// Unix socket for `nanboku port plug` and the local status.
+    #[arg(long, value_name = "PATH")]
+    pub control_socket: Option<PathBuf>,
+    /// Take everything of this agent away from the kernel, and exit.
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// A configuration that is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration file {path}")]
+    Read { path: PathBuf, source: std::io::Error },
+    // The message of the parser names line and field; it is the reason, so it is shown with the file.
+    #[error("configuration file {path}: {message}")]
+    Parse { path: PathBuf, message: String },
+    #[error("`{field}` is missing: give it in the configuration file or as --{flag}")]
+    Missing { field: &'static str, flag: &'static str },
+    #[error("`{field}` {reason}")]
+    Invalid { field: &'static str, reason: String },
+}
+
+fn physical_network(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((network, link)) if !network.is_empty() && !link.is_empty() => {
+            Ok((network.to_owned(), link.to_owned()))
+        }
+        _ => Err("is not of the form NAME=LINK, for example physnet1=eth1".to_owned()),
+    }
+}
+
+impl Config {
+    /// Reads the file, if one is named, puts the flags over it and checks the whole.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
+        let file = match &flags.config {
+            Some(path) => read(path)?,
+            None => File::default(),
+        };
+        build(file, flags)
+    }
+}
+
+fn read(path: &Path) -> Result<File, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    toml::from_str(&text)
+        .map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string() })
+}
+
+fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
+    let missing = |field, flag| ConfigError::Missing { field, flag };
+    let host = flags.host.clone().or(file.host).ok_or_else(|| missing("host", "host"))?;
+    let mut physical_networks = file.physical_networks;
+    physical_networks.extend(flags.physical_networks.iter().cloned());
+    let config = Config {
+        controller: flags
+            .controller
+            .clone()
+            .or(file.controller)
+            .ok_or_else(|| missing("controller", "controller"))?,
+        controller_name: file.controller_name.unwrap_or_else(|| proto::CONTROLLER_NAME.to_owned()),
+        certificates: flags
+            .certificates
+            .clone()
+            .or(file.certificates)
+            .ok_or_else(|| missing("certificates", "certificates"))?,
+        vtep: flags.vtep.or(file.vtep).ok_or_else(|| missing("vtep", "vtep"))?,
+        underlay: flags.underlay.clone().or(file.underlay),
+        physical_networks,
+        state_dir: flags
+            .state_dir
+            .clone()
+            .or(file.state_dir)
+            .unwrap_or_else(|| PathBuf::from("/var/lib/nanboku").join(&host)),
+        pin_dir: flags
+            .pin_dir
+            .clone()
+            .or(file.pin_dir)
+            .unwrap_or_else(|| PathBuf::from("/sys/fs/bpf/nanboku").join(&host)),
+        control_socket: flags
+            .control_socket
+            .clone()
+            .or(file.control_socket)
+            .unwrap_or_else(|| PathBuf::from("/run/nanboku/agent.sock")),
+        lone_path: file.lone_path.unwrap_or(true),
+        detach: flags.detach,
+        host,
+    };
+    check(&config)?;
+    Ok(config)
+}
+
+fn check(config: &Config) -> Result<(), ConfigError> {
+    let invalid = |field, reason: String| Err(ConfigError::Invalid { field, reason });
+    let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if config.host.is_empty() || config.host.len() > 63 || !config.host.chars().all(letter) {
+        let reason = format!("is '{}', not 1 to 63 letters, digits, '.', '_' and '-'", config.host);
+        return invalid("host", reason);
+    }
+    let port = config.controller.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    if port.is_none_or(|port| port == 0) {
+        let reason = format!("is '{}', not of the form HOST:PORT", config.controller);
+        return invalid("controller", reason);
+    }
+    let vtep = config.vtep;
+    if vtep.is_unspecified() || vtep.is_multicast() || vtep.is_broadcast() || vtep.is_loopback() {
+        return invalid("vtep", format!("is {vtep}, not the address of a host"));
+    }
+    let mut used = BTreeMap::new();
+    for (network, link) in &config.physical_networks {
+        check_link("physical_networks", link)?;
+        if let Some(other) = used.insert(link, network) {
+            return invalid(
+                "physical_networks",
+                format!("gives link '{link}' to both '{other}' and '{network}'"),
+            );
+        }
+    }
+    if let Some(link) = &config.underlay {
+        check_link("underlay", link)?;
+    }
+    for (field, path) in [
+        ("state_dir", &config.state_dir),
+        ("pin_dir", &config.pin_dir),
+        ("control_socket", &config.control_socket),
+    ] {
+        if !path.is_absolute() {
+            return invalid(field, format!("is {}, not an absolute path", path.display()));
+        }
+    }
+    Ok(())
+}
+
+fn check_link(field: &'static str, link: &str) -> Result<(), ConfigError> {
+    let fits = (1..=LINK_NAME_LEN_MAX).contains(&link.len());
+    if fits && !link.contains(['/', ' ']) {
+        return Ok(());
+    }
+    let reason = format!("names link '{link}'; a link name has 1 to {LINK_NAME_LEN_MAX} letters");
+    Err(ConfigError::Invalid { field, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        host = "ahv01"
+        controller = "10.1.0.1:9697"
+        certificates = "/etc/nanboku/certificates"
+        vtep = "10.1.0.11"
+        [physical_networks]
+        physnet1 = "uplink0"
+    "#;
+
+    fn parse(text: &str, flags: &Flags) -> Result<Config, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        let flags = Flags { config: Some(path), ..flags.clone() };
+        Config::load(&flags).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_follow_the_host_name() {
+        let config = parse(GOOD, &Flags::default()).unwrap();
+        assert_eq!(config.pin_dir, Path::new("/sys/fs/bpf/nanboku/ahv01"));
+        assert_eq!(config.state_dir, Path::new("/var/lib/nanboku/ahv01"));
+        assert_eq!(config.physical_networks["physnet1"], "uplink0");
+        assert!(config.lone_path);
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let flags = Flags {
+            host: Some("ahv02".to_owned()),
+            physical_networks: vec![("physnet1".to_owned(), "eth9".to_owned())],
+            ..Flags::default()
+        };
+        let config = parse(GOOD, &flags).unwrap();
+        assert_eq!(config.host, "ahv02");
+        assert_eq!(config.physical_networks["physnet1"], "eth9");
+    }
+
+    #[test]
+    fn wrong_input_is_refused_with_the_field_and_the_reason() {
+        let table = [
+            ("vtep = \"10.1.0.11\"", "vtep = \"10.1.0\"", "vtep"),
+            ("vtep = \"10.1.0.11\"", "vtep = \"224.0.0.1\"", "`vtep` is 224.0.0.1"),
+            ("vtep = \"10.1.0.11\"", "", "`vtep` is missing: give it in the configuration file or as --vtep"),
+            ("10.1.0.1:9697", "10.1.0.1", "`controller` is '10.1.0.1', not of the form HOST:PORT"),
+            ("host = \"ahv01\"", "host = \"a b\"", "`host` is 'a b'"),
+            ("host = \"ahv01\"", "host = \"ahv01\"\nhots = 1", "unknown field `hots`"),
+            ("uplink0", "much-too-long-link-name", "`physical_networks` names link"),
+            ("uplink0\"", "uplink0\"\nphysnet2 = \"uplink0\"", "to both 'physnet1' and 'physnet2'"),
+            ("vtep =", "state_dir = \"here\"\nvtep =", "`state_dir` is here, not an absolute path"),
+        ];
+        for (from, to, want) in table {
+            let text = GOOD.replacen(from, to, 1);
+            let error = parse(&text, &Flags::default()).expect_err(want);
+            assert!(error.contains(want), "{to}: got '{error}', want '{want}'");
+        }
+    }
+}

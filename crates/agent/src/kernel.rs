@@ -1,0 +1,175 @@
+//! The kernel's side: carries out plans, sends frames, reads counters. All calls are short and blocking.
+
+use crate::answer::Outgoing;
+use crate::control::HookStatus;
+use crate::machine::Plan;
+use dataplane::{Attachment, Dataplane, EventReader, Settings, Sizes, Timeouts};
+use netlink::PacketSocket;
+use pipeline::table_set::TableSet;
+use pipeline::tables::{PortBlock, RouterKey};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Between the starts of two sweeps.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// A sweep of a full table takes long; it may have this share of the time at most: 1/20.
+const SWEEP_SHARE: u32 = 20;
+
+pub(crate) struct Kernel {
+    dataplane: Dataplane,
+    socket: PacketSocket,
+    /// Attached by this process: this version's programs.
+    attached: BTreeSet<Attachment>,
+    sweep_due: Instant,
+    /// Own blocks as of the last purge.
+    own_blocks: BTreeSet<PortBlock>,
+    /// Frames that could not be sent.
+    pub(crate) send_failures: u64,
+}
+
+impl Kernel {
+    pub(crate) fn open(pin_dir: &Path, now: Instant) -> Result<(Self, EventReader), crate::Error> {
+        let settings = Settings { pin_dir: pin_dir.to_owned(), sizes: Sizes::default() };
+        let mut dataplane = Dataplane::open(&settings)?;
+        let events = dataplane.events()?;
+        let kernel = Self {
+            dataplane,
+            socket: PacketSocket::open()?,
+            attached: BTreeSet::new(),
+            sweep_due: now + SWEEP_EVERY,
+            own_blocks: BTreeSet::new(),
+            send_failures: 0,
+        };
+        Ok((kernel, events))
+    }
+
+    /// Programs first, then tables, then what is no longer wanted. After an error it can be repeated.
+    pub(crate) fn carry_out(&mut self, plan: &Plan) -> Result<(), dataplane::Error> {
+        for attachment in &plan.hooks {
+            if self.attached.contains(attachment) {
+                continue;
+            }
+            match self.dataplane.attach(attachment.hook, attachment.ifindex) {
+                Ok(_) => drop(self.attached.insert(*attachment)),
+                // Gone since the plan was made; the link's removal is under way to us.
+                Err(dataplane::Error::NoInterface(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let applied = self.dataplane.apply(&plan.compiled.tables)?;
+        if applied.changed > 0 {
+            tracing::info!(
+                revision = plan.revision,
+                changed = applied.changed,
+                epoch = applied.epoch,
+                problems = plan.compiled.problems.len(),
+                "tables applied"
+            );
+        }
+        self.detach_extra(&plan.hooks)?;
+        self.purge(&plan.compiled.tables)
+    }
+
+    /// Programs that an earlier configuration or a vanished link left.
+    fn detach_extra(&mut self, wanted: &BTreeSet<Attachment>) -> Result<(), dataplane::Error> {
+        let extra = self.dataplane.attached()?.into_iter().filter(|found| !wanted.contains(found));
+        for attachment in extra.collect::<Vec<_>>() {
+            tracing::info!(hook = attachment.hook.program(), ifindex = attachment.ifindex, "detached");
+            self.dataplane.detach(attachment)?;
+        }
+        self.attached.retain(|attachment| wanted.contains(attachment));
+        Ok(())
+    }
+
+    /// Ends mappings in blocks that are no longer ours: another host's connections may use them.
+    fn purge(&mut self, tables: &TableSet) -> Result<(), dataplane::Error> {
+        let own: BTreeSet<PortBlock> = tables.own_blocks.values().copied().collect();
+        if self.own_blocks == own {
+            return Ok(());
+        }
+        let purged = self.dataplane.purge_mappings(|key, mapping| {
+            let router = RouterKey { router_vni: key.router_vni };
+            let same_network =
+                tables.snat.get(&router).is_some_and(|snat| snat.external_vni == mapping.external_vni);
+            let of_router = tables.own_blocks.iter().filter(|(block, _)| block.router_vni == key.router_vni);
+            same_network
+                && of_router.map(|(_, block)| block).any(|block| holds(block, mapping.address, mapping.port))
+        })?;
+        if purged > 0 {
+            tracing::info!(purged, "mappings of blocks that are not ours any more ended");
+        }
+        self.own_blocks = own;
+        Ok(())
+    }
+
+    pub(crate) fn send(&mut self, outgoing: &Outgoing) {
+        if let Err(error) = self.socket.send(outgoing.ifindex, &outgoing.frame) {
+            self.send_failures += 1;
+            tracing::debug!(error = crate::chain(&error), "frame not sent");
+        }
+    }
+
+    /// Removes idle sessions and unused mappings if it is time.
+    pub(crate) fn sweep_if_due(&mut self, now: Instant) {
+        if now < self.sweep_due {
+            return;
+        }
+        let outcome = self.dataplane.sweep(dataplane::boot_clock_ns(), &Timeouts::default());
+        self.sweep_due = now + SWEEP_EVERY.max(now.elapsed() * SWEEP_SHARE);
+        match outcome {
+            Ok(swept) if swept.sessions_removed + swept.mappings_removed > 0 => {
+                tracing::debug!(
+                    sessions = swept.sessions_removed,
+                    mappings = swept.mappings_removed,
+                    ports = swept.ports_freed,
+                    "swept"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = crate::chain(&error), "sweep failed"),
+        }
+    }
+
+    pub(crate) fn sweep_due(&self) -> Instant {
+        self.sweep_due
+    }
+
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = dataplane::SessionRow> {
+        // A batch that cannot be read is the end of what can be told.
+        self.dataplane.sessions().map_while(Result::ok)
+    }
+
+    /// Totals, drops that are not 0 (`drop.<stage>.<reason>`) and punts that are not 0 (`punt.<kind>`).
+    pub(crate) fn counters(&self) -> BTreeMap<String, u64> {
+        let counters = match self.dataplane.counters() {
+            Ok(counters) => counters,
+            Err(error) => {
+                tracing::warn!(error = crate::chain(&error), "counters not read");
+                return BTreeMap::new();
+            }
+        };
+        let totals = counters.totals().map(|(total, value)| (total.name().to_owned(), value));
+        let drops = counters
+            .drops()
+            .map(|(stage, reason, value)| (format!("drop.{}.{}", stage.name(), reason.name()), value));
+        let punts = counters.punts().map(|(punt, value)| (format!("punt.{}", punt.name()), value));
+        totals.chain(drops).chain(punts).collect()
+    }
+
+    pub(crate) fn hooks(&self, name_of: impl Fn(u32) -> String) -> Vec<HookStatus> {
+        let hooks = self.attached.iter();
+        hooks
+            .map(|Attachment { hook, ifindex }| HookStatus {
+                link: name_of(*ifindex),
+                ifindex: *ifindex,
+                program: hook.program().to_owned(),
+            })
+            .collect()
+    }
+}
+
+fn holds(block: &PortBlock, address: pipeline::Address, port: u16) -> bool {
+    block.address == address
+        && (u32::from(block.first)..u32::from(block.first) + u32::from(block.size)).contains(&u32::from(port))
+}

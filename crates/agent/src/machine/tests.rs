@@ -1,0 +1,411 @@
+//! Goal: the agent's logic from message to plan, frames and answers, without a kernel or a network.
+//! Method: one host `ahv01` with an uplink; `Bench` plays the kernel (every plan succeeds) and the clock.
+
+use super::*;
+use model::slice::*;
+use model::{HostId, NetworkId, SubnetId};
+use packet::compose::arp_reply;
+use pipeline::bounds::EVENT_PACKET_BYTES;
+use pipeline::tables::{NeighborKey, StationKey};
+use pipeline::{Address, Ingress};
+use uuid::Uuid;
+
+const UNDERLAY: u32 = 2;
+const UPLINK: u32 = 3;
+const TUNNEL: u32 = 4;
+const TAP: u32 = 11;
+const EXTERNAL_VNI: u32 = 201;
+const ROUTER_VNI: u32 = 301;
+const GATEWAY: [u8; 4] = [172, 22, 7, 1];
+const GATEWAY_MAC: packet::MacAddr = packet::MacAddr([2, 0, 0, 0, 7, 1]);
+const DVR_MAC: &str = "fa:16:3f:00:00:01";
+
+fn id(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+fn host() -> HostId {
+    HostId::from_uuid(id(1))
+}
+
+fn vm_a() -> PortId {
+    "2b3f1c44-0000-4000-8000-000000000001".parse().unwrap()
+}
+
+fn slice() -> Slice {
+    let mut slice = Slice { revision: 7, ..Slice::default() };
+    let subnet = |cidr: &str, gateway: &str| {
+        let subnet = Subnet { cidr: cidr.parse().unwrap(), gateway: Some(gateway.parse().unwrap()) };
+        BTreeMap::from([(SubnetId::from_uuid(id(9)), subnet)])
+    };
+    let vni = |number| Vni::new(number).unwrap();
+    let (blue, provider) = (NetworkId::from_uuid(id(2)), NetworkId::from_uuid(id(3)));
+    slice.hosts.insert(
+        host(),
+        Host {
+            name: "ahv01".to_owned(),
+            vtep: Ipv4Addr::new(10, 1, 0, 1),
+            dvr_mac: DVR_MAC.parse().unwrap(),
+            physical_networks: vec!["physnet1".to_owned()],
+            live: true,
+        },
+    );
+    let subnets = subnet("192.168.10.0/24", "192.168.10.1");
+    let network = Network { vni: vni(101), name: "blue".to_owned(), mtu: 1450, admin_up: true, subnets };
+    slice.networks.insert(blue, network);
+    let external = ExternalNetwork {
+        vni: vni(EXTERNAL_VNI),
+        name: "provider".to_owned(),
+        mtu: 1500,
+        physical_network: "physnet1".to_owned(),
+        vlan: Some(2207),
+        egress: Egress::Direct,
+        block_size: 1024,
+        subnets: subnet("172.22.7.0/24", "172.22.7.1"),
+        gateways: vec![host()],
+    };
+    slice.external_networks.insert(provider, external);
+    let gateway = RouterGateway {
+        network: provider,
+        enable_snat: true,
+        addresses: vec![Ipv4Addr::new(172, 22, 7, 27)],
+    };
+    let router = Router {
+        vni: vni(ROUTER_VNI),
+        name: "blue".to_owned(),
+        admin_up: true,
+        interfaces: Vec::new(),
+        gateway: Some(gateway),
+        routes: Vec::new(),
+    };
+    slice.routers.insert(RouterId::from_uuid(id(4)), router);
+    let port = Port {
+        network: blue,
+        mac: "fa:16:3e:00:00:01".parse().unwrap(),
+        addresses: vec![Ipv4Addr::new(192, 168, 10, 11)],
+        host: Some(host()),
+        admin_up: true,
+        port_security: true,
+        allowed_pairs: Vec::new(),
+    };
+    slice.ports.insert(vm_a(), port);
+    slice
+}
+
+fn link(index: u32, name: &str) -> Link {
+    Link { index, name: name.to_owned(), up: true }
+}
+
+fn tap() -> Link {
+    link(TAP, &vm_a().link_name())
+}
+
+struct Bench {
+    machine: Machine,
+    now: Instant,
+}
+
+impl Bench {
+    /// Links and tunnel are there, nothing is known yet.
+    fn new() -> Self {
+        let mut machine = Machine::new(Settings {
+            vtep: Ipv4Addr::new(10, 1, 0, 1),
+            underlay_ifindex: UNDERLAY,
+            physical_networks: BTreeMap::from([("physnet1".to_owned(), "uplink0".to_owned())]),
+            lone_path: true,
+        });
+        let now = Instant::now();
+        machine.set_links(now, vec![link(UNDERLAY, "eth0"), link(UPLINK, "uplink0")]);
+        machine.tunnel_ready(Some(TunnelLink { ifindex: TUNNEL, geneve_as_vxlan: true }));
+        Self { machine, now }
+    }
+
+    fn connected() -> Self {
+        let mut bench = Self::new();
+        bench.connect();
+        bench
+    }
+
+    fn connect(&mut self) {
+        self.machine.connected(self.now);
+        let welcome = proto::Welcome {
+            host_id: host().to_string(),
+            dvr_mac: DVR_MAC.to_owned(),
+            cluster_id: "c".to_owned(),
+            tunnel: "geneve:6081".to_owned(),
+        };
+        let slice = serde_json::to_vec(&slice()).unwrap();
+        self.hear(controller_message::Message::Welcome(welcome)).unwrap();
+        self.hear(controller_message::Message::Snapshot(proto::Snapshot { slice })).unwrap();
+    }
+
+    fn hear(&mut self, message: controller_message::Message) -> Result<Option<SessionsQuestion>, BadMessage> {
+        self.machine.controller(self.now, message)
+    }
+
+    /// Carries out what is planned. False if nothing was.
+    fn program(&mut self) -> bool {
+        let Some(plan) = self.machine.plan() else { return false };
+        self.machine.carried_out(self.now, plan);
+        true
+    }
+
+    fn messages(&mut self) -> Vec<agent_message::Message> {
+        self.machine.messages(self.now, || BTreeMap::from([("in-port".to_owned(), 5)]))
+    }
+
+    /// Programmed messages among those due: revision and number of ports.
+    fn reports(&mut self) -> Vec<(u64, usize)> {
+        let programmed = self.messages().into_iter().filter_map(|message| match message {
+            agent_message::Message::Programmed(programmed) => {
+                Some((programmed.revision, programmed.port_ids.len()))
+            }
+            _ => None,
+        });
+        programmed.collect()
+    }
+
+    fn statuses(&mut self) -> Vec<proto::Status> {
+        let statuses = self.messages().into_iter().filter_map(|message| match message {
+            agent_message::Message::Status(status) => Some(status),
+            _ => None,
+        });
+        statuses.collect()
+    }
+
+    fn hooks(&self) -> Vec<(Hook, u32)> {
+        let plan = self.machine.programmed().unwrap();
+        plan.hooks.iter().map(|attachment| (attachment.hook, attachment.ifindex)).collect()
+    }
+}
+
+fn event(punt: Punt, ingress: u32, vni: u32) -> Event {
+    Event {
+        punt: punt as u32,
+        ingress,
+        vni,
+        detail: 0,
+        address: Address::ZERO,
+        vtep: Address::ZERO,
+        frame_len: 0,
+        packet_len: 0,
+        packet: [0; EVENT_PACKET_BYTES],
+    }
+}
+
+fn arp_from_gateway() -> Event {
+    let sender = ArpSender { mac: GATEWAY_MAC, ip: GATEWAY, vlan: None };
+    let frame = arp_reply(&sender, (packet::MacAddr([0xfa, 0x16, 0x3f, 0, 0, 1]), [0; 4]));
+    let mut event = event(Punt::LearnNeighbor, UPLINK, EXTERNAL_VNI);
+    event.packet[..frame.len()].copy_from_slice(&frame);
+    event.packet_len = frame.len() as u32;
+    event
+}
+
+#[test]
+fn nothing_is_planned_before_the_slice_is_known() {
+    let mut bench = Bench::new();
+    assert!(!bench.program());
+    bench.connect();
+    assert!(bench.program());
+    assert!(!bench.program(), "nothing changed since");
+}
+
+#[test]
+fn a_slice_from_disk_is_programmed_without_a_controller() {
+    let mut bench = Bench::new();
+    let welcome = Welcome {
+        host: host(),
+        dvr_mac: DVR_MAC.parse().unwrap(),
+        cluster: "c".to_owned(),
+        tunnel: Tunnel { geneve: true, port: 6081 },
+    };
+    bench.machine.restore(welcome, slice());
+    bench.machine.link_present(bench.now, tap());
+    assert!(bench.program());
+    assert_eq!(bench.messages(), []);
+    assert!(bench.machine.views()[&vm_a()].programmed);
+    assert!(bench.machine.to_save(bench.now + SAVE_AFTER).is_none(), "it is on disk already");
+}
+
+#[test]
+fn programmed_is_told_once_and_again_when_ports_or_connection_change() {
+    let mut bench = Bench::connected();
+    assert_eq!(bench.reports(), [], "not before it is in the kernel");
+    bench.program();
+    assert_eq!(bench.reports(), [(7, 0)]);
+    assert_eq!(bench.reports(), []);
+    bench.machine.link_present(bench.now, tap());
+    bench.program();
+    assert_eq!(bench.reports(), [(7, 1)]);
+    bench.machine.link_removed(bench.now, TAP);
+    bench.program();
+    assert_eq!(bench.reports(), [(7, 0)]);
+    bench.machine.disconnected();
+    bench.connect();
+    bench.program();
+    assert_eq!(bench.reports(), [(7, 0)]);
+}
+
+#[test]
+fn a_delta_is_programmed_and_its_revision_told_even_if_no_table_changes() {
+    let mut bench = Bench::connected();
+    bench.program();
+    bench.reports();
+    let delta = serde_json::to_vec(&Delta { revision: 8, ..Delta::default() }).unwrap();
+    bench.hear(controller_message::Message::Delta(proto::Delta { delta })).unwrap();
+    assert!(bench.program());
+    assert_eq!(bench.reports(), [(8, 0)]);
+}
+
+#[test]
+fn every_tap_gets_a_program_and_only_ports_get_tables() {
+    let mut bench = Bench::connected();
+    bench.machine.link_present(bench.now, tap());
+    bench.machine.link_present(bench.now, link(12, "tapdeadbeef-01"));
+    bench.machine.link_present(bench.now, link(13, "tap0"));
+    bench.program();
+    let want = [(Hook::Port, TAP), (Hook::Port, 12), (Hook::Tunnel, TUNNEL), (Hook::Uplink, UPLINK)];
+    assert_eq!(bench.hooks(), [&want[..], &[(Hook::Underlay, UNDERLAY)]].concat());
+    let tables = &bench.machine.programmed().unwrap().compiled.tables;
+    assert_eq!(tables.ports.keys().collect::<Vec<_>>(), [&PortKey { ifindex: TAP }]);
+    let status = bench.statuses().pop().unwrap();
+    let mut ids = status.link_port_ids;
+    ids.sort();
+    assert_eq!(ids, [vm_a().to_string(), "deadbeef-01".to_owned()]);
+}
+
+#[test]
+fn a_link_that_comes_back_under_another_index_is_programmed_anew() {
+    let mut bench = Bench::connected();
+    bench.machine.link_present(bench.now, tap());
+    bench.program();
+    bench.machine.link_present(bench.now, Link { index: 21, ..tap() });
+    bench.machine.link_removed(bench.now, TAP);
+    bench.program();
+    let tables = &bench.machine.programmed().unwrap().compiled.tables;
+    let key = StationKey { vni: 101, mac: packet::MacAddr([0xfa, 0x16, 0x3e, 0, 0, 1]), zero: 0 };
+    assert_eq!(tables.stations[&key].id, 21);
+    assert_eq!(tables.ports.len(), 1);
+}
+
+#[test]
+fn status_is_sent_at_once_on_change_and_every_few_seconds() {
+    let mut bench = Bench::connected();
+    let status = bench.statuses().pop().unwrap();
+    assert_eq!(status.counters, [proto::Counter { name: "in-port".to_owned(), value: 5 }]);
+    assert!(status.uplinks[0].up);
+    assert_eq!(bench.statuses(), []);
+    bench.machine.link_present(bench.now, Link { up: false, ..link(UPLINK, "uplink0") });
+    assert!(!bench.statuses().pop().unwrap().uplinks[0].up);
+    bench.now += STATUS_EVERY;
+    assert_eq!(bench.statuses().len(), 1);
+    bench.machine.link_present(bench.now, link(99, "eth9"));
+    assert_eq!(bench.statuses(), [], "other links do not matter");
+}
+
+#[test]
+fn the_external_gateway_is_resolved_unasked_and_its_answer_programmed() {
+    let mut bench = Bench::connected();
+    bench.program();
+    let frames = bench.machine.tick(bench.now);
+    let sender = bench.machine.arp_sender(Ipv4Addr::UNSPECIFIED, 2207).unwrap();
+    let probe = Outgoing { ifindex: UPLINK, frame: arp_probe(&sender, GATEWAY).to_vec() };
+    assert!(frames.contains(&probe), "{frames:?}");
+    bench.machine.event(bench.now, &arp_from_gateway());
+    assert!(bench.program());
+    let key = NeighborKey { vni: EXTERNAL_VNI, address: Address::v4(GATEWAY) };
+    let tables = &bench.machine.programmed().unwrap().compiled.tables;
+    assert_eq!(tables.neighbors[&key].mac, GATEWAY_MAC);
+    bench.machine.event(bench.now, &arp_from_gateway());
+    assert!(!bench.program(), "the same answer again is no change");
+}
+
+#[test]
+fn an_address_is_announced_in_both_forms_while_this_host_answers_for_it() {
+    let mut bench = Bench::connected();
+    bench.program();
+    bench.machine.event(bench.now, &arp_from_gateway());
+    bench.program();
+    let frames = bench.machine.tick(bench.now);
+    let sender = bench.machine.arp_sender(Ipv4Addr::new(172, 22, 7, 27), 2207).unwrap();
+    let want = [arp_announcement(&sender), arp_announcement_reply(&sender)].map(|frame| frame.to_vec());
+    assert_eq!(frames.into_iter().map(|frame| frame.frame).collect::<Vec<_>>(), want);
+    bench.machine.link_present(bench.now, Link { up: false, ..link(UPLINK, "uplink0") });
+    bench.program();
+    bench.now += Duration::from_secs(2);
+    assert_eq!(bench.machine.tick(bench.now), []);
+}
+
+#[test]
+fn another_block_is_asked_for_at_most_once_a_second() {
+    let mut bench = Bench::connected();
+    bench.program();
+    bench.messages();
+    let low = Event { detail: ROUTER_VNI, ..event(Punt::PortBlockLow, TAP, EXTERNAL_VNI) };
+    for _ in 0..10 {
+        assert_eq!(bench.machine.event(bench.now, &low), None);
+    }
+    let request = proto::BlockRequest { router_id: id(4).to_string() };
+    assert_eq!(bench.messages(), [agent_message::Message::BlockRequest(request.clone())]);
+    bench.now += BLOCK_REQUEST_EVERY;
+    bench.machine.event(bench.now, &low);
+    assert_eq!(bench.messages(), [agent_message::Message::BlockRequest(request)]);
+    let foreign = Event { detail: 999, ..low };
+    bench.machine.event(bench.now + BLOCK_REQUEST_EVERY, &foreign);
+    assert_eq!(bench.messages(), []);
+}
+
+#[test]
+fn errors_about_packets_from_the_tunnel_are_left_to_their_host_and_counted() {
+    let mut bench = Bench::connected();
+    bench.program();
+    let from_tunnel = event(Punt::TtlExceeded, Ingress::TUNNEL_ID, ROUTER_VNI);
+    assert_eq!(bench.machine.event(bench.now, &from_tunnel), None);
+    assert_eq!(bench.machine.event(bench.now, &event(Punt::TtlExceeded, UPLINK, EXTERNAL_VNI)), None);
+    assert_eq!(bench.machine.event(bench.now, &Event { punt: 200, ..from_tunnel }), None);
+    assert_eq!(bench.machine.unanswered, Unanswered { from_tunnel: 1, refused: 1 });
+}
+
+#[test]
+fn bad_messages_change_nothing() {
+    let mut bench = Bench::connected();
+    bench.program();
+    let bytes = b"{".to_vec();
+    let bad = [
+        controller_message::Message::Snapshot(proto::Snapshot { slice: bytes.clone() }),
+        controller_message::Message::Delta(proto::Delta { delta: bytes }),
+        controller_message::Message::Welcome(proto::Welcome::default()),
+    ];
+    for message in bad {
+        assert!(bench.hear(message).is_err());
+        assert!(!bench.program());
+    }
+    let delta = serde_json::to_vec(&Delta::default()).unwrap();
+    let first = controller_message::Message::Delta(proto::Delta { delta });
+    assert!(matches!(Bench::new().hear(first), Err(BadMessage::DeltaFirst)));
+}
+
+#[test]
+fn the_state_is_saved_a_moment_after_it_changed() {
+    let mut bench = Bench::connected();
+    assert!(bench.machine.to_save(bench.now).is_none());
+    let due = bench.now + SAVE_AFTER;
+    assert!(bench.machine.deadline().is_some_and(|deadline| deadline <= due));
+    assert_eq!(bench.machine.to_save(due).map(|(_, slice)| slice.revision), Some(7));
+    assert!(bench.machine.to_save(due).is_none());
+}
+
+#[test]
+fn a_port_is_told_with_what_its_other_end_needs() {
+    let mut bench = Bench::connected();
+    bench.program();
+    let want = PortView {
+        mac: "fa:16:3e:00:00:01".parse().unwrap(),
+        addresses: vec![(Ipv4Addr::new(192, 168, 10, 11), 24)],
+        mtu: 1450,
+        gateway: Some(Ipv4Addr::new(192, 168, 10, 1)),
+        programmed: false,
+    };
+    assert_eq!(bench.machine.views(), BTreeMap::from([(vm_a(), want)]));
+}

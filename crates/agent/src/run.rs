@@ -1,0 +1,425 @@
+//! The main loop: one task owns the machine and the kernel's side; everything else talks to it by bounded
+//! channels. After whatever woke it, it settles: plan, frames, messages, state, sweep.
+//!
+//! The end of the process changes nothing for packets: programs, tables and the tunnel device stay.
+
+use crate::answer::Outgoing;
+use crate::config::Config;
+use crate::connection::{self, Incoming};
+use crate::control_server::{self, Server, StatusQuestion};
+use crate::kernel::Kernel;
+use crate::machine::{Link, Machine, SessionsQuestion, Settings};
+use crate::plug::Views;
+use crate::state::Tunnel;
+use crate::{Error, chain, check, control, sessions, state, tunnel};
+use dataplane::EventReader;
+use netlink::{LinkEvent, LinkWatch, Links};
+use proto::{AgentMessage, agent_message};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::block_in_place;
+
+/// Messages of the controller, and questions of the control socket, that wait for the main loop.
+const QUEUE: usize = 64;
+/// Events handled before anything else gets its turn.
+const EVENTS_PER_TURN: usize = 256;
+/// A plan that failed is tried again after this.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Sessions told in one answer at most, whatever was asked for: some 40 MB of JSON.
+const ROWS_MAX: usize = 100_000;
+
+/// Runs the agent until it is told to end. Needs a multi-threaded tokio runtime.
+///
+/// # Errors
+/// What keeps it from starting, or from going on.
+pub async fn run(config: Config) -> Result<(), Error> {
+    check::privileges()?;
+    if config.detach {
+        return detach(&config).await;
+    }
+    check::certificates(&config)?;
+    let _lock = check::lock(&config)?;
+    let mut agent = Agent::start(config).await?;
+    agent.run().await
+}
+
+/// Takes programs, tables and the tunnel device away.
+async fn detach(config: &Config) -> Result<(), Error> {
+    let _lock = check::lock(config)?;
+    match std::fs::remove_dir_all(&config.pin_dir) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::Detach { path: config.pin_dir.clone(), source });
+        }
+        _ => {}
+    }
+    tunnel::remove(&Links::connect()?).await
+}
+
+struct Agent {
+    config: Config,
+    machine: Machine,
+    kernel: Kernel,
+    links: Links,
+    /// The tunnel the device was made for.
+    tunnel: Option<Tunnel>,
+    outgoing: Option<mpsc::Sender<AgentMessage>>,
+    views: watch::Sender<Views>,
+    retry_due: Option<Instant>,
+    /// Uplinks that were told to take frames for the DVR MAC.
+    accepting: BTreeSet<u32>,
+    inputs: Option<Inputs>,
+}
+
+/// What the main loop waits for.
+struct Inputs {
+    events: AsyncFd<EventReader>,
+    watch: LinkWatch,
+    connection: mpsc::Receiver<Incoming>,
+    status: mpsc::Receiver<StatusQuestion>,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// What woke the main loop.
+enum Wake {
+    Links(Option<LinkEvent>),
+    Connection(Incoming),
+    Status(StatusQuestion),
+    Events,
+    Time,
+    End,
+}
+
+impl Inputs {
+    async fn next(&mut self, deadline: Instant) -> Wake {
+        tokio::select! {
+            event = self.watch.next() => Wake::Links(event),
+            Some(incoming) = self.connection.recv() => Wake::Connection(incoming),
+            Some(question) = self.status.recv() => Wake::Status(question),
+            _ = self.events.readable() => Wake::Events,
+            () = tokio::time::sleep_until(deadline.into()) => Wake::Time,
+            _ = self.terminate.recv() => Wake::End,
+            _ = self.interrupt.recv() => Wake::End,
+        }
+    }
+}
+
+impl Agent {
+    async fn start(config: Config) -> Result<Self, Error> {
+        // The watch before the list, so that nothing falls between.
+        let watch = LinkWatch::open()?;
+        let links = Links::connect()?;
+        let settings = Settings {
+            vtep: config.vtep,
+            underlay_ifindex: check::underlay(&config, &links).await?,
+            physical_networks: config.physical_networks.clone(),
+            lone_path: config.lone_path,
+        };
+        let now = Instant::now();
+        let (kernel, events) = Kernel::open(&config.pin_dir, now)?;
+        let mut machine = Machine::new(settings);
+        let restored = restore(&config, &mut machine);
+        let (views, views_receiver) = watch::channel(Views::default());
+        let (status, status_receiver) = mpsc::channel(QUEUE);
+        let listener = control_server::bind(&config.control_socket)?;
+        let server = Server { links: links.clone(), views: views_receiver, status };
+        tokio::spawn(control_server::run(listener, server));
+        let (incoming, connection) = mpsc::channel(QUEUE);
+        tokio::spawn(connection::run(config.clone(), incoming));
+        let inputs = Inputs {
+            events: watched(events)?,
+            watch,
+            connection,
+            status: status_receiver,
+            terminate: signal(SignalKind::terminate()).map_err(Error::Runtime)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(Error::Runtime)?,
+        };
+        let mut agent = Self {
+            config,
+            machine,
+            kernel,
+            links,
+            tunnel: restored,
+            outgoing: None,
+            views,
+            retry_due: None,
+            accepting: BTreeSet::new(),
+            inputs: Some(inputs),
+        };
+        agent.list_links(now).await?;
+        for warning in agent.machine.warnings() {
+            tracing::warn!("{warning}");
+        }
+        agent.ensure_tunnel(restored.is_some()).await?;
+        Ok(agent)
+    }
+
+    async fn run(&mut self) -> Result<(), Error> {
+        tracing::info!(host = self.config.host, vtep = %self.config.vtep, "agent started");
+        // Taken once, here.
+        let Some(mut inputs) = self.inputs.take() else { return Ok(()) };
+        loop {
+            let now = Instant::now();
+            self.settle(now);
+            self.accept_dvr_mac().await;
+            match inputs.next(self.deadline(now)).await {
+                Wake::Links(Some(event)) => self.link_event(event).await?,
+                Wake::Links(None) => return Err(Error::LinkWatch),
+                Wake::Connection(incoming) => self.incoming(incoming).await?,
+                // Whoever asked may have gone.
+                Wake::Status(question) => drop(question.send(self.status())),
+                Wake::Events => self.events(&mut inputs.events).await?,
+                Wake::Time => {}
+                Wake::End => break,
+            }
+        }
+        tracing::info!("agent ends; packets go on");
+        let now = Instant::now() + Duration::from_secs(1);
+        self.save(now);
+        Ok(())
+    }
+
+    fn deadline(&self, now: Instant) -> Instant {
+        let due = [self.machine.deadline(), self.retry_due, Some(self.kernel.sweep_due())];
+        // The sweep is always due some time.
+        due.into_iter().flatten().min().unwrap_or(now + RETRY_AFTER)
+    }
+
+    /// Does everything there is to do now.
+    fn settle(&mut self, now: Instant) {
+        let frames = self.machine.tick(now);
+        self.send_frames(&frames);
+        if self.retry_due.is_none_or(|due| due <= now) {
+            self.program(now);
+        }
+        self.send_messages(now);
+        self.publish();
+        self.save(now);
+        block_in_place(|| self.kernel.sweep_if_due(now));
+    }
+
+    fn program(&mut self, now: Instant) {
+        self.retry_due = None;
+        let Some(plan) = self.machine.plan() else { return };
+        if self
+            .machine
+            .programmed()
+            .is_some_and(|last| last.hooks == plan.hooks && last.compiled == plan.compiled)
+        {
+            self.machine.carried_out(now, plan);
+            return;
+        }
+        match block_in_place(|| self.kernel.carry_out(&plan)) {
+            Ok(()) => {
+                for problem in &plan.compiled.problems {
+                    tracing::warn!(object = ?problem.object, problem = problem.text, "left out");
+                }
+                self.machine.carried_out(now, plan);
+                let frames = self.machine.tick(now);
+                self.send_frames(&frames);
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "tables not applied; trying again");
+                self.machine.failed();
+                self.retry_due = Some(now + RETRY_AFTER);
+            }
+        }
+    }
+
+    fn send_frames(&mut self, frames: &[Outgoing]) {
+        frames.iter().for_each(|frame| self.kernel.send(frame));
+    }
+
+    /// A controller that does not take its messages is left; the next connection starts over.
+    fn send_messages(&mut self, now: Instant) {
+        let kernel = &self.kernel;
+        let unanswered = self.machine.unanswered;
+        let messages = self.machine.messages(now, || {
+            let mut counters = kernel.counters();
+            counters.insert("agent.icmp-errors-left-to-sender-host".to_owned(), unanswered.from_tunnel);
+            counters.insert("agent.icmp-errors-refused".to_owned(), unanswered.refused);
+            counters.insert("agent.frames-not-sent".to_owned(), kernel.send_failures);
+            counters
+        });
+        for message in messages {
+            self.send_message(message);
+        }
+    }
+
+    fn send_message(&mut self, message: agent_message::Message) {
+        let Some(outgoing) = &self.outgoing else { return };
+        if outgoing.try_send(AgentMessage { message: Some(message) }).is_err() {
+            tracing::warn!("the controller does not take messages; connecting anew");
+            self.disconnected();
+        }
+    }
+
+    fn disconnected(&mut self) {
+        self.outgoing = None;
+        self.machine.disconnected();
+    }
+
+    fn publish(&mut self) {
+        let views = self.machine.views();
+        self.views.send_if_modified(|published| {
+            let changed = **published != views;
+            if changed {
+                *published = Arc::new(views);
+            }
+            changed
+        });
+    }
+
+    fn save(&mut self, now: Instant) {
+        let Some((welcome, slice)) = self.machine.to_save(now) else { return };
+        if let Err(error) = block_in_place(|| state::save(&self.config.state_dir, welcome, slice)) {
+            tracing::error!(error = chain(&error), "state not saved");
+        }
+    }
+
+    async fn incoming(&mut self, incoming: Incoming) -> Result<(), Error> {
+        let now = Instant::now();
+        match incoming {
+            Incoming::Connected(outgoing) => {
+                tracing::info!(controller = self.config.controller, "connected");
+                self.outgoing = Some(outgoing);
+                self.machine.connected(now);
+            }
+            Incoming::Disconnected => {
+                if self.machine.is_connected() {
+                    tracing::warn!(
+                        controller = self.config.controller,
+                        "disconnected; going on as programmed"
+                    );
+                }
+                self.disconnected();
+            }
+            Incoming::Message(message) => match self.machine.controller(now, message) {
+                Ok(None) => self.ensure_tunnel(false).await?,
+                Ok(Some(question)) => self.answer_sessions(question),
+                Err(error) => {
+                    tracing::error!(error = chain(&error), "bad message; connecting anew");
+                    self.disconnected();
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn answer_sessions(&mut self, question: SessionsQuestion) {
+        let networks = self.machine.network_names();
+        let links = self.machine.link_names();
+        let names = sessions::Names { host: &self.config.host, networks: &networks, links: &links };
+        let rows_max = if question.rows_max == 0 { ROWS_MAX } else { question.rows_max.min(ROWS_MAX) };
+        let rows = block_in_place(|| {
+            sessions::to_json(self.kernel.sessions(), &names, dataplane::boot_clock_ns(), rows_max)
+        });
+        match rows {
+            Ok(rows) => {
+                let answer = proto::SessionsAnswer { query: question.query, rows };
+                self.send_message(agent_message::Message::SessionsAnswer(answer));
+            }
+            Err(error) => tracing::error!(error = chain(&error), "sessions not told"),
+        }
+    }
+
+    /// Makes the tunnel device if the cluster's tunnel is another than the device's.
+    async fn ensure_tunnel(&mut self, keep: bool) -> Result<(), Error> {
+        let wanted = self.machine.tunnel_wanted();
+        let Some(tunnel) = wanted.filter(|_| keep || wanted != self.tunnel) else { return Ok(()) };
+        let link = tunnel::ensure(&self.links, tunnel, keep).await?;
+        tracing::info!(%tunnel, ifindex = link.ifindex, geneve_as_vxlan = link.geneve_as_vxlan, "tunnel device");
+        self.tunnel = wanted;
+        self.machine.tunnel_ready(Some(link));
+        Ok(())
+    }
+
+    /// Makes NICs take frames for this host's MAC on external networks.
+    async fn accept_dvr_mac(&mut self) {
+        let Some((mac, uplinks)) = self.machine.uplinks_programmed() else { return };
+        for ifindex in uplinks.difference(&self.accepting).copied().collect::<Vec<_>>() {
+            self.accepting.insert(ifindex);
+            if let Err(error) = self.links.accept_mac(ifindex, mac).await {
+                tracing::warn!(error = chain(&error), "the uplink may ignore frames for this host");
+            }
+        }
+        self.accepting.retain(|ifindex| uplinks.contains(ifindex));
+    }
+
+    async fn list_links(&mut self, now: Instant) -> Result<(), Error> {
+        let links = self.links.list().await?;
+        self.machine.set_links(now, links.into_iter().map(to_link).collect());
+        Ok(())
+    }
+
+    async fn link_event(&mut self, event: LinkEvent) -> Result<(), Error> {
+        let now = Instant::now();
+        match event {
+            LinkEvent::Present(link) => self.machine.link_present(now, to_link(link)),
+            LinkEvent::Removed(link) => self.machine.link_removed(now, link.index),
+            LinkEvent::Missed => self.list_links(now).await?,
+        }
+        Ok(())
+    }
+
+    async fn events(&mut self, events: &mut AsyncFd<EventReader>) -> Result<(), Error> {
+        let mut guard = events.readable_mut().await.map_err(Error::Runtime)?;
+        let now = Instant::now();
+        for _ in 0..EVENTS_PER_TURN {
+            let Some(event) = guard.get_inner_mut().next() else {
+                guard.clear_ready();
+                break;
+            };
+            if let Some(outgoing) = self.machine.event(now, &event) {
+                self.kernel.send(&outgoing);
+            }
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> control::Status {
+        let links: BTreeMap<u32, String> = self.machine.link_names();
+        let name_of = |ifindex: u32| links.get(&ifindex).cloned().unwrap_or_default();
+        control::Status {
+            host: self.config.host.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            controller: self.config.controller.clone(),
+            hooks: self.kernel.hooks(name_of),
+            counters: self.kernel.counters(),
+            ..self.machine.control_status()
+        }
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "the successor is unsafe; the reader owns its descriptor and never replaces it"
+)]
+fn watched(events: EventReader) -> Result<AsyncFd<EventReader>, Error> {
+    AsyncFd::new(events).map_err(Error::Runtime)
+}
+
+/// The tunnel that was in force when the state was saved.
+fn restore(config: &Config, machine: &mut Machine) -> Option<Tunnel> {
+    match state::load(&config.state_dir) {
+        Ok(Some((welcome, slice))) => {
+            tracing::info!(revision = slice.revision, "state restored");
+            let tunnel = welcome.tunnel;
+            machine.restore(welcome, slice);
+            Some(tunnel)
+        }
+        Ok(None) => None,
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "state not restored; waiting for the controller");
+            None
+        }
+    }
+}
+
+fn to_link(link: netlink::Link) -> Link {
+    Link { index: link.index, name: link.name, up: link.up && link.carrier }
+}

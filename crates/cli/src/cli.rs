@@ -1,0 +1,99 @@
+//! The command line: a noun, then a verb. Options are named as in the `openstack` command line where that has
+//! them.
+
+use crate::command;
+use crate::output::{Format, Output};
+use clap::{Args, Parser, Subcommand};
+
+/// Virtual private clouds for a cluster of Linux hosts: networks, routers, SNAT and floating IPs, forwarded by
+/// eBPF on each host.
+#[derive(Debug, Parser)]
+#[command(name = "nanboku", version, max_term_width = 110, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// The API: http://HOST:PORT or unix:PATH.
+    #[arg(long, global = true, env = "NANBOKU_ENDPOINT", value_name = "URL", default_value = crate::client::ENDPOINT_DEFAULT, help_heading = "Connection")]
+    pub(crate) endpoint: String,
+    /// The API of a lab that is up on this machine, instead of an endpoint.
+    #[arg(long = "lab", global = true, value_name = "NAME", help_heading = "Connection")]
+    pub(crate) lab_name: Option<String>,
+    /// How to print.
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_enum,
+        default_value = "table",
+        value_name = "FORMAT",
+        help_heading = "Output"
+    )]
+    pub(crate) output: Format,
+    /// Show only this column or attribute; may be repeated.
+    #[arg(long = "column", short, global = true, value_name = "NAME", help_heading = "Output")]
+    pub(crate) columns: Vec<String>,
+}
+
+impl Global {
+    pub(crate) fn output(&self) -> Output {
+        Output { format: self.output, columns: self.columns.clone() }
+    }
+}
+
+/// The nouns.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the controller: the API and the agents' service.
+    Server(command::server::ServerArgs),
+    /// Run the agent of this host.
+    Agent(command::agent::AgentArgs),
+    /// Certificates for the controller and the agents.
+    #[command(subcommand)]
+    Ca(command::ca::CaCommand),
+    /// A cluster in network namespaces of this machine.
+    #[command(subcommand)]
+    Lab(command::lab::LabCommand),
+    /// Networks: of tenants, and external ones.
+    #[command(subcommand)]
+    Network(command::network::NetworkCommand),
+    /// Subnets: the addresses of a network.
+    #[command(subcommand)]
+    Subnet(command::subnet::SubnetCommand),
+    /// Ports: what a VM is plugged into.
+    #[command(subcommand)]
+    Port(command::port::PortCommand),
+    /// Routers: one per VPC, distributed over its hosts.
+    #[command(subcommand)]
+    Router(command::router::RouterCommand),
+    /// Floating IPs: external addresses of single ports.
+    #[command(subcommand, name = "floatingip", alias = "floating-ip")]
+    FloatingIp(command::floatingip::FloatingIpCommand),
+    /// Hosts: machines with an agent.
+    #[command(subcommand)]
+    Host(command::host::HostCommand),
+    /// Sessions: one row per connection, both directions and their NAT.
+    Sessions(command::sessions::SessionsArgs),
+    /// What the cluster or this host is doing: counters, drops with their reasons.
+    Status(command::status::StatusArgs),
+    /// Print the completion script of a shell.
+    Completion(command::completion::CompletionArgs),
+    /// Build both scenarios on this machine and prove what they promise.
+    Demo(command::demo::DemoArgs),
+}
+
+impl Command {
+    /// Runs until stopped, and logs what it does.
+    pub(crate) fn is_daemon(&self) -> bool {
+        matches!(self, Self::Server(_) | Self::Agent(_))
+    }
+}
+
+#[cfg(test)]
+mod tests;

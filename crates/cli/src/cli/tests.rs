@@ -1,0 +1,106 @@
+//! The command line is read as it is documented.
+
+use super::*;
+use clap::CommandFactory as _;
+use clap::error::ErrorKind;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("nanboku").chain(line.split_whitespace()))
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn documented_commands_are_accepted() {
+    for line in [
+        "server --config /etc/nanboku/server.toml",
+        "agent --config /etc/nanboku/agent.toml",
+        "ca init --dir pki",
+        "ca issue ahv01 --san 10.0.0.1 --dir pki",
+        "lab up fvn",
+        "lab up fvn --name demo-fvn",
+        "lab check fvn -o json",
+        "lab exec vm1 -- ping -c 1 192.168.10.12",
+        "lab down fvn",
+        "lab list",
+        "network create blue-net",
+        "network create ext --external --provider-physical-network physnet1 --provider-segment 2207 --egress gateway",
+        "network list --external -o value -c id",
+        "network delete a b --yes",
+        "subnet create s --network n --subnet-range 172.22.7.0/24 --gateway 172.22.7.1 --allocation-pool start=172.22.7.20,end=172.22.7.99",
+        "subnet create s --network n --subnet-range 10.0.0.0/24 --gateway none --no-dhcp",
+        "port create vm1 --network n --fixed-ip ip-address=192.168.10.11 --host ahv01 --mac-address fa:16:3e:00:00:01",
+        "port create vm1 --network n --allowed-address ip-address=10.0.0.0/24,mac-address=fa:16:3e:00:00:02",
+        "port plug vm1 --netns vm1 --ifname eth0 --agent-socket /run/a.sock",
+        "port unplug vm1",
+        "router create blue --external-gateway ext --snat-address 172.22.7.27 --snat-address 172.22.7.28",
+        "router set blue --external-gateway ext --disable-snat",
+        "router unset blue --external-gateway",
+        "router add-subnet blue s",
+        "router remove-subnet blue s",
+        "router add-route blue --route destination=10.9.0.0/16,gateway=192.168.10.9",
+        "floatingip create ext --port vm1",
+        "floatingip set 172.22.7.30 --port vm1",
+        "floatingip unset 172.22.7.30 --port",
+        "host list --lab fvn",
+        "host show ahv01 --endpoint unix:/run/x.sock",
+        "sessions --host ahv01",
+        "status",
+        "completion zsh",
+        "demo --keep",
+    ] {
+        if let Err(error) = parse(line) {
+            panic!("nanboku {line}\n{error}");
+        }
+    }
+}
+
+#[test]
+fn wrong_arguments_are_refused_with_the_reason() {
+    for (line, said) in [
+        ("network create x --external", "--provider-physical-network"),
+        ("network create x --provider-segment 5000 --provider-physical-network p", "1..=4094"),
+        ("network create x --external --provider-physical-network p --block-size 100", "use 64, 128"),
+        ("network create x --mtu 10", "68.."),
+        ("subnet create s --network n --subnet-range 10.0.0.0", "invalid IP address syntax"),
+        ("subnet create s --network n --subnet-range 10.0.0.0/24 --gateway first", "'auto' or 'none'"),
+        (
+            "subnet create s --network n --subnet-range 10.0.0.0/24 --allocation-pool start=10.0.0.9,end=10.0.0.2",
+            "start is after its end",
+        ),
+        (
+            "subnet create s --network n --subnet-range 10.0.0.0/24 --allocation-pool first=1",
+            "unknown key 'first'",
+        ),
+        ("port create p --network n --fixed-ip ip-address=1.2.3", "not an IPv4 address"),
+        ("port create p --network n --mac-address 01:00:00:00:00:01", "not a valid MAC"),
+        ("port create p --network n --enable --disable", "cannot be used with"),
+        ("router create r --snat-address 1.2.3.4", "--external-gateway"),
+        ("router add-route r --route destination=1,gateway=2", "destination=CIDR"),
+        ("router unset r", "--external-gateway"),
+        ("floatingip unset 1.2.3.4", "--port"),
+        ("network lst", "similar subcommand exists: 'list'"),
+        ("netwrk list", "similar subcommand"),
+    ] {
+        let error = parse(line).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(said), "nanboku {line}: want '{said}' in\n{text}");
+        assert_eq!(error.exit_code(), 2, "nanboku {line}");
+    }
+}
+
+#[test]
+fn help_exists_for_every_command() {
+    fn walk(command: &clap::Command, path: &str) {
+        assert!(command.get_about().is_some() || path == "nanboku", "{path} has no help");
+        for sub in command.get_subcommands() {
+            walk(sub, &format!("{path} {}", sub.get_name()));
+        }
+    }
+    walk(&Cli::command(), "nanboku");
+    assert_eq!(parse("--help").unwrap_err().kind(), ErrorKind::DisplayHelp);
+    assert_eq!(parse("--version").unwrap_err().kind(), ErrorKind::DisplayVersion);
+}

@@ -1,0 +1,268 @@
+//! The HTTP client: one place that knows how to reach the API and what its errors look like.
+
+use crate::nearest;
+use crate::resource::Kind;
+use anyhow::{Context as _, bail};
+use reqwest::{Method, StatusCode, Url};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the API listens unless configured otherwise.
+pub(crate) const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:9696";
+/// A request that takes longer has failed; the API answers from memory.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Where running labs keep their sockets.
+const LABS: &str = "/run/nanboku/lab";
+
+/// An answer of the API that is not a success.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Refused {
+    pub(crate) status: u16,
+    /// Neutron's error type, for example `IpAddressAlreadyAllocated`.
+    pub(crate) kind: String,
+    pub(crate) message: String,
+}
+
+/// A connection to the API of one controller.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    root: Url,
+    /// The endpoint as the user wrote it, for messages.
+    endpoint: String,
+}
+
+impl Client {
+    /// # Errors
+    /// An endpoint that is neither `http://HOST:PORT` nor `unix:PATH`.
+    pub(crate) fn new(endpoint: &str) -> anyhow::Result<Self> {
+        let builder = reqwest::Client::builder().timeout(REQUEST_TIMEOUT);
+        let (builder, root) = match endpoint.strip_prefix("unix:") {
+            Some(path) => (builder.unix_socket(PathBuf::from(path)), "http://localhost"),
+            None => (builder, endpoint),
+        };
+        let root =
+            Url::parse(root).ok().filter(|url| url.scheme() == "http" && url.has_host()).with_context(
+                || format!("'{endpoint}' is not an endpoint; write http://HOST:PORT or unix:PATH"),
+            )?;
+        Ok(Self {
+            http: builder.build().context("cannot make an HTTP client")?,
+            root,
+            endpoint: endpoint.to_owned(),
+        })
+    }
+
+    /// The socket of a running lab.
+    ///
+    /// # Errors
+    /// No such lab is up.
+    pub(crate) fn of_lab(name: &str) -> anyhow::Result<Self> {
+        let socket = Path::new(LABS).join(name).join("api.sock");
+        if name.is_empty() || name.contains('/') || !socket.exists() {
+            let labs = labs_up();
+            let hint = nearest::hint(name, &labs);
+            let list = if labs.is_empty() { "none".to_owned() } else { labs.join(", ") };
+            bail!("no lab '{name}' is up (up: {list}).{hint} Start one with `nanboku lab up FILE|fvn|dvr`.");
+        }
+        Self::new(&format!("unix:{}", socket.display()))
+    }
+
+    /// One request; `None` for an empty answer.
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> anyhow::Result<Option<Value>> {
+        let mut url = self.root.clone();
+        let base = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base}{path}"));
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self.http.request(method, url);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let status = response.status();
+        let bytes =
+            response.bytes().await.with_context(|| format!("the answer of {} broke off", self.endpoint))?;
+        if !status.is_success() {
+            return Err(refusal(status, &bytes).into());
+        }
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let value = serde_json::from_slice(&bytes);
+        value
+            .map(Some)
+            .with_context(|| format!("{} did not answer JSON to {path}; is it a Nanboku API?", self.endpoint))
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
+        let labs = labs_up();
+        let hint = match labs.as_slice() {
+            [] => "start it with `nanboku server`, or name another with --endpoint or NANBOKU_ENDPOINT"
+                .to_owned(),
+            [lab] => format!(
+                "for the lab that is up add `--lab {lab}`; another endpoint is named with --endpoint or NANBOKU_ENDPOINT"
+            ),
+            _ => format!(
+                "for a lab add `--lab NAME` (up: {}); another endpoint is named with --endpoint or NANBOKU_ENDPOINT",
+                labs.join(", ")
+            ),
+        };
+        anyhow::Error::new(error).context(format!("no controller answers at {}: {hint}", self.endpoint))
+    }
+
+    pub(crate) async fn get(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Value> {
+        Ok(self.request(Method::GET, path, query, None).await?.unwrap_or(Value::Null))
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        Ok(self.request(Method::PUT, path, &[], Some(body)).await?.unwrap_or(Value::Null))
+    }
+
+    pub(crate) async fn list(&self, kind: &Kind, query: &[(&str, &str)]) -> anyhow::Result<Vec<Value>> {
+        let mut answer = self.get(&kind.path(), query).await?;
+        match answer.get_mut(kind.plural).map(Value::take) {
+            Some(Value::Array(rows)) => Ok(rows),
+            _ => bail!("{} answered without '{}'; is it a Nanboku API?", self.endpoint, kind.plural),
+        }
+    }
+
+    pub(crate) async fn create(&self, kind: &Kind, body: &Value) -> anyhow::Result<Value> {
+        let answer = self.request(Method::POST, &kind.path(), &[], Some(body)).await?;
+        Ok(unwrap(kind, answer.unwrap_or(Value::Null)))
+    }
+
+    pub(crate) async fn update(&self, kind: &Kind, id: &str, body: &Value) -> anyhow::Result<Value> {
+        Ok(unwrap(kind, self.put(&kind.path_of(id), body).await?))
+    }
+
+    pub(crate) async fn delete(&self, kind: &Kind, id: &str) -> anyhow::Result<()> {
+        self.request(Method::DELETE, &kind.path_of(id), &[], None).await.map(drop)
+    }
+
+    /// The object with this id or name.
+    ///
+    /// # Errors
+    /// None or several have it; the message says which are near.
+    pub(crate) async fn find(&self, kind: &Kind, wanted: &str) -> anyhow::Result<Value> {
+        if wanted.is_empty() {
+            bail!("the name or id of the {} is empty", kind.noun);
+        }
+        match self.get(&kind.path_of(wanted), &[]).await {
+            Ok(answer) => return Ok(unwrap(kind, answer)),
+            Err(error) if is_not_found(&error) => {}
+            Err(error) => return Err(error),
+        }
+        let mut rows = self.list(kind, &[(kind.name_key, wanted)]).await?;
+        rows.retain(|row| row.get(kind.name_key).and_then(Value::as_str) == Some(wanted));
+        match rows.len() {
+            0 => bail!(
+                "there is no {} '{wanted}'.{} See `nanboku {} list`.",
+                kind.noun,
+                self.hint(kind, wanted).await,
+                kind.command
+            ),
+            1 => Ok(rows.remove(0)),
+            count => {
+                let ids: Vec<&str> = rows.iter().filter_map(|row| row.get("id")?.as_str()).collect();
+                bail!("{count} {}s are named '{wanted}'; use one of their ids: {}", kind.noun, ids.join(", "))
+            }
+        }
+    }
+
+    /// Names near to one that does not exist; nothing if they cannot be had.
+    async fn hint(&self, kind: &Kind, wanted: &str) -> String {
+        let rows = self.list(kind, &[]).await.unwrap_or_default();
+        let names: Vec<String> =
+            rows.iter().filter_map(|row| Some(row.get(kind.name_key)?.as_str()?.to_owned())).collect();
+        nearest::hint(wanted, &names)
+    }
+
+    /// The id of the object with this id or name.
+    pub(crate) async fn find_id(&self, kind: &Kind, wanted: &str) -> anyhow::Result<String> {
+        let object = self.find(kind, wanted).await?;
+        let id = object.get("id").and_then(Value::as_str).map(str::to_owned);
+        id.with_context(|| format!("the {} '{wanted}' came without an id", kind.noun))
+    }
+
+    /// [`Client::find_id`] for an option that may be missing.
+    pub(crate) async fn find_id_of(
+        &self,
+        kind: &Kind,
+        wanted: Option<&str>,
+    ) -> anyhow::Result<Option<String>> {
+        match wanted {
+            Some(wanted) => self.find_id(kind, wanted).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Takes the object out of Neutron's envelope.
+fn unwrap(kind: &Kind, mut answer: Value) -> Value {
+    answer.get_mut(kind.singular).map(Value::take).unwrap_or(answer)
+}
+
+pub(crate) fn is_not_found(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| refused.status == 404)
+}
+
+/// What the API said: Neutron's error body, the `error` object of its 401, or the bare status.
+fn refusal(status: StatusCode, bytes: &[u8]) -> Refused {
+    let body: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
+    let text = |object: &str, key: &str| body.get(object)?.get(key)?.as_str().map(str::to_owned);
+    let message = text("NeutronError", "message").or_else(|| text("error", "message"));
+    let kind = text("NeutronError", "type").or_else(|| text("error", "title")).unwrap_or_default();
+    let message = match message {
+        Some(message) if kind.is_empty() => message,
+        Some(message) => format!("{message} ({} {kind})", status.as_u16()),
+        None => format!("the API answered {status}"),
+    };
+    Refused { status: status.as_u16(), kind, message }
+}
+
+/// Names of the labs that are up.
+pub(crate) fn labs_up() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(LABS) else { return Vec::new() };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter(|entry| entry.path().join("api.sock").exists())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_body_becomes_one_line() {
+        let body = br#"{"NeutronError":{"type":"MacAddressInUse","message":"Taken.","detail":""}}"#;
+        let refused = refusal(StatusCode::CONFLICT, body);
+        assert_eq!((refused.status, refused.kind.as_str()), (409, "MacAddressInUse"));
+        assert_eq!(refused.to_string(), "Taken. (409 MacAddressInUse)");
+        let refused = refusal(StatusCode::BAD_GATEWAY, b"<html>");
+        assert_eq!(refused.to_string(), "the API answered 502 Bad Gateway");
+    }
+
+    #[test]
+    fn endpoints_are_http_or_unix() {
+        for good in ["http://127.0.0.1:9696", "http://[::1]:9696/", "unix:/run/x.sock"] {
+            assert!(Client::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "127.0.0.1:9696", "https://a", "ftp://a", "/run/x.sock"] {
+            let error = Client::new(bad).unwrap_err().to_string();
+            assert!(error.contains("http://HOST:PORT or unix:PATH"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! `nanboku router`.
+
+use crate::body::Body;
+use crate::output::Column;
+use crate::resource::{
+    AdminState, Context, DeleteArgs, NETWORK, OneArgs, ROUTER, SUBNET, nested, pairs, value_of,
+};
+use clap::{Args, Subcommand};
+use ipnet::Ipv4Net;
+use serde_json::{Value, json};
+use std::net::Ipv4Addr;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RouterCommand {
+    /// Make a router, with its external gateway if one is named.
+    Create(CreateArgs),
+    /// List routers with their SNAT addresses.
+    List(ListArgs),
+    /// Show one router.
+    Show(OneArgs),
+    /// Change a router or its external gateway.
+    Set(SetArgs),
+    /// Take something away from a router.
+    Unset(UnsetArgs),
+    /// Delete routers.
+    Delete(DeleteArgs),
+    /// Connect a subnet: the router gets the subnet's gateway address.
+    AddSubnet(SubnetArgs),
+    /// Disconnect a subnet.
+    RemoveSubnet(SubnetArgs),
+    /// Add extra routes.
+    AddRoute(RouteArgs),
+    /// Remove extra routes.
+    RemoveRoute(RouteArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CreateArgs {
+    name: String,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[arg(long)]
+    description: Option<String>,
+    #[arg(long)]
+    project: Option<String>,
+    #[command(flatten)]
+    state: AdminState,
+}
+
+/// The way out of the VPC.
+#[derive(Args, Debug)]
+struct GatewayArgs {
+    /// Name or id of an external network.
+    #[arg(long, value_name = "NETWORK")]
+    external_gateway: Option<String>,
+    /// A SNAT address instead of an automatic one; may be repeated.
+    #[arg(long = "snat-address", value_name = "ADDRESS", requires = "external_gateway")]
+    snat_addresses: Vec<Ipv4Addr>,
+    /// Only floating IPs reach the outside.
+    #[arg(long, requires = "external_gateway")]
+    disable_snat: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListArgs {
+    /// Only routers of this name.
+    #[arg(long)]
+    name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SetArgs {
+    /// Name or id.
+    router: String,
+    /// New name.
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[arg(long)]
+    description: Option<String>,
+    #[command(flatten)]
+    state: AdminState,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UnsetArgs {
+    /// Name or id.
+    router: String,
+    /// The external gateway: connections to the outside end.
+    #[arg(long, required = true)]
+    external_gateway: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SubnetArgs {
+    /// Name or id of the router.
+    router: String,
+    /// Name or id of the subnet.
+    subnet: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RouteArgs {
+    /// Name or id of the router.
+    router: String,
+    /// destination=CIDR,gateway=ADDRESS; may be repeated.
+    #[arg(long = "route", value_name = "ROUTE", required = true, value_parser = route)]
+    routes: Vec<Value>,
+}
+
+/// `destination=CIDR,gateway=ADDRESS`.
+pub(super) fn route(text: &str) -> Result<Value, String> {
+    let given = pairs(text, &["destination", "gateway"])?;
+    let destination = value_of(&given, "destination").and_then(|text| text.parse::<Ipv4Net>().ok());
+    let next_hop = value_of(&given, "gateway").and_then(|text| text.parse::<Ipv4Addr>().ok());
+    match (destination, next_hop) {
+        (Some(destination), Some(next_hop)) => {
+            Ok(json!({"destination": destination.to_string(), "nexthop": next_hop}))
+        }
+        _ => Err("write destination=CIDR,gateway=ADDRESS".to_owned()),
+    }
+}
+
+const COLUMNS: &[Column] = &[
+    Column::plain("id", "id"),
+    Column::plain("name", "name"),
+    Column::plain("status", "status"),
+    Column { header: "external network", key: "external_gateway_info", text: external_network },
+    Column { header: "snat addresses", key: "external_gateway_info", text: snat_addresses },
+];
+
+fn external_network(gateway: &Value) -> String {
+    gateway.get("network_id").and_then(Value::as_str).unwrap_or("-").to_owned()
+}
+
+fn snat_addresses(gateway: &Value) -> String {
+    match gateway.get("enable_snat").and_then(Value::as_bool) {
+        Some(false) => "(off)".to_owned(),
+        _ => nested(gateway.get("external_fixed_ips").unwrap_or(&Value::Null), "ip_address"),
+    }
+}
+
+pub(crate) async fn run(command: RouterCommand, cx: &Context) -> anyhow::Result<String> {
+    match command {
+        RouterCommand::Create(args) => create(&args, cx).await,
+        RouterCommand::List(args) => list(&args, cx).await,
+        RouterCommand::Show(args) => cx.show(&ROUTER, &args).await,
+        RouterCommand::Set(args) => set(&args, cx).await,
+        RouterCommand::Unset(args) => unset(&args, cx).await,
+        RouterCommand::Delete(args) => cx.delete(&ROUTER, &args).await,
+        RouterCommand::AddSubnet(args) => subnet_action(&args, "add_router_interface", cx).await,
+        RouterCommand::RemoveSubnet(args) => subnet_action(&args, "remove_router_interface", cx).await,
+        RouterCommand::AddRoute(args) => route_action(&args, "add_extraroutes", cx).await,
+        RouterCommand::RemoveRoute(args) => route_action(&args, "remove_extraroutes", cx).await,
+    }
+}
+
+impl GatewayArgs {
+    async fn add_to(&self, body: Body, cx: &Context) -> anyhow::Result<Body> {
+        let Some(network) = cx.client.find_id_of(&NETWORK, self.external_gateway.as_deref()).await? else {
+            return Ok(body);
+        };
+        let addresses: Vec<Value> =
+            self.snat_addresses.iter().map(|address| json!({"ip_address": address})).collect();
+        let gateway = Body::default()
+            .with("network_id", network)
+            .with_flag("enable_snat", self.disable_snat, false)
+            .with_any("external_fixed_ips", &addresses);
+        Ok(body.with("external_gateway_info", gateway.into_value()))
+    }
+}
+
+async fn create(args: &CreateArgs, cx: &Context) -> anyhow::Result<String> {
+    let body = Body::default()
+        .with("name", &args.name)
+        .with_some("description", args.description.as_ref())
+        .with_some("project_id", args.project.as_ref())
+        .with_some("admin_state_up", args.state.chosen());
+    cx.create(&ROUTER, args.gateway.add_to(body, cx).await?).await
+}
+
+async fn list(args: &ListArgs, cx: &Context) -> anyhow::Result<String> {
+    let query: Vec<(&str, &str)> = args.name.iter().map(|name| ("name", name.as_str())).collect();
+    Ok(cx.output.list(COLUMNS, &cx.client.list(&ROUTER, &query).await?))
+}
+
+async fn set(args: &SetArgs, cx: &Context) -> anyhow::Result<String> {
+    let id = cx.client.find_id(&ROUTER, &args.router).await?;
+    let body = Body::default()
+        .with_some("name", args.name.as_ref())
+        .with_some("description", args.description.as_ref())
+        .with_some("admin_state_up", args.state.chosen());
+    cx.set(&ROUTER, &id, args.gateway.add_to(body, cx).await?).await
+}
+
+async fn unset(args: &UnsetArgs, cx: &Context) -> anyhow::Result<String> {
+    let id = cx.client.find_id(&ROUTER, &args.router).await?;
+    let body = Body::default().with_some("external_gateway_info", args.external_gateway.then(|| json!({})));
+    cx.set(&ROUTER, &id, body).await
+}
+
+async fn subnet_action(args: &SubnetArgs, action: &str, cx: &Context) -> anyhow::Result<String> {
+    let id = cx.client.find_id(&ROUTER, &args.router).await?;
+    let subnet = cx.client.find_id(&SUBNET, &args.subnet).await?;
+    let body = Body::default().with("subnet_id", subnet).into_value();
+    let answer = cx.client.put(&format!("{}/{action}", ROUTER.path_of(&id)), &body).await?;
+    Ok(cx.output.show(&answer))
+}
+
+async fn route_action(args: &RouteArgs, action: &str, cx: &Context) -> anyhow::Result<String> {
+    let id = cx.client.find_id(&ROUTER, &args.router).await?;
+    let body = Body::default().with("routes", &args.routes).into_envelope("router");
+    let answer = cx.client.put(&format!("{}/{action}", ROUTER.path_of(&id)), &body).await?;
+    Ok(cx.output.show(answer.get("router").unwrap_or(&answer)))
+}

@@ -8,8 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// order as they lie in memory.
 #[repr(transparent)]
 #[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
-    FromBytes, IntoBytes, Immutable, KnownLayout,
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 pub struct Address([u32; 4]);
 

@@ -2,7 +2,7 @@
 
 use crate::runtime::{InsertError, Packet, Tables};
 use crate::session::{Direction, Path, Session, SessionKey, seen};
-use crate::stage::{acl, dnat, output, port_security, resolve, route, snat, switch};
+use crate::stage::{acl, dnat, icmp_error, output, port_security, resolve, route, snat, switch};
 use crate::verdict::{Reason, Stage, Verdict};
 use crate::walk::{Hook, Step, Target, Translated, Walk, deny};
 use core::sync::atomic::Ordering::Relaxed;
@@ -14,9 +14,13 @@ pub(crate) fn forward<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<V
     let tables = walk.tables;
     if let Some((session, direction)) = find(walk) {
         follow(walk, &session, direction)?;
+        icmp_error::check(walk)?;
         output::check(walk)?;
         account(walk, &session, direction);
         return output::send(walk);
+    }
+    if walk.work.headers.error_offset != 0 && matches!(walk.hook, Hook::Port | Hook::Overlay) {
+        return deny(Stage::Classify, Reason::IcmpErrorNotTranslated);
     }
     evaluate_new(walk)?;
     if walk.work.target.kind == Target::ANSWER {
@@ -34,9 +38,7 @@ pub(crate) fn forward<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<V
 
 /// The session of the packet and which direction of it this is; fills `forward`.
 #[inline(always)]
-fn find<'a, P: Packet, T: Tables>(
-    walk: &mut Walk<'a, P, T>,
-) -> Option<(T::SessionRef<'a>, Direction)> {
+fn find<'a, P: Packet, T: Tables>(walk: &mut Walk<'a, P, T>) -> Option<(T::SessionRef<'a>, Direction)> {
     let tables = walk.tables;
     let work = &mut *walk.work;
     work.forward = work.key;
@@ -162,13 +164,8 @@ fn end<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, session: &Session) -> St
 #[inline(never)]
 fn evaluate_new<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     let key = walk.work.key;
-    walk.work.translated = Translated {
-        src: key.src,
-        dst: key.dst,
-        src_port: key.src_port,
-        dst_port: key.dst_port,
-        flags: 0,
-    };
+    walk.work.translated =
+        Translated { src: key.src, dst: key.dst, src_port: key.src_port, dst_port: key.dst_port, flags: 0 };
     match walk.hook {
         Hook::Port => {
             port_security::run(walk)?;
@@ -286,6 +283,10 @@ fn fill_fresh<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) {
 #[inline(always)]
 fn account<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session, direction: Direction) {
     let headers = &walk.work.headers;
+    if headers.error_offset != 0 {
+        // RFC 5508 REQ-6, RFC 5382 REQ-10: an error neither refreshes nor ends a session.
+        return;
+    }
     session.count(direction, walk.packet.gso_segments(), headers.ip_len, walk.tables.now_ns());
     let mut bits = seen::PACKET;
     if headers.protocol == ipv4::PROTOCOL_TCP {

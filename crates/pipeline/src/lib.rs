@@ -6,7 +6,11 @@
 //! exactly one [`Verdict`], counted once; the source of a packet's identity is its [`Ingress`], never its
 //! bytes.
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
-#![cfg_attr(target_arch = "bpf", feature(core_intrinsics), expect(internal_features, reason = "the only way to a BPF atomic instruction"))]
+#![cfg_attr(
+    target_arch = "bpf",
+    feature(core_intrinsics),
+    expect(internal_features, reason = "the only way to a BPF atomic instruction")
+)]
 
 pub mod address;
 pub mod atomic;

@@ -33,7 +33,14 @@ pub trait Packet {
     fn replace_l3_checksum(&mut self, offset: u32, from: u32, to: u32, size: u32) -> Result<(), PacketError>;
     /// `bpf_l4_csum_replace`: likewise for a transport checksum. `flags`: [`CHECKSUM_PSEUDO`],
     /// [`CHECKSUM_MANGLED_ZERO`].
-    fn replace_l4_checksum(&mut self, offset: u32, from: u32, to: u32, size: u32, flags: u32) -> Result<(), PacketError>;
+    fn replace_l4_checksum(
+        &mut self,
+        offset: u32,
+        from: u32,
+        to: u32,
+        size: u32,
+        flags: u32,
+    ) -> Result<(), PacketError>;
     /// Makes room of [`crate::tunnel::OUTER_LEN`] bytes for the outer headers in front of the IPv4 packet
     /// (`bpf_skb_adjust_room`); the caller then writes everything up to and including the inner Ethernet
     /// header. Refused for anything but IPv4.

@@ -211,8 +211,7 @@ impl Session {
     /// Counts a packet: `wire_packets` on the wire with `ip_bytes` in total, TCP `flags` or 0.
     #[inline(always)]
     pub fn count(&self, direction: Direction, wire_packets: u32, ip_bytes: u32, now_ns: u64) {
-        let ([forward_packets, reply_packets], [forward_bytes, reply_bytes]) =
-            (&self.packets, &self.bytes);
+        let ([forward_packets, reply_packets], [forward_bytes, reply_bytes]) = (&self.packets, &self.bytes);
         let (packets, bytes) = match direction {
             Direction::Forward => (forward_packets, forward_bytes),
             Direction::Reply => (reply_packets, reply_bytes),

@@ -3,6 +3,7 @@
 pub(crate) mod acl;
 pub(crate) mod classify;
 pub(crate) mod dnat;
+pub(crate) mod icmp_error;
 pub(crate) mod output;
 pub(crate) mod port_security;
 pub(crate) mod resolve;

@@ -136,11 +136,17 @@ pub enum Verdict {
     /// Not ours: the host's stack gets it as it came.
     Pass,
     /// To an interface of this host: a VM's port or, for an answer, back where it came from.
-    Port { ifindex: u32 },
+    Port {
+        ifindex: u32,
+    },
     /// Out of an uplink, tagged if the network has a VLAN.
-    Uplink { ifindex: u32 },
+    Uplink {
+        ifindex: u32,
+    },
     /// To another host: outer headers are in place except MACs, which the kernel's neighbour table gives.
-    Tunnel { ifindex: u32 },
+    Tunnel {
+        ifindex: u32,
+    },
     /// Consumed; the event has been written.
     Punt(Punt),
     Drop(Stage, Reason),

@@ -34,6 +34,11 @@ pub struct Headers {
     pub l4_offset: u32,
     /// IPv4 total length, bytes.
     pub ip_len: u32,
+    /// The packet's own source: of an ICMP error it may differ from the key's, which is the quotation's.
+    pub src: Address,
+    /// Offsets of the IPv4 and transport headers that an ICMP error quotes; 0: the packet is none.
+    pub error_offset: u32,
+    pub error_l4_offset: u32,
     pub ethertype: u16,
     pub ttl: u8,
     pub protocol: u8,
@@ -223,12 +228,7 @@ fn finish<T: Tables>(tables: &T, step: Step<Verdict>) -> Verdict {
 
 /// Ingress of a VM's tap or veth.
 #[inline(always)]
-pub fn from_port<P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    work: &mut Work,
-    ifindex: u32,
-) -> Verdict {
+pub fn from_port<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work, ifindex: u32) -> Verdict {
     tables.count(counter::total(Total::InPort), 1);
     let mut walk = Walk { packet, tables, work, hook: Hook::Port };
     let step = port(&mut walk, ifindex);

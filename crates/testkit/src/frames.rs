@@ -81,14 +81,41 @@ pub fn arp_request(sender: (MacAddr, Ipv4Addr), target: Ipv4Addr) -> Vec<u8> {
         src: sender.0,
         ethertype: packet::U16::new(ethernet::TYPE_ARP),
     };
-    let message = arp::Header::new(
-        arp::OP_REQUEST,
-        (sender.0, sender.1.octets()),
-        (MacAddr::ZERO, target.octets()),
-    );
+    let message =
+        arp::Header::new(arp::OP_REQUEST, (sender.0, sender.1.octets()), (MacAddr::ZERO, target.octets()));
     let mut frame = bytes::<_, { ethernet::LEN }>(ether).to_vec();
     frame.extend_from_slice(&bytes::<_, { arp::LEN }>(message));
     frame
+}
+
+/// An ICMP error from `src` about a frame: type, code, and the quotation that RFC 792 asks for.
+pub fn icmp_error(ends: &Ends, (kind, code): (u8, u8), about: &[u8]) -> Vec<u8> {
+    let quoted = &about[ethernet::LEN..about.len().min(ethernet::LEN + 28)];
+    let mut icmp = vec![kind, code, 0, 0, 0, 0, 0, 0];
+    icmp.extend_from_slice(quoted);
+    let checksum = packet::checksum::checksum(&icmp);
+    icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
+    let mut frame = Vec::new();
+    let builder = ends.builder(64);
+    builder.write(&mut frame, etherparse::IpNumber::ICMP, &icmp).expect("a vector takes every write");
+    frame
+}
+
+/// What the packet quoted by an ICMP error says: source and destination with ports or echo identifier.
+///
+/// # Panics
+/// If the frame is no ICMP error with a whole quotation, or the quoted header's checksum is wrong.
+pub fn quotation(frame: &[u8]) -> ((Ipv4Addr, u16), (Ipv4Addr, u16)) {
+    let quoted: packet::ipv4::Header = packet::view::<_, 20>(frame[42..62].try_into().expect("20 bytes"));
+    assert_eq!(packet::checksum::checksum(&frame[42..62]), 0, "the quoted header's checksum");
+    let l4: [u8; 8] = frame[62..70].try_into().expect("8 bytes");
+    let [a, b, c, d, e, f, ..] = l4;
+    let (src_port, dst_port) = if quoted.protocol == packet::ipv4::PROTOCOL_ICMP {
+        (u16::from_be_bytes([e, f]), u16::from_be_bytes([e, f]))
+    } else {
+        (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+    };
+    ((quoted.src.into(), src_port), (quoted.dst.into(), dst_port))
 }
 
 /// What a frame says, with every checksum in it verified.

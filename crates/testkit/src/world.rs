@@ -251,11 +251,8 @@ impl World {
                 address: subnets[&subnet_id(*network)].gateway.expect("a gateway"),
             }
         };
-        let gateway = RouterGateway {
-            network: network_id(EXTERNAL),
-            enable_snat: true,
-            addresses: vec![snat],
-        };
+        let gateway =
+            RouterGateway { network: network_id(EXTERNAL), enable_snat: true, addresses: vec![snat] };
         let router = slice::Router {
             vni: vni(transit),
             name: format!("router{number}"),
@@ -396,18 +393,16 @@ impl World {
     /// A frame from one VM to another on the same network.
     pub fn switched(&self, from: &str, to: &str, (src_port, dst_port): (u16, u16)) -> Ends {
         let (from, to) = (self.vms[from], self.vms[to]);
-        Ends {
-            src_mac: from.mac,
-            dst_mac: to.mac,
-            src: from.address,
-            dst: to.address,
-            src_port,
-            dst_port,
-        }
+        Ends { src_mac: from.mac, dst_mac: to.mac, src: from.address, dst: to.address, src_port, dst_port }
     }
 
     /// A frame from the outside router to an address, on a host's provider NIC.
-    pub fn outside(&self, host: usize, (src, src_port): (Ipv4Addr, u16), (dst, dst_port): (Ipv4Addr, u16)) -> Ends {
+    pub fn outside(
+        &self,
+        host: usize,
+        (src, src_port): (Ipv4Addr, u16),
+        (dst, dst_port): (Ipv4Addr, u16),
+    ) -> Ends {
         let dst_mac = MacAddr(self.hosts[host].facts.dvr_mac.0);
         Ends { src_mac: GATEWAY_MAC, dst_mac, src, dst, src_port, dst_port }
     }
@@ -451,8 +446,7 @@ impl World {
         use pipeline::Total;
         for (index, host) in self.hosts.iter().enumerate() {
             let sum = |totals: &[Total]| totals.iter().map(|total| host.tables.total(*total)).sum::<u64>();
-            let entered =
-                sum(&[Total::InPort, Total::InTunnelLone, Total::InTunnelDevice, Total::InUplink]);
+            let entered = sum(&[Total::InPort, Total::InTunnelLone, Total::InTunnelDevice, Total::InUplink]);
             let left = sum(&[
                 Total::OutPort,
                 Total::OutTunnel,

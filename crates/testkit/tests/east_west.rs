@@ -47,7 +47,8 @@ fn same_subnet_other_host_over_both_tunnels() {
 fn routed_same_host_decrements_ttl_and_shows_the_routers_mac() {
     let mut world = world();
     let dst = world.vms["vm_d"].address;
-    let arrival = world.from_vm("vm_a", frames::tcp(&world.routed("vm_a", dst, (4000, 80)), Segment::Syn, b""));
+    let arrival =
+        world.from_vm("vm_a", frames::tcp(&world.routed("vm_a", dst, (4000, 80)), Segment::Syn, b""));
     let read = world.at_vm("vm_d", &arrival);
     assert_eq!((read.ttl, read.src_mac), (63, world.vms["vm_d"].router_mac));
     assert_eq!((read.src, read.src_port), (world.vms["vm_a"].address, 4000));

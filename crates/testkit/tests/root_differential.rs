@@ -12,7 +12,7 @@ use dataplane::testrun::{Arrival as Entrance, TestRun};
 use model::slice::Egress;
 use pipeline::Verdict;
 use pipeline::runtime::Tables;
-use pipeline::verdict::{Punt, Reason, Stage, Total, counter};
+use pipeline::verdict::{Reason, Stage, Total, counter};
 use std::net::Ipv4Addr;
 use testkit::World;
 use testkit::frames::{self, Ends, Segment};
@@ -46,7 +46,8 @@ fn honest_traffic(world: &mut World) {
     for from in VMS {
         let vm = world.vms[from];
         for to in VMS {
-            let ends = [world.switched(from, to, (4000, 80)), world.routed(from, world.vms[to].address, (4000, 80))];
+            let ends =
+                [world.switched(from, to, (4000, 80)), world.routed(from, world.vms[to].address, (4000, 80))];
             for frame in ends.iter().flat_map(transports) {
                 world.from_vm(from, frame);
             }
@@ -67,6 +68,34 @@ fn honest_traffic(world: &mut World) {
             }
             world.from_outside(host, frames::arp_request((GATEWAY_MAC, GATEWAY_ADDRESS), dst));
         }
+    }
+}
+
+/// For each frame that reached a VM or the outside so far, an error about it, from where it went.
+fn errors(world: &mut World) {
+    let arrived: Vec<Step> = world
+        .steps
+        .iter()
+        .filter(|step| matches!(step.verdict, Verdict::Port { .. } | Verdict::Uplink { .. }))
+        .filter(|step| step.output.bytes[12..14] == [8, 0])
+        .cloned()
+        .collect();
+    for step in arrived.iter().step_by(3) {
+        let read = frames::read(&step.output.bytes);
+        let ends = Ends {
+            src_mac: read.dst_mac,
+            dst_mac: read.src_mac,
+            src: read.dst,
+            dst: read.src,
+            src_port: 0,
+            dst_port: 0,
+        };
+        let error = frames::icmp_error(&ends, (3, 1), &step.output.bytes);
+        let entry = match step.verdict {
+            Verdict::Port { ifindex } => Entry::Port { ifindex },
+            _ => Entry::Uplink { ifindex: testkit::world::UPLINK },
+        };
+        world.enter(step.host, entry, pipeline::host::Frame::new(error));
     }
 }
 
@@ -125,9 +154,11 @@ fn replay(world: &World, host: usize) {
             Entry::Underlay => Entrance::Underlay { ifindex: UNDERLAY },
         };
         let outcome = run.run(entrance, &step.input.bytes).expect("a test run");
-        let context = || format!("host {host}, step {number}: {:?}\n  in {:02x?}", step.entry, step.input.bytes);
-        assert_eq!(outcome.verdict, step.verdict, "{}", context());
-        let sent = matches!(outcome.verdict, Verdict::Port { .. } | Verdict::Uplink { .. } | Verdict::Tunnel { .. });
+        let context =
+            || format!("host {host}, step {number}: {:?}\n  in {:02x?}", step.entry, step.input.bytes);
+        assert_eq!(unlimited(outcome.verdict), unlimited(step.verdict), "{}", context());
+        let sent =
+            matches!(outcome.verdict, Verdict::Port { .. } | Verdict::Uplink { .. } | Verdict::Tunnel { .. });
         if sent {
             assert_eq!(outcome.frame, step.output.bytes, "{}\n{:?}", context(), step.verdict);
         }
@@ -135,17 +166,27 @@ fn replay(world: &World, host: usize) {
     compare_counters(world, host, &run);
 }
 
+/// The slow path's limit depends on the clock, which the two builds do not share: a punt that came too soon
+/// counts as a punt.
+fn unlimited(verdict: Verdict) -> Option<Verdict> {
+    match verdict {
+        Verdict::Punt(_) | Verdict::Drop(_, Reason::PuntLimited) => None,
+        other => Some(other),
+    }
+}
+
 fn compare_counters(world: &World, host: usize, run: &TestRun) {
     let (tables, counters) = (&world.hosts[host].tables, run.dataplane.counters().expect("counters"));
-    for total in Total::ALL {
+    let consumed = counters.total(Total::Punted) + counters.total(Total::Dropped);
+    assert_eq!(consumed, tables.total(Total::Punted) + tables.total(Total::Dropped), "host {host}");
+    for total in Total::ALL.iter().filter(|t| !matches!(t, Total::Punted | Total::Dropped)) {
         assert_eq!(counters.total(*total), tables.total(*total), "host {host}: {}", total.name());
     }
-    for (stage, reason) in Stage::ALL.iter().flat_map(|s| Reason::ALL.iter().map(|r| (*s, *r))) {
-        let (object, host_build) = (counters.drop(stage, reason), tables.counter(counter::drop(stage, reason)));
+    let reasons = || Reason::ALL.iter().filter(|reason| **reason != Reason::PuntLimited);
+    for (stage, reason) in Stage::ALL.iter().flat_map(|s| reasons().map(|r| (*s, *r))) {
+        let (object, host_build) =
+            (counters.drop(stage, reason), tables.counter(counter::drop(stage, reason)));
         assert_eq!(object, host_build, "host {host}: {} {}", stage.name(), reason.name());
-    }
-    for punt in Punt::ALL {
-        assert_eq!(counters.punt(*punt), tables.counter(counter::punt(*punt)), "{}", punt.name());
     }
     let sessions = run.dataplane.sessions().count();
     assert_eq!(sessions, tables.sessions.borrow().len(), "host {host}: sessions");
@@ -161,6 +202,7 @@ fn run_world(protocol: TunnelProtocol, seed: u64, hostile: usize) {
     world.add_floating(2, "vm_c", 1, FLOATING_C);
     world.program();
     honest_traffic(&mut world);
+    errors(&mut world);
     hostile_traffic(&mut world, &mut random, hostile);
     world.slice.floating_ips.remove(&floating_id(1));
     world.program();

@@ -90,13 +90,7 @@ impl Packet for Frame {
         Ok(())
     }
 
-    fn replace_l3_checksum(
-        &mut self,
-        offset: u32,
-        from: u32,
-        to: u32,
-        size: u32,
-    ) -> Result<(), PacketError> {
+    fn replace_l3_checksum(&mut self, offset: u32, from: u32, to: u32, size: u32) -> Result<(), PacketError> {
         let new = self.replaced(offset, from, to, size)?;
         self.store(offset, &new.to_be_bytes())
     }

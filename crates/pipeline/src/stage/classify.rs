@@ -4,6 +4,7 @@
 use crate::address::Address;
 use crate::runtime::{Packet, Tables};
 use crate::session::SessionKey;
+use crate::stage::icmp_error;
 use crate::verdict::{Reason, Stage};
 use crate::walk::{Step, Walk, deny};
 use packet::{ethernet, icmp, ipv4, tcp, udp, view};
@@ -48,6 +49,8 @@ pub(crate) fn ipv4<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) ->
     headers.icmp_type = 0xff;
     headers.fragment = u8::from(header.is_fragment());
     headers.has_ports = 0;
+    headers.src = Address::v4(header.src);
+    headers.error_offset = 0;
     walk.work.key = SessionKey {
         vni,
         src: Address::v4(header.src),
@@ -96,6 +99,8 @@ fn transport<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, available: u32) ->
             walk.work.headers.icmp_type = header.kind;
             if header.is_echo() {
                 ports(walk, header.id.get(), header.id.get());
+            } else if icmp_error::is_error(header.kind) {
+                return icmp_error::classify(walk);
             }
         }
         _ => {}

@@ -7,9 +7,7 @@ use crate::nat::BindingKey;
 use crate::runtime::{Packet, Tables};
 use crate::session::Session;
 use crate::stage::route;
-use crate::tables::{
-    BlockOwnerKey, ExternalAddress, ExternalAddressKey, External, NetworkKey, Route,
-};
+use crate::tables::{BlockOwnerKey, External, ExternalAddress, ExternalAddressKey, NetworkKey, Route};
 use crate::verdict::{Reason, Stage};
 use crate::walk::{Hook, Step, Target, Walk, deny};
 use packet::{icmp, ipv4};
@@ -59,11 +57,7 @@ fn steer<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, address: &ExternalAddr
 
 /// To the owner of the port block; on the owner itself there was no session for the packet.
 #[inline(always)]
-fn steer_by_block<P: Packet, T: Tables>(
-    walk: &mut Walk<'_, P, T>,
-    address: Address,
-    port: u16,
-) -> Step<()> {
+fn steer_by_block<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, address: Address, port: u16) -> Step<()> {
     let external_vni = walk.work.external_vni;
     let Some(block) = block_of(walk, port) else {
         return deny(Stage::Dnat, Reason::NoMapping);
@@ -91,7 +85,7 @@ fn block_of<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, port: u16) -> Option<u3
 /// A floating IP whose VM is on this host.
 #[inline(always)]
 fn to_fixed<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, address: &ExternalAddress) -> Step<()> {
-    if walk.work.headers.has_ports == 0 {
+    if walk.work.headers.has_ports == 0 || walk.work.headers.error_offset != 0 {
         return deny(Stage::Dnat, untranslatable(walk));
     }
     if walk.hook != Hook::Port {
@@ -157,6 +151,9 @@ fn forward_outside<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> 
 fn sender_owns_source<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> bool {
     let (address, port) = (walk.work.key.src, walk.work.key.src_port);
     let external_vni = walk.work.external_vni;
+    if walk.work.headers.src != address {
+        return false;
+    }
     match external_address(walk, address) {
         Some(known) if known.kind == ExternalAddress::FLOATING => known.vtep == walk.work.peer,
         Some(_) => match block_of(walk, port) {

@@ -4,6 +4,7 @@
 use crate::address::Address;
 use crate::runtime::{CHECKSUM_MANGLED_ZERO, CHECKSUM_PSEUDO, Packet, PacketError, Tables};
 use crate::session::Path;
+use crate::stage::icmp_error;
 use crate::tunnel;
 use crate::verdict::{Punt, Reason, Stage, Verdict};
 use crate::walk::{Hook, Step, Walk, deny};
@@ -47,10 +48,7 @@ fn segment_len<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> u32 {
 /// Rewrites the packet by `translated` and `path` and sends it.
 #[inline(never)]
 pub(crate) fn send<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Verdict> {
-    let rewritten = decrement_ttl(walk)
-        .and_then(|()| translate_addresses(walk))
-        .and_then(|()| translate_ports(walk))
-        .and_then(|()| leave(walk));
+    let rewritten = decrement_ttl(walk).and_then(|()| translate(walk)).and_then(|()| leave(walk));
     match rewritten {
         Ok(verdict) => Ok(verdict),
         Err(PacketError) => deny(Stage::Output, Reason::OutputFailed),
@@ -75,10 +73,23 @@ fn set_ttl<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ttl: u8) -> Result<(
 }
 
 #[inline(always)]
+fn translate<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Result<(), PacketError> {
+    if walk.work.translated.flags == 0 {
+        return Ok(());
+    }
+    if walk.work.headers.error_offset != 0 {
+        return icmp_error::translate(walk);
+    }
+    translate_addresses(walk)?;
+    translate_ports(walk)
+}
+
+#[inline(always)]
 fn translate_addresses<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Result<(), PacketError> {
     let word = |address: &Address| u32::from_ne_bytes(address.to_v4());
     let (old, new) = (&walk.work.key, &walk.work.translated);
-    let (old_src, new_src, old_dst, new_dst) = (word(&old.src), word(&new.src), word(&old.dst), word(&new.dst));
+    let (old_src, new_src, old_dst, new_dst) =
+        (word(&old.src), word(&new.src), word(&old.dst), word(&new.dst));
     if new_src != old_src {
         replace_address(walk, ipv4::OFFSET_SRC, old_src, new_src)?;
     }

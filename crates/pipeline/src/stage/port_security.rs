@@ -12,10 +12,12 @@ use packet::MacAddr;
 /// Every packet: the MAC is the port's own, or one it was allowed together with this address.
 #[inline(always)]
 pub(crate) fn mac<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) -> Step<()> {
-    if port.flags & Port::FLAG_UNRESTRICTED != 0 || walk.work.headers.src_mac == port.mac {
+    // The address of an ICMP error is not part of the key that paths are bound to, so it is checked here.
+    let plain = walk.work.headers.error_offset == 0;
+    if port.flags & Port::FLAG_UNRESTRICTED != 0 || (plain && walk.work.headers.src_mac == port.mac) {
         return Ok(());
     }
-    let (mac, address) = (walk.work.headers.src_mac, walk.work.key.src);
+    let (mac, address) = (walk.work.headers.src_mac, walk.work.headers.src);
     if allowed(walk, mac, address) { Ok(()) } else { deny(Stage::PortSecurity, Reason::SpoofedMac) }
 }
 
@@ -29,7 +31,7 @@ pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     if port.flags & Port::FLAG_UNRESTRICTED != 0 {
         return Ok(());
     }
-    let (mac, address) = (walk.work.headers.src_mac, walk.work.key.src);
+    let (mac, address) = (walk.work.headers.src_mac, walk.work.headers.src);
     if allowed(walk, mac, address) { Ok(()) } else { deny(Stage::PortSecurity, Reason::SpoofedAddress) }
 }
 

@@ -7,9 +7,7 @@ use crate::nat::{BindingKey, Mapping, MappingKey};
 use crate::runtime::{InsertError, Packet, Tables};
 use crate::session::{Session, SessionKey};
 use crate::stage::dnat;
-use crate::tables::{
-    BlockKey, ExternalAddress, ExternalAddressKey, FixedKey, RouterKey, Snat,
-};
+use crate::tables::{BlockKey, ExternalAddress, ExternalAddressKey, FixedKey, RouterKey, Snat};
 use crate::verdict::{Punt, Reason, Stage};
 use crate::walk::{Step, Walk, deny};
 use packet::ipv4;
@@ -57,13 +55,7 @@ pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
 /// The internal endpoint of a flow.
 #[inline(always)]
 fn mapping_key(router_vni: u32, key: &SessionKey) -> MappingKey {
-    MappingKey {
-        router_vni,
-        address: key.src,
-        port: key.src_port,
-        protocol: key.protocol,
-        zero: 0,
-    }
+    MappingKey { router_vni, address: key.src, port: key.src_port, protocol: key.protocol, zero: 0 }
 }
 
 /// Claims a free external port: random probes, each an insert that fails if the port is taken.
@@ -179,10 +171,7 @@ fn destination_valid<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Sess
     if session.flags & Session::NAT_FLOATING_DST == 0 {
         return true;
     }
-    let key = ExternalAddressKey {
-        external_vni: session.external_vni,
-        address: walk.work.forward.dst,
-    };
+    let key = ExternalAddressKey { external_vni: session.external_vni, address: walk.work.forward.dst };
     walk.tables.external_address(&key).is_some_and(|address| {
         address.kind == ExternalAddress::FLOATING
             && address.vtep.is_zero()

@@ -82,11 +82,8 @@ fn answer_arp<P: Packet, T: Tables>(
     request: &arp::Header,
     mac: MacAddr,
 ) -> Step<()> {
-    let reply = arp::Header::new(
-        arp::OP_REPLY,
-        (mac, request.target_ip),
-        (request.sender_mac, request.sender_ip),
-    );
+    let reply =
+        arp::Header::new(arp::OP_REPLY, (mac, request.target_ip), (request.sender_mac, request.sender_ip));
     let macs = [walk.work.headers.src_mac, mac];
     let written = walk
         .packet

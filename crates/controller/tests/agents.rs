@@ -363,3 +363,72 @@ async fn a_change_is_with_the_agent_at_once() {
     println!("change to agent: median {:?}, worst {:?}", took[25], took[49]);
     assert!(took[25] < Duration::from_millis(50), "median {:?}", took[25]);
 }
+
+/// A forced full resync changes nothing: a controller that starts over the same store, with agents that come back
+/// and ack what they have, writes only when they came.
+#[tokio::test]
+async fn a_restart_of_everything_changes_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let with_data = |config: &mut controller::Config| {
+        config.data_dir = Some(data.path().to_owned());
+        config.liveness_grace = Duration::from_secs(60);
+    };
+    let cluster = Cluster::start_with(with_data).await;
+    let world = vpc(&cluster);
+    let mut agent = cluster.agent("ahv01", "10.0.0.1", &["physnet1"]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv01");
+    world.floating_ip("172.22.7.100", "ext", "vm1", "blue");
+    agent.until("all of it", |slice| slice.floating_ips.len() == 1 && slice.blocks.len() == 1).await;
+    agent.ack(&[port_id("vm1")]).await;
+    until(&world.store, "the ack", |store| is_programmed(store, "172.22.7.100")).await;
+    agent.until("itself as a gateway", |slice| gateways(slice) == 1).await;
+    let before = world.snapshot();
+    drop(world);
+    cluster.server.shutdown().await;
+
+    let cluster = Cluster::start_with(with_data).await;
+    let again = cluster.agent("ahv01", "10.0.0.1", &["physnet1"]).await;
+    assert_eq!(Slice { revision: 0, ..again.slice.clone() }, Slice { revision: 0, ..agent.slice });
+    let revision = cluster.server.store.snapshot().revision;
+    for _ in 0..3 {
+        again.ack(&[port_id("vm1")]).await;
+        again.links(&[&port_id("vm1").to_string()]).await;
+    }
+    // Whoever acks after the others has been heard after them.
+    let other = cluster.agent("ahv02", "10.0.0.2", &[]).await;
+    let after = cluster.server.store.snapshot();
+    assert_eq!(after.revision, revision + 1, "the second host is the only change");
+    assert_eq!(after.ports, before.ports);
+    assert_eq!(after.floating_ips, before.floating_ips);
+    assert_eq!(after.blocks, before.blocks);
+    drop(other);
+}
+
+/// The same turnaround with a store on disk: one commit more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_durable_change_is_with_the_agent_at_once() {
+    let data = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start_with(|config| config.data_dir = Some(data.path().to_owned())).await;
+    let world = vpc(&cluster);
+    let mut agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv01");
+    agent.until("vm1", |slice| slice.ports.len() == 1).await;
+    let mut took = Vec::new();
+    let mut acked = Vec::new();
+    for number in 1..=30_usize {
+        let name = format!("extra{number}");
+        let started = Instant::now();
+        world.port(&name, "blue", &format!("192.168.10.{}", 20 + number), "ahv01");
+        agent.until("the next port", |slice| slice.ports.len() == 1 + number).await;
+        took.push(started.elapsed());
+        let ports: Vec<_> = (1..=number).map(|number| port_id(&format!("extra{number}"))).collect();
+        agent.ack(&ports).await;
+        until(&world.store, "the ack", |store| programmed_on(store, &name).is_some()).await;
+        acked.push(started.elapsed());
+    }
+    took.sort();
+    acked.sort();
+    println!("change to agent: median {:?}, worst {:?}", took[15], took[29]);
+    println!("change to ACTIVE: median {:?}, worst {:?}", acked[15], acked[29]);
+    assert!(acked[15] < Duration::from_millis(200), "median {:?}", acked[15]);
+}

@@ -18,9 +18,6 @@ mod routes;
 mod standard;
 mod subnet;
 
-#[cfg(test)]
-mod tests;
-
 use crate::agents::Hub;
 use api::Error;
 use api::resources::NetworkType;

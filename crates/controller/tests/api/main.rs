@@ -1,0 +1,13 @@
+//! The API as a client sees it: requests through the router in memory, answers compared with what Neutron
+//! gives.
+
+mod addresses;
+mod common;
+mod floating_ips;
+mod lists;
+mod networks;
+mod ports;
+mod protocol;
+mod routers;
+mod status;
+mod subnets;

@@ -1,0 +1,199 @@
+//! Status and binding of ports and floating IPs, agents, and administrators' views.
+
+use crate::common::{Api, NOW, UNKNOWN, refusal, text};
+use model::resource::{FloatingIp, Host, Port, PortBlock};
+use model::{HostId, Mac};
+use serde_json::{Value, json};
+use store::StoreError;
+
+fn host(name: &str, last: u8) -> Host {
+    Host {
+        id: HostId::random(),
+        name: name.to_owned(),
+        vtep: [10, 255, 0, last].into(),
+        dvr_mac: Mac([0xfa, 0x16, 0x3f, 0, 0, last]),
+        physical_networks: vec!["physnet1".to_owned()],
+        version: "0.1.0".to_owned(),
+        created_at: NOW,
+        started_at: NOW,
+        drained: false,
+        live: true,
+    }
+}
+
+fn put<R: store::Record>(api: &Api, record: R) {
+    let put = |tx: &mut store::Transaction| {
+        tx.put(record);
+        Ok::<_, StoreError>(())
+    };
+    api.store.transact(put).unwrap();
+}
+
+#[tokio::test]
+async fn a_port_is_active_where_it_is_programmed_and_down_anywhere_else() {
+    let api = Api::new();
+    let (network, _) = api.tenant("blue", "192.168.10.0/24").await;
+    let (first, second) = (host("ahv01", 1), host("ahv02", 2));
+    put(&api, first.clone());
+    put(&api, Host { live: false, ..second });
+    let shown = |port: &Value| (text(&port["status"]).to_owned(), text(&port["binding:vif_type"]).to_owned());
+    let state = |status: &str, vif_type: &str| (status.to_owned(), vif_type.to_owned());
+    let attributes = json!({
+        "network_id": network["id"], "device_owner": "compute:nova", "binding:host_id": "ahv01",
+        "binding:profile": {"key": 1},
+    });
+    let port = api.create("port", attributes).await;
+    assert_eq!(shown(&port), state("DOWN", "ovs"));
+    assert_eq!(port["binding:profile"], json!({"key": 1}));
+    let id = text(&port["id"]).parse().unwrap();
+    let stored = api.store.snapshot().get::<Port>(id).unwrap().clone();
+    put(&api, Port { programmed_on: Some(first.id), ..Port::clone(&stored) });
+    let path = format!("/v2.0/ports/{}", text(&port["id"]));
+    assert_eq!(shown(&api.get(&path).await["port"]), state("ACTIVE", "ovs"));
+    assert_eq!(api.get("/v2.0/ports?status=ACTIVE").await["ports"].as_array().unwrap().len(), 1);
+    let off = api.update("port", &port["id"], json!({"admin_state_up": false})).await;
+    assert_eq!(shown(&off), state("DOWN", "ovs"));
+    let table = [
+        (json!("ahv02"), state("DOWN", "binding_failed")),
+        (json!("nowhere"), state("DOWN", "binding_failed")),
+        (json!(""), state("DOWN", "unbound")),
+        (json!("ahv01"), state("DOWN", "ovs")),
+        (Value::Null, state("DOWN", "unbound")),
+    ];
+    for (host, want) in table {
+        let change = json!({"binding:host_id": host, "admin_state_up": true});
+        let changed = api.update("port", &port["id"], change).await;
+        assert_eq!(shown(&changed), want, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_floating_ip_is_active_when_programmed_until_it_moves() {
+    let api = Api::new();
+    let (external, _) = api.external().await;
+    let (network, subnet) = api.tenant("blue", "192.168.10.0/24").await;
+    api.router(&external, &subnet).await;
+    put(&api, host("ahv01", 1));
+    let bound = json!({"network_id": network["id"], "binding:host_id": "ahv01"});
+    let port = api.create("port", bound).await;
+    let other = api.create("port", json!({"network_id": network["id"]})).await;
+    let body = json!({"floating_network_id": external["id"], "port_id": port["id"]});
+    let floating_ip = api.create("floatingip", body).await;
+    let program = || {
+        let id = text(&floating_ip["id"]).parse().unwrap();
+        let stored = api.store.snapshot().get::<FloatingIp>(id).unwrap().clone();
+        put(&api, FloatingIp { programmed: true, ..FloatingIp::clone(&stored) });
+    };
+    let path = format!("/v2.0/floatingips/{}", text(&floating_ip["id"]));
+    let changes = [
+        ("floatingip", &floating_ip, json!({"description": "same"}), "ACTIVE"),
+        ("floatingip", &floating_ip, json!({"port_id": port["id"]}), "ACTIVE"),
+        ("port", &port, json!({"name": "same"}), "ACTIVE"),
+        ("port", &port, json!({"binding:host_id": "ahv02"}), "DOWN"),
+        ("floatingip", &floating_ip, json!({"port_id": other["id"]}), "DOWN"),
+        ("floatingip", &floating_ip, json!({"port_id": null}), "DOWN"),
+    ];
+    for (name, resource, change, want) in changes {
+        program();
+        api.update(name, &resource["id"], change.clone()).await;
+        assert_eq!(api.get(&path).await["floatingip"]["status"], want, "{name} {change}");
+    }
+}
+
+#[tokio::test]
+async fn agents_are_the_hosts() {
+    let api = Api::new();
+    let (live, gone) = (host("ahv01", 1), Host { live: false, ..host("ahv02", 2) });
+    put(&api, live.clone());
+    put(&api, gone.clone());
+    let agents = api.get("/v2.0/agents?host=ahv01").await;
+    let want = json!({
+        "id": live.id, "agent_type": "Nanboku agent", "binary": "nanboku", "topic": "N/A", "host": "ahv01",
+        "admin_state_up": true, "alive": true, "availability_zone": null,
+        "configurations": {
+            "vtep": "10.255.0.1", "dvr_mac": "fa:16:3f:00:00:01", "physical_networks": ["physnet1"],
+            "version": "0.1.0", "programmed_revision": null,
+        },
+        "created_at": "2026-11-22 06:00:00", "started_at": "2026-11-22 06:00:00",
+        "heartbeat_timestamp": "2026-11-22 06:00:00", "description": null, "resources_synced": null,
+        "resource_versions": {},
+    });
+    assert_eq!(agents, json!({"agents": [want]}));
+    assert_eq!(api.get(&format!("/v2.0/agents/{}", live.id)).await, json!({"agent": want}));
+    assert_eq!(api.get("/v2.0/agents?alive=False").await["agents"][0]["host"], "ahv02");
+    let drained = api.update("agent", &json!(live.id), json!({"admin_state_up": false})).await;
+    assert_eq!(drained["admin_state_up"], false);
+    assert!(api.store.snapshot().get::<Host>(live.id).unwrap().drained);
+    let path = format!("/v2.0/agents/{}", live.id);
+    api.refuses(&[
+        refusal("alive", ("DELETE", &path, Value::Null), (409, "AgentInUse", "")),
+        refusal(
+            "unknown",
+            ("GET", &format!("/v2.0/agents/{UNKNOWN}"), Value::Null),
+            (404, "AgentNotFound", UNKNOWN),
+        ),
+        refusal("no tags", ("GET", &format!("{path}/tags"), Value::Null), (404, "HTTPNotFound", "")),
+    ])
+    .await;
+    api.delete("agent", &json!(gone.id)).await;
+}
+
+#[tokio::test]
+async fn administrators_see_hosts_blocks_and_status() {
+    let api = Api::new();
+    let (external, _) = api.external().await;
+    let gateway =
+        json!({"network_id": external["id"], "external_fixed_ips": [{"ip_address": "172.22.7.27"}]});
+    let router = api.create("router", json!({"name": "blue", "external_gateway_info": gateway})).await;
+    let ahv01 = host("ahv01", 1);
+    put(&api, ahv01.clone());
+    put(
+        &api,
+        PortBlock {
+            external_network: text(&external["id"]).parse().unwrap(),
+            address: [172, 22, 7, 27].into(),
+            first_port: 2048,
+            router: text(&router["id"]).parse().unwrap(),
+            host: ahv01.id,
+        },
+    );
+    let hosts = api.get("/nanboku/v1/hosts").await;
+    assert_eq!(hosts["hosts"][0]["name"], "ahv01");
+    for path in [format!("/nanboku/v1/hosts/{}", ahv01.id), "/nanboku/v1/hosts/ahv01".to_owned()] {
+        let host = api.get(&path).await["host"].clone();
+        assert_eq!((&host["vtep"], &host["live"]), (&json!("10.255.0.1"), &json!(true)));
+        assert_eq!((&host["connected"], &host["age_seconds"]), (&json!(false), &Value::Null));
+    }
+    let blocks = api.get("/nanboku/v1/blocks").await;
+    let want = json!({
+        "external_network_id": external["id"], "address": "172.22.7.27", "first_port": 2048,
+        "last_port": 3071, "router_id": router["id"], "router": "blue", "host_id": ahv01.id, "host": "ahv01",
+    });
+    assert_eq!(blocks, json!({"blocks": [want]}));
+    let status = api.get("/nanboku/v1/status").await["status"].clone();
+    assert_eq!(
+        (&status["hosts"], &status["hosts_live"], &status["routers"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+    assert_eq!(api.get("/nanboku/v1/sessions").await, json!({"sessions": []}));
+    api.refuses(&[
+        refusal("unknown", ("GET", "/nanboku/v1/hosts/none", Value::Null), (404, "HostNotFound", "none")),
+        refusal(
+            "sessions of nobody",
+            ("GET", "/nanboku/v1/sessions?host=none", Value::Null),
+            (404, "HostNotFound", "none"),
+        ),
+        refusal(
+            "not connected",
+            ("GET", "/nanboku/v1/sessions?host=ahv01", Value::Null),
+            (503, "AgentUnreachable", "ahv01"),
+        ),
+        refusal(
+            "limit",
+            ("GET", "/nanboku/v1/sessions?limit=0", Value::Null),
+            (400, "HTTPBadRequest", "limit"),
+        ),
+        refusal("key", ("GET", "/nanboku/v1/sessions?hots=a", Value::Null), (400, "HTTPBadRequest", "hots")),
+    ])
+    .await;
+}

@@ -87,7 +87,7 @@ pub struct Status {
     pub problems: Vec<ProblemStatus>,
     /// What is wrong with this host.
     pub warnings: Vec<String>,
-    /// `total/in-port`, `drop/route/no-route`, `punt/ttl-exceeded`, as in the protocol. Totals are always there.
+    /// `in-port`, `drop.route.no-route`, `punt.ttl-exceeded`, as in the protocol. Totals are always there.
     pub counters: BTreeMap<String, u64>,
 }
 

@@ -1,6 +1,6 @@
 //! `nanboku status`: hosts and what they counted, by way of the controller, or of this host's agent alone.
 //!
-//! Counters come with the pipeline's names (`total/in-port`, `drop/route/no-route`, `punt/ttl-exceeded`). Whether in =
+//! Counters come with the pipeline's names (`in-port`, `drop.route.no-route`, `punt.ttl-exceeded`). Whether in =
 //! out + dropped + punted is computed here, from the same numbers that are shown.
 
 use crate::cli::Global;
@@ -120,24 +120,22 @@ fn host_row(host: &Value) -> Vec<String> {
 /// Totals, drops by reason and punts, those that are not 0, with the sentence of each.
 fn details(counters: &Counters) -> String {
     let count = |name: &str| counters.get(name).copied().unwrap_or(0);
-    let totals = Total::ALL
-        .iter()
-        .map(|total| (count(&format!("total/{}", total.name())), total.name(), total.sentence()));
+    let totals = Total::ALL.iter().map(|total| (count(total.name()), total.name(), total.sentence()));
     let mut page = section("packets", totals);
     let mut drops: Vec<(u64, String, &str)> = Vec::new();
     for stage in Stage::ALL {
         for reason in Reason::ALL {
-            let name = format!("{}/{}", stage.name(), reason.name());
-            drops.push((count(&format!("drop/{name}")), name, reason.sentence()));
+            let name = format!("{}.{}", stage.name(), reason.name());
+            drops.push((count(&format!("drop.{name}")), name, reason.sentence()));
         }
     }
     drops.sort_by_key(|drop| std::cmp::Reverse(drop.0));
     page += &section(
-        "drops (stage/reason)",
+        "drops (stage.reason)",
         drops.iter().map(|(count, name, says)| (*count, name.as_str(), *says)),
     );
     let punts =
-        Punt::ALL.iter().map(|punt| (count(&format!("punt/{}", punt.name())), punt.name(), punt.sentence()));
+        Punt::ALL.iter().map(|punt| (count(&format!("punt.{}", punt.name())), punt.name(), punt.sentence()));
     page + &section("punts", punts)
 }
 
@@ -185,7 +183,7 @@ impl Balance {
 
 /// `None` if the host has not reported yet.
 fn balance(counters: &Counters) -> Option<Balance> {
-    let total = |total: &Total| counters.get(&format!("total/{}", total.name())).copied();
+    let total = |total: &Total| counters.get(total.name()).copied();
     let mut sums = Balance { came_in: 0, went_out: 0, dropped: 0, punted: 0, drop_reasons: 0 };
     for each in Total::ALL {
         let count = total(each)?;
@@ -198,7 +196,7 @@ fn balance(counters: &Counters) -> Option<Balance> {
         *sum += count;
     }
     sums.drop_reasons =
-        counters.iter().filter(|(name, _)| name.starts_with("drop/")).map(|(_, value)| value).sum();
+        counters.iter().filter(|(name, _)| name.starts_with("drop.")).map(|(_, value)| value).sum();
     Some(sums)
 }
 
@@ -210,10 +208,10 @@ mod tests {
         json!({
             "name": "ahv01", "live": true, "programmed_revision": 12,
             "counters": {
-                "total/in-port": 10, "total/in-tunnel-lone": 3, "total/in-tunnel-device": 0, "total/in-uplink": 2,
-                "total/out-port": 4, "total/out-tunnel": 5, "total/out-uplink": 1, "total/out-host": 1,
-                "total/punted": 2, "total/dropped": dropped,
-                "drop/snat/ports-exhausted": 2, "punt/prohibited": 2,
+                "in-port": 10, "in-tunnel-lone": 3, "in-tunnel-device": 0, "in-uplink": 2,
+                "out-port": 4, "out-tunnel": 5, "out-uplink": 1, "out-host": 1,
+                "punted": 2, "dropped": dropped,
+                "drop.snat.ports-exhausted": 2, "punt.prohibited": 2,
             }
         })
     }
@@ -246,7 +244,7 @@ mod tests {
         for want in [
             "revision  12",
             "ahv01  true  12          15  11   2        2       true",
-            "snat/ports-exhausted  2      No free external port was found in this host's blocks.",
+            "snat.ports-exhausted  2      No free external port was found in this host's blocks.",
             "prohibited  2      Tell the sender that no resource or rule lets it out (ICMP 3/13).",
         ] {
             assert!(page.contains(want), "want '{want}' in\n{page}");

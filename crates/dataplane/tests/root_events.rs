@@ -1,5 +1,6 @@
 //! Events from the programs reach the reader, a port cannot flood it, and there is one reader only.
 
+#[expect(dead_code, reason = "every test binary uses its part")]
 mod common;
 
 use common::{ADDRESS_B, VM_A, a_to_b, two_ports};

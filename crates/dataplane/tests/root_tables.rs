@@ -1,6 +1,7 @@
 //! A host's tables in the kernel: only differences are written, they outlive the process, and a change that
 //! broke off is finished by the next. Method: pinned tables in a directory of the test's own.
 
+#[expect(dead_code, reason = "every test binary uses its part")]
 mod common;
 
 use common::{Pins, two_ports};

@@ -1,5 +1,5 @@
 //! Namespaces, pin directories and small table sets for the tests that need root.
-#![expect(dead_code, unreachable_pub, reason = "every test binary uses its part of this module")]
+#![expect(unreachable_pub, reason = "a module of several test binaries")]
 
 use netlink::Netns;
 use packet::MacAddr;

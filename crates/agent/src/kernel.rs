@@ -44,6 +44,11 @@ impl Kernel {
         Ok((kernel, events))
     }
 
+    /// What an earlier agent left.
+    pub(crate) fn tables(&self) -> Result<TableSet, dataplane::Error> {
+        self.dataplane.read_tables()
+    }
+
     /// Programs first, then tables, then what is no longer wanted. After an error it can be repeated.
     pub(crate) fn carry_out(&mut self, plan: &Plan) -> Result<(), dataplane::Error> {
         for attachment in &plan.hooks {

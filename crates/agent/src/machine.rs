@@ -15,6 +15,7 @@ use model::{Mac, PortId, RouterId, Vni};
 use packet::compose::{ArpSender, arp_announcement, arp_announcement_reply, arp_probe};
 use pipeline::Punt;
 use pipeline::event::Event;
+use pipeline::table_set::TableSet;
 use pipeline::tables::{ExternalAddress, NetworkKey, PortKey};
 use proto::{agent_message, controller_message};
 use std::collections::{BTreeMap, BTreeSet};
@@ -143,6 +144,16 @@ impl Machine {
         self.welcome = Some(welcome);
         self.slice = Some(slice);
         self.stale = true;
+    }
+
+    /// Takes over the external neighbours that an earlier agent left in the kernel, so that packets find them
+    /// from the first plan on. To be called after [`Machine::restore`].
+    pub(crate) fn adopt(&mut self, now: Instant, tables: &TableSet) {
+        for (key, neighbor) in &tables.neighbors {
+            if let Some(vni) = self.external_vni(key.vni) {
+                self.resolver.adopt(now, (vni, key.address.to_v4().into()), Mac(neighbor.mac.0));
+            }
+        }
     }
 
     /// The tunnel device there should be; none before the first welcome.

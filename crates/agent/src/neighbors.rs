@@ -88,6 +88,14 @@ impl Resolver {
         }
     }
 
+    /// What an earlier agent left in the kernel: kept, and verified at once.
+    pub(crate) fn adopt(&mut self, now: Instant, target: Target, mac: Mac) {
+        if self.entries.len() < ASKED_MAX {
+            let entry = Entry { mac: Some(mac), gateway: false, unanswered: 0, due: now };
+            self.entries.entry(target).or_insert(entry);
+        }
+    }
+
     /// Somebody said who has an address. True if the tables must change.
     pub(crate) fn learn(&mut self, now: Instant, target: Target, mac: Mac) -> bool {
         let Some(entry) = self.entries.get_mut(&target) else { return false };
@@ -221,6 +229,17 @@ mod tests {
         let sent = run(&mut resolver, start, Duration::from_secs(600));
         assert!(sent.len() < 30, "{sent:?}");
         assert_eq!(resolver.resolved(), BTreeMap::from([(target(1), MAC)]));
+    }
+
+    #[test]
+    fn an_adopted_neighbour_is_kept_and_verified_at_once() {
+        let (mut resolver, start) = (Resolver::default(), Instant::now());
+        resolver.adopt(start, target(1), MAC);
+        gateways(&mut resolver, start, &[1]);
+        assert_eq!(resolver.resolved(), BTreeMap::from([(target(1), MAC)]));
+        let (probes, given_up) = resolver.poll(start);
+        assert_eq!(probes, [Probe { vni: vni(), address: target(1).1, unicast: Some(MAC) }]);
+        assert!(!given_up);
     }
 
     #[test]

@@ -123,6 +123,7 @@ impl Agent {
         let (kernel, events) = Kernel::open(&config.pin_dir, now)?;
         let mut machine = Machine::new(settings);
         let restored = restore(&config, &mut machine);
+        machine.adopt(now, &kernel.tables()?);
         let (views, views_receiver) = watch::channel(Views::default());
         let (status, status_receiver) = mpsc::channel(QUEUE);
         let listener = control_server::bind(&config.control_socket)?;

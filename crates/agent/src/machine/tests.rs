@@ -229,6 +229,19 @@ fn a_slice_from_disk_is_programmed_without_a_controller() {
 }
 
 #[test]
+fn neighbours_that_an_earlier_agent_left_stay_in_the_tables() {
+    let mut bench = Bench::connected();
+    bench.program();
+    bench.machine.event(bench.now, &arp_from_gateway());
+    bench.program();
+    let before = bench.machine.programmed().unwrap().compiled.tables.clone();
+    let mut next = Bench::connected();
+    next.machine.adopt(next.now, &before);
+    next.program();
+    assert_eq!(next.machine.programmed().unwrap().compiled.tables, before);
+}
+
+#[test]
 fn programmed_is_told_once_and_again_when_ports_or_connection_change() {
     let mut bench = Bench::connected();
     assert_eq!(bench.reports(), [], "not before it is in the kernel");

@@ -5,7 +5,7 @@ use crate::settings::Sizes;
 use crate::sys::MapFd;
 use aya::maps::{Map, MapData};
 use aya::programs::{Program, SchedClassifier};
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
 use pipeline::nat::{BindingKey, Mapping, MappingKey};
 use pipeline::session::{Session, SessionKey};
 use pipeline::table_set::RoutePrefix;
@@ -16,6 +16,9 @@ use std::path::Path;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nanboku"));
+
+/// Where a kernel with type information shows it.
+const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// A key of the LPM trie as the kernel lays it out.
 #[repr(C)]
@@ -102,9 +105,25 @@ impl Object {
     /// Loads the object and the programs named. With `pins`, a directory of a BPF file system, maps found
     /// there are used and new ones are pinned there.
     pub(crate) fn load(pins: Option<&Path>, sizes: &Sizes, programs: &[&'static str]) -> Result<Self, Error> {
-        let btf = aya::Btf::from_sys_fs().map_err(|_| Error::NoBtf)?;
+        match Self::load_with(VerifierLogLevel::DISABLE, pins, sizes, programs) {
+            // Once more, to hear why: the log costs tens of megabytes, so it is not asked for before.
+            Err(Error::Program { .. }) => Self::load_with(VerifierLogLevel::default(), pins, sizes, programs),
+            loaded => loaded,
+        }
+    }
+
+    fn load_with(
+        log: VerifierLogLevel,
+        pins: Option<&Path>,
+        sizes: &Sizes,
+        programs: &[&'static str],
+    ) -> Result<Self, Error> {
+        if !Path::new(KERNEL_BTF).exists() {
+            return Err(Error::NoBtf);
+        }
         let mut loader = EbpfLoader::new();
-        loader.btf(Some(&btf));
+        // The programs need nothing of the kernel's types.
+        loader.btf(None).verifier_log_level(log);
         for (table, size) in sizes.named() {
             loader.map_max_entries(table, size);
         }

@@ -346,3 +346,6 @@ fn binding_of(key: &MappingKey, mapping: &Mapping) -> BindingKey {
         zero: 0,
     }
 }
+
+#[cfg(test)]
+mod root_tests;

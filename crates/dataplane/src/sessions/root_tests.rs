@@ -1,0 +1,177 @@
+//! Goal: what is over is removed, in the order that keeps ports unique, and nothing else is. Method: private
+//! kernel tables filled by hand, and a clock that the test moves.
+
+use super::*;
+use crate::Sizes;
+use pipeline::Address;
+use std::sync::atomic::Ordering::Relaxed;
+use zerocopy::FromZeros;
+
+const PROTOCOL_UDP: u8 = 17;
+const ROUTER: u32 = 9;
+const EXTERNAL: u32 = 50;
+const SECOND: u64 = 1_000_000_000;
+const START: u64 = 1_000_000 * SECOND;
+const BOTH: u32 = 1 | 1 << seen::REPLY_SHIFT;
+
+fn dataplane() -> Dataplane {
+    Dataplane::open_private(&Sizes::SMALL, &[]).expect("root, and a kernel with BPF")
+}
+
+fn key(protocol: u8, src_port: u16) -> SessionKey {
+    SessionKey {
+        vni: 100,
+        src: Address::v4([10, 0, 0, 1]),
+        dst: Address::v4([8, 8, 8, 8]),
+        src_port,
+        dst_port: 53,
+        protocol,
+        zero: [0; 3],
+    }
+}
+
+/// A translated session last used at START; its external port is its own plus 10,000.
+fn add(dataplane: &Dataplane, protocol: u8, src_port: u16, bits: u32) -> SessionKey {
+    let key = key(protocol, src_port);
+    let external = Address::v4([172, 22, 7, 27]);
+    let port = src_port + 10_000;
+    let reply =
+        SessionKey { vni: EXTERNAL, src: key.dst, dst: external, src_port: 53, dst_port: port, ..key };
+    let mut session = Session::new_zeroed();
+    session.reply = reply;
+    session.flags = Session::NAT_SNAT;
+    session.router_vni = ROUTER;
+    session.external_vni = EXTERNAL;
+    session.last_ns.store(START, Relaxed);
+    session.seen.store(bits, Relaxed);
+    let mapping_key =
+        MappingKey { router_vni: ROUTER, address: key.src, port: src_port, protocol, zero: 0 };
+    let mapping = Mapping { external_vni: EXTERNAL, address: external, port, zero: 0, created_ns: START };
+    let tables = &dataplane.object.tables;
+    tables.sessions.put(&key, &session).unwrap();
+    tables.replies.put(&reply, &key).unwrap();
+    tables.mappings.put(&mapping_key, &mapping).unwrap();
+    tables.bindings.put(&binding_of(&mapping_key, &mapping), &mapping_key).unwrap();
+    key
+}
+
+/// Entries of sessions, replies, mappings, bindings.
+fn sizes(dataplane: &Dataplane) -> [usize; 4] {
+    let tables = &dataplane.object.tables;
+    [
+        tables.sessions.elements().count(),
+        tables.replies.elements().count(),
+        tables.mappings.elements().count(),
+        tables.bindings.elements().count(),
+    ]
+}
+
+#[test]
+fn each_state_has_its_time() {
+    let tcp = |bits: u32| (PROTOCOL_TCP, bits);
+    let both = |bits: u32| bits | bits << seen::REPLY_SHIFT;
+    let cases = [
+        ("udp", (PROTOCOL_UDP, BOTH), State::Other, 300),
+        ("icmp", (PROTOCOL_ICMP, BOTH), State::Icmp, 60),
+        ("syn only", tcp(seen::SYN), State::TcpTransitory, 240),
+        ("established", tcp(both(seen::SYN | seen::ACK)), State::TcpEstablished, 7440),
+        ("half closed", tcp(both(seen::ACK) | seen::FIN), State::TcpTransitory, 240),
+        ("closed", tcp(both(seen::ACK | seen::FIN)), State::TcpClosed, 10),
+        ("reset", tcp(both(seen::ACK) | seen::RST << seen::REPLY_SHIFT), State::TcpClosed, 10),
+    ];
+    for (name, (protocol, bits), state, seconds) in cases {
+        let mut dataplane = dataplane();
+        let key = add(&dataplane, protocol, 1, bits);
+        assert_eq!(State::of(protocol, bits), state, "{name}");
+        let timeouts = Timeouts::default();
+        let alive = dataplane.sweep(START + seconds * SECOND, &timeouts).unwrap();
+        assert_eq!((alive.sessions_alive, alive.sessions_removed), (1, 0), "{name}");
+        assert_eq!(sizes(&dataplane), [1; 4], "{name}");
+        let over = dataplane.sweep(START + seconds * SECOND + 1, &timeouts).unwrap();
+        assert_eq!((over.sessions_removed, over.mappings_removed, over.ports_freed), (1, 1, 0), "{name}");
+        assert_eq!(sizes(&dataplane), [0, 0, 0, 1], "{name}: the claim rests");
+        assert!(!dataplane.delete_session(&key).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn a_freed_port_rests_except_for_tcp() {
+    let mut dataplane = dataplane();
+    add(&dataplane, PROTOCOL_UDP, 1, BOTH);
+    add(&dataplane, PROTOCOL_TCP, 1, seen::RST);
+    let timeouts = Timeouts::default();
+    let gone = START + 301 * SECOND;
+    dataplane.sweep(gone, &timeouts).unwrap();
+    assert_eq!(sizes(&dataplane), [0, 0, 0, 2]);
+    assert_eq!(dataplane.sweep(gone + 5 * SECOND, &timeouts).unwrap().ports_freed, 1);
+    assert_eq!(dataplane.object.tables.bindings.elements().next().unwrap().unwrap().0.protocol, PROTOCOL_UDP);
+    assert_eq!(dataplane.sweep(gone + 119 * SECOND, &timeouts).unwrap().ports_freed, 0);
+    assert_eq!(dataplane.sweep(gone + 120 * SECOND, &timeouts).unwrap().ports_freed, 1);
+    assert_eq!(sizes(&dataplane), [0; 4]);
+}
+
+#[test]
+fn a_mapping_lives_as_long_as_any_of_its_sessions() {
+    let mut dataplane = dataplane();
+    let first = add(&dataplane, PROTOCOL_UDP, 1, BOTH);
+    // A second destination by the same mapping, used later.
+    let tables = &dataplane.object.tables;
+    let mut session = tables.sessions.get(&first).unwrap().unwrap();
+    session.last_ns.store(START + 200 * SECOND, Relaxed);
+    session.reply.src = Address::v4([9, 9, 9, 9]);
+    let second = SessionKey { dst: Address::v4([9, 9, 9, 9]), ..first };
+    tables.sessions.put(&second, &session).unwrap();
+    tables.replies.put(&session.reply, &second).unwrap();
+
+    let swept = dataplane.sweep(START + 301 * SECOND, &Timeouts::default()).unwrap();
+    assert_eq!((swept.sessions_alive, swept.sessions_removed), (1, 1));
+    assert_eq!((swept.mappings_alive, swept.mappings_removed), (1, 0));
+    assert_eq!(sizes(&dataplane), [1; 4]);
+    assert_eq!(dataplane.sessions().next().unwrap().unwrap().key, second);
+}
+
+#[test]
+fn a_mapping_just_made_waits_for_its_session() {
+    let mut dataplane = dataplane();
+    let key = add(&dataplane, PROTOCOL_UDP, 1, BOTH);
+    assert!(dataplane.delete_session(&key).unwrap());
+    let timeouts = Timeouts::default();
+    assert_eq!(dataplane.sweep(START + 5 * SECOND, &timeouts).unwrap().mappings_alive, 1);
+    assert_eq!(dataplane.sweep(START + 6 * SECOND, &timeouts).unwrap().mappings_removed, 1);
+}
+
+#[test]
+fn a_reply_key_of_another_session_is_left_alone() {
+    let mut dataplane = dataplane();
+    let first = add(&dataplane, PROTOCOL_UDP, 1, BOTH);
+    let other = add(&dataplane, PROTOCOL_UDP, 2, BOTH);
+    let tables = &dataplane.object.tables;
+    let reply = tables.sessions.get(&first).unwrap().unwrap().reply;
+    tables.replies.put(&reply, &other).unwrap();
+    assert!(dataplane.delete_session(&first).unwrap());
+    assert_eq!(dataplane.object.tables.replies.get(&reply).unwrap(), Some(other));
+}
+
+#[test]
+fn purging_ends_the_mapping_its_sessions_and_its_claim() {
+    let mut dataplane = dataplane();
+    add(&dataplane, PROTOCOL_UDP, 1, BOTH);
+    let kept = add(&dataplane, PROTOCOL_UDP, 2, BOTH);
+    assert_eq!(dataplane.purge_mappings(|_, _| true).unwrap(), 0);
+    assert_eq!(sizes(&dataplane), [2; 4]);
+    assert_eq!(dataplane.purge_mappings(|_, mapping| mapping.port == 10_002).unwrap(), 1);
+    assert_eq!(sizes(&dataplane), [1; 4]);
+    assert_eq!(dataplane.sessions().next().unwrap().unwrap().key, kept);
+}
+
+#[test]
+fn ten_thousand_sessions_are_read_each_once() {
+    let dataplane = dataplane();
+    for port in 0..10_000 {
+        add(&dataplane, PROTOCOL_UDP, port, BOTH);
+    }
+    let mut ports: Vec<u16> = dataplane.sessions().map(|row| row.unwrap().key.src_port).collect();
+    ports.sort_unstable();
+    assert_eq!(ports, (0..10_000).collect::<Vec<_>>());
+    assert_eq!(dataplane.mappings().count(), 10_000);
+}

@@ -53,7 +53,9 @@ fn matches_value(field: Option<&Value>, text: &str) -> bool {
     match field {
         Some(Value::String(field)) => field == text,
         Some(Value::Null) | None => text.is_empty(),
-        Some(other) => other.to_string() == text,
+        Some(Value::Number(field)) => field.to_string() == text,
+        Some(Value::Bool(field)) => text == if *field { "true" } else { "false" },
+        Some(Value::Array(_) | Value::Object(_)) => false,
     }
 }
 

@@ -63,6 +63,14 @@ fn put<R: Record>(store: &Store, record: R) {
     store.transact(put).unwrap();
 }
 
+fn remove<R: Record>(store: &Store, id: R::Id) {
+    let remove = |tx: &mut Transaction| {
+        tx.remove::<R>(id);
+        Ok::<_, StoreError>(())
+    };
+    store.transact(remove).unwrap();
+}
+
 fn pool(start: [u8; 4], end: [u8; 4]) -> AddressRange {
     AddressRange { start: start.into(), end: end.into() }
 }
@@ -119,7 +127,7 @@ fn everything_is_there_after_a_restart() {
             Ok::<_, StoreError>(())
         })
         .unwrap();
-    store.transact(|tx| Ok::<_, StoreError>(drop(tx.remove::<Network>(green.id)))).unwrap();
+    remove::<Network>(&store, green.id);
     let before = store.snapshot();
     drop(store);
     let after = Store::open(Some(&path)).unwrap().snapshot();
@@ -216,7 +224,7 @@ fn vnis_rest_after_use_and_gaps_are_found_at_the_end() {
         put(&store, networks.last().unwrap().clone());
     }
     assert_eq!(free_vni(&store.snapshot(), range), Err(Exhausted));
-    store.transact(|tx| Ok::<_, StoreError>(drop(tx.remove::<Network>(networks[1].id)))).unwrap();
+    remove::<Network>(&store, networks[1].id);
     assert_eq!(free_vni(&store.snapshot(), range).unwrap().get(), 2);
 }
 
@@ -246,7 +254,7 @@ proptest! {
         for (i, take) in takes.into_iter().enumerate() {
             if !take {
                 if let Some(port) = held.pop() {
-                    store.transact(|tx| Ok::<_, StoreError>(drop(tx.remove::<Port>(port.id)))).unwrap();
+                    remove::<Port>(&store, port.id);
                 }
                 continue;
             }

@@ -140,9 +140,10 @@ impl Api {
         (network, subnet)
     }
 
-    /// A router with a gateway on `external` and an interface on `subnet`.
+    /// A router with a gateway on `external`, at its first address, and an interface on `subnet`.
     pub(crate) async fn router(&self, external: &Value, subnet: &Value) -> Value {
-        let gateway = json!({"network_id": external["id"]});
+        let addresses = json!([{"ip_address": "172.22.7.27"}]);
+        let gateway = json!({"network_id": external["id"], "external_fixed_ips": addresses});
         let router = self.create("router", json!({"name": "blue", "external_gateway_info": gateway})).await;
         self.act(&router["id"], "add_router_interface", json!({"subnet_id": subnet["id"]})).await;
         router

@@ -79,12 +79,8 @@ async fn deleting_the_port_frees_its_floating_ip() {
 
 #[tokio::test]
 async fn wrong_floating_ips_are_refused() {
-    let World { api, external, subnet, port, router } = world().await;
-    let (inside, alone) = api.tenant("unconnected", "10.0.0.0/24").await;
-    let lonely = api.create("port", json!({"network_id": inside["id"]})).await;
-    let bare = api.create("port", json!({"network_id": inside["id"], "fixed_ips": []})).await;
-    let ips = json!([{"ip_address": "192.168.10.8"}, {"ip_address": "192.168.10.9"}]);
-    let two = api.create("port", json!({"network_id": port["network_id"], "fixed_ips": ips})).await;
+    let World { api, external, subnet, port, .. } = world().await;
+    let (inside, _) = api.tenant("unconnected", "10.0.0.0/24").await;
     let body = json!({"floating_network_id": external["id"], "port_id": port["id"]});
     let taken = api.create("floatingip", body).await;
     let empty = api.create("network", json!({"router:external": true})).await;
@@ -95,7 +91,6 @@ async fn wrong_floating_ips_are_refused() {
     };
     let unknown = format!("/v2.0/floatingips/{UNKNOWN}");
     let bad = |message| (400, "BadRequest", message);
-    let both = json!({"port_id": port["id"], "fixed_ip_address": "192.168.10.77"});
     api.refuses(&[
         refusal(
             "unknown network",
@@ -116,21 +111,6 @@ async fn wrong_floating_ips_are_refused() {
             "no network",
             ("POST", "/v2.0/floatingips", json!({"floatingip": {}})),
             (400, "HTTPBadRequest", "Required attribute 'floating_network_id' not specified"),
-        ),
-        refusal("unknown port", post(json!({"port_id": UNKNOWN})), (404, "PortNotFound", UNKNOWN)),
-        refusal(
-            "no way there",
-            post(json!({"port_id": lonely["id"]})),
-            (404, "ExternalGatewayForFloatingIPNotFound", text(&alone["id"])),
-        ),
-        refusal("no address", post(json!({"port_id": bare["id"]})), bad("has no fixed IPv4 addresses")),
-        refusal("which address", post(json!({"port_id": two["id"]})), bad("multiple fixed IPv4 addresses")),
-        refusal("not its address", post(both), bad("does not have fixed ip 192.168.10.77")),
-        refusal("address alone", post(json!({"fixed_ip_address": "192.168.10.5"})), bad("without a port_id")),
-        refusal(
-            "has one",
-            post(json!({"port_id": port["id"]})),
-            (409, "FloatingIPPortAlreadyAssociated", "already has a floating IP"),
         ),
         refusal(
             "taken",
@@ -157,6 +137,43 @@ async fn wrong_floating_ips_are_refused() {
             "by address",
             ("GET", "/v2.0/floatingips/172.22.7.30", Value::Null),
             (404, "FloatingIPNotFound", ""),
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn wrong_associations_are_refused() {
+    let World { api, external, port, router, .. } = world().await;
+    let (inside, alone) = api.tenant("unconnected", "10.0.0.0/24").await;
+    let lonely = api.create("port", json!({"network_id": inside["id"]})).await;
+    let bare = api.create("port", json!({"network_id": inside["id"], "fixed_ips": []})).await;
+    let ips = json!([{"ip_address": "192.168.10.8"}, {"ip_address": "192.168.10.9"}]);
+    let two = api.create("port", json!({"network_id": port["network_id"], "fixed_ips": ips})).await;
+    let body = json!({"floating_network_id": external["id"], "port_id": port["id"]});
+    api.create("floatingip", body).await;
+    let post = |change: Value| {
+        let mut attributes = json!({"floating_network_id": external["id"]});
+        attributes.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        ("POST", "/v2.0/floatingips", json!({"floatingip": attributes}))
+    };
+    let bad = |message| (400, "BadRequest", message);
+    let both = json!({"port_id": port["id"], "fixed_ip_address": "192.168.10.77"});
+    api.refuses(&[
+        refusal("unknown port", post(json!({"port_id": UNKNOWN})), (404, "PortNotFound", UNKNOWN)),
+        refusal(
+            "no way there",
+            post(json!({"port_id": lonely["id"]})),
+            (404, "ExternalGatewayForFloatingIPNotFound", text(&alone["id"])),
+        ),
+        refusal("no address", post(json!({"port_id": bare["id"]})), bad("has no fixed IPv4 addresses")),
+        refusal("which address", post(json!({"port_id": two["id"]})), bad("multiple fixed IPv4 addresses")),
+        refusal("not its address", post(both), bad("does not have fixed ip 192.168.10.77")),
+        refusal("address alone", post(json!({"fixed_ip_address": "192.168.10.5"})), bad("without a port_id")),
+        refusal(
+            "has one",
+            post(json!({"port_id": port["id"]})),
+            (409, "FloatingIPPortAlreadyAssociated", "already has a floating IP"),
         ),
     ])
     .await;

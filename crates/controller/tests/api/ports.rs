@@ -52,7 +52,8 @@ async fn addresses_and_macs_can_be_given() {
 async fn a_port_keeps_the_address_it_has_when_only_the_subnet_is_named() {
     let api = Api::new();
     let (network, subnet) = api.tenant("blue", "192.168.10.0/24").await;
-    let port = api.create("port", json!({"network_id": network["id"]})).await;
+    let attributes = json!({"network_id": network["id"], "fixed_ips": [{"ip_address": "192.168.10.10"}]});
+    let port = api.create("port", attributes).await;
     let change = json!({"fixed_ips": [{"ip_address": "192.168.10.77"}, {"subnet_id": subnet["id"]}]});
     let changed = api.update("port", &port["id"], change).await;
     assert_eq!(changed["fixed_ips"][0]["ip_address"], "192.168.10.77");

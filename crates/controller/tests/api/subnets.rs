@@ -73,7 +73,6 @@ async fn wrong_subnets_are_refused() {
         attributes.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         ("POST", "/v2.0/subnets", json!({"subnet": attributes}))
     };
-    let pool = |start: &str, end: &str| json!({"start": start, "end": end});
     let one = format!("/v2.0/subnets/{}", text(&subnet["id"]));
     let unknown = format!("/v2.0/subnets/{UNKNOWN}");
     let (bad, input) = ("HTTPBadRequest", "InvalidInput");
@@ -102,12 +101,29 @@ async fn wrong_subnets_are_refused() {
             post(json!({"cidr": "10.0.0.1/32"})),
             (400, input, "incompatible with DHCP"),
         ),
-        refusal("gateway", post(json!({"gateway_ip": "10.0.0.255"})), (400, input, "Gateway is not valid")),
         refusal(
-            "gateway text",
-            post(json!({"gateway_ip": "x"})),
-            (400, bad, "Invalid input for gateway_ip."),
+            "other cidr",
+            ("PUT", &one, json!({"subnet": {"cidr": "10.0.0.0/8"}})),
+            (400, bad, "Cannot update read-only attribute cidr"),
         ),
+        refusal("unknown", ("GET", &unknown, Value::Null), (404, "SubnetNotFound", UNKNOWN)),
+        refusal("unknown", ("DELETE", &unknown, Value::Null), (404, "SubnetNotFound", UNKNOWN)),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn wrong_pools_and_gateways_are_refused() {
+    let api = Api::new();
+    let network = api.create("network", json!({})).await;
+    let post = |change: Value| {
+        let mut attributes = json!({"network_id": network["id"], "ip_version": 4, "cidr": "10.0.0.0/24"});
+        attributes.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        ("POST", "/v2.0/subnets", json!({"subnet": attributes}))
+    };
+    let pool = |start: &str, end: &str| json!({"start": start, "end": end});
+    let (bad, input) = ("HTTPBadRequest", "InvalidInput");
+    api.refuses(&[
         refusal(
             "pool outside",
             post(json!({"allocation_pools": [pool("10.0.0.9", "10.0.1.9")]})),
@@ -135,13 +151,12 @@ async fn wrong_subnets_are_refused() {
             post(json!({"allocation_pools": [{"start": "10.0.0.1"}]})),
             (400, bad, "Invalid input for allocation_pools."),
         ),
+        refusal("gateway", post(json!({"gateway_ip": "10.0.0.255"})), (400, input, "Gateway is not valid")),
         refusal(
-            "other cidr",
-            ("PUT", &one, json!({"subnet": {"cidr": "10.0.0.0/8"}})),
-            (400, bad, "Cannot update read-only attribute cidr"),
+            "gateway text",
+            post(json!({"gateway_ip": "x"})),
+            (400, bad, "Invalid input for gateway_ip."),
         ),
-        refusal("unknown", ("GET", &unknown, Value::Null), (404, "SubnetNotFound", UNKNOWN)),
-        refusal("unknown", ("DELETE", &unknown, Value::Null), (404, "SubnetNotFound", UNKNOWN)),
     ])
     .await;
 }

@@ -26,6 +26,8 @@ const PUSH_FLAGS: u64 = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64
     | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64
     | BPF_F_ADJ_ROOM_FIXED_GSO as u64
     | bpf_f_adj_room_encap_l2(14);
+/// For a packet that will not be segmented.
+const PLAIN_PUSH_FLAGS: u64 = BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64 | BPF_F_ADJ_ROOM_FIXED_GSO as u64;
 /// `ETH_P_8021Q` in wire order.
 const VLAN_PROTOCOL: u16 = 0x8100_u16.to_be();
 
@@ -148,7 +150,14 @@ impl Packet for Skb {
     #[inline(always)]
     fn push_outer(&mut self) -> Result<(), PacketError> {
         // SAFETY: the context is valid.
-        check(unsafe { bpf_skb_adjust_room(self.0, OUTER_LEN, ADJ_ROOM_MAC, PUSH_FLAGS) })
+        let told = unsafe { bpf_skb_adjust_room(self.0, OUTER_LEN, ADJ_ROOM_MAC, PUSH_FLAGS) };
+        if told == 0 || self.gso_size() != 0 {
+            return check(told);
+        }
+        // A lone packet that this host decapsulated is still marked as encapsulated, and the kernel refuses to
+        // mark it twice (EALREADY, nothing changed). It is never segmented, so it needs no mark.
+        // SAFETY: the context is valid.
+        check(unsafe { bpf_skb_adjust_room(self.0, OUTER_LEN, ADJ_ROOM_MAC, PLAIN_PUSH_FLAGS) })
     }
 
     #[inline(always)]

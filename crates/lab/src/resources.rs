@@ -69,7 +69,7 @@ async fn external_network(plan: &Plan, network: &ExternalNetwork, api: &Api) -> 
         body["provider:segmentation_id"] = json!(vlan);
     }
     if let Some(size) = network.block_size {
-        body["nanboku:port_block_size"] = json!(size);
+        body["nanboku:block_size"] = json!(size);
     }
     let mut made = self::network(body, api).await?;
     let mut subnet = json!({

@@ -69,11 +69,11 @@ impl Sums {
             matching.filter_map(|(_, value)| value.as_u64()).sum()
         };
         Ok(Self {
-            entered: sum("total/in-"),
-            left: sum("total/out-"),
-            dropped: sum("total/dropped"),
-            punted: sum("total/punted"),
-            reasons: sum("drop/"),
+            entered: sum("in-"),
+            left: sum("out-"),
+            dropped: sum("dropped"),
+            punted: sum("punted"),
+            reasons: sum("drop."),
         })
     }
 
@@ -99,14 +99,13 @@ mod tests {
     #[test]
     fn sums_agree_only_when_every_packet_has_an_end() {
         let mut status = serde_json::json!({ "counters": {
-            "total/in-port": 7, "total/in-uplink": 3, "total/out-port": 5, "total/out-host": 1,
-            "total/dropped": 3, "total/punted": 1, "drop/route/no-route": 2, "drop/classify/malformed": 1,
-            "punt/ttl-exceeded": 1,
+            "in-port": 7, "in-uplink": 3, "out-port": 5, "out-host": 1, "dropped": 3, "punted": 1,
+            "drop.route.no-route": 2, "drop.classify.malformed": 1, "punt.ttl-exceeded": 1,
         }});
         assert!(Sums::of(&status).unwrap().agree());
-        status["counters"]["drop/route/no-route"] = 1.into();
+        status["counters"]["drop.route.no-route"] = 1.into();
         assert!(!Sums::of(&status).unwrap().agree(), "a drop without a reason");
-        status["counters"]["total/dropped"] = 2.into();
+        status["counters"]["dropped"] = 2.into();
         assert!(!Sums::of(&status).unwrap().agree(), "a packet without an end");
         assert!(!Sums::default().agree());
     }

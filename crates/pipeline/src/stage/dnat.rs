@@ -182,8 +182,9 @@ pub(crate) fn to_outside<P: Packet, T: Tables>(
             }
             to_host(walk, address.router_vni, address.vtep)
         }
-        Some(_) => steer_by_block(walk, dst, dst_port),
-        None => {
+        Some(_) if knows_block(walk, dst, dst_port) => steer_by_block(walk, dst, dst_port),
+        // Only gateways know every owner: elsewhere a gateway is asked, as for any address outside.
+        _ => {
             let route = route::lookup(walk, dst)?;
             if route.kind != Route::EXTERNAL {
                 return deny(Stage::Route, Reason::SessionEnded);
@@ -192,6 +193,16 @@ pub(crate) fn to_outside<P: Packet, T: Tables>(
             Ok(())
         }
     }
+}
+
+/// Whether this host knows the owner of a SNAT address' port, or would know if there were one.
+#[inline(always)]
+fn knows_block<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, address: Address, port: u16) -> bool {
+    let external_vni = walk.work.external_vni;
+    let Some(external) = walk.tables.external(&NetworkKey { vni: external_vni }) else { return true };
+    let block = u32::from(port) >> (external.block_shift & 15);
+    external.flags & External::FLAG_GATEWAY != 0
+        || walk.tables.block_owner(&BlockOwnerKey { external_vni, block, address }).is_some()
 }
 
 #[inline(always)]

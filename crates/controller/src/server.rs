@@ -25,6 +25,10 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 /// An agent whose machine vanished is noticed after interval and timeout.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Somebody who connects and says nothing is cut off.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Streams of one connection: an agent needs one.
+const STREAMS_MAX: u32 = 4;
 /// Requests under way get this long at the end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -100,6 +104,7 @@ impl Server {
         let mut grpc = tonic::transport::Server::builder()
             .tls_config(tls)
             .map_err(|source| ServerError::Tls { dir: config.certificates.clone(), source })?
+            .max_concurrent_streams(Some(STREAMS_MAX))
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT));
         let socket = config.api_socket.as_deref().map(listen_unix).transpose()?;
@@ -166,7 +171,8 @@ fn tls(config: &Config) -> Result<ServerTlsConfig, ServerError> {
     Ok(ServerTlsConfig::new()
         .identity(Identity::from_pem(certificate, key))
         .client_ca_root(Certificate::from_pem(authority))
-        .client_auth_optional(false))
+        .client_auth_optional(false)
+        .timeout(HANDSHAKE_TIMEOUT))
 }
 
 async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener, ServerError> {

@@ -432,3 +432,26 @@ async fn a_durable_change_is_with_the_agent_at_once() {
     println!("change to ACTIVE: median {:?}, worst {:?}", acked[15], acked[29]);
     assert!(acked[15] < Duration::from_millis(200), "median {:?}", acked[15]);
 }
+
+/// An agent that does not read for a while finds few deltas for many changes, and ends with all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_agent_gets_one_delta_for_many_changes() {
+    const PORTS: usize = 1000;
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let mut agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv01");
+    agent.until("vm1", |slice| slice.ports.len() == 1).await;
+    agent.deltas.clear();
+    for number in 0..PORTS {
+        world.port(
+            &format!("extra{number}"),
+            "blue",
+            &format!("192.168.{}.{}", 20 + number / 250, number % 250),
+            "",
+        );
+    }
+    agent.until("all ports", |slice| slice.ports.len() == 1 + PORTS).await;
+    assert!(agent.deltas.len() < PORTS, "{} deltas", agent.deltas.len());
+    println!("{PORTS} changes in {} deltas", agent.deltas.len());
+}

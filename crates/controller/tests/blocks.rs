@@ -70,8 +70,9 @@ fn every_host_with_vms_owns_a_block() {
 
 #[test]
 fn blocks_go_with_their_reason() {
-    type Change = fn(&World);
-    let cases: [(&str, Change, &[(&str, &str)]); 6] = [
+    /// What happens, how, and who owns blocks of which addresses (last octet) after it.
+    type Case = (&'static str, fn(&World), &'static [(&'static str, &'static str)]);
+    let cases: [Case; 6] = [
         (
             "the last VM leaves the host",
             |w| w.remove::<Port>(common::world::port_id("vm1")),

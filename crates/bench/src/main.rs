@@ -38,6 +38,12 @@ struct Arguments {
     /// Only figures whose name begins so; may be given several times.
     #[arg(long)]
     figure: Vec<String>,
+    /// Only VMs connected so.
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
+    /// Only this contestant, for profiling; there is nothing to compare then.
+    #[arg(long, value_enum)]
+    subject: Option<Subject>,
     /// Fails if a target is missed.
     #[arg(long)]
     strict: bool,
@@ -116,8 +122,10 @@ fn measure_all(arguments: &Arguments, figures: &[&Figure]) -> anyhow::Result<Sam
     let window = Duration::from_secs_f64(arguments.seconds);
     let mut contestants = Kind::ALL
         .into_iter()
+        .filter(|kind| arguments.kind.is_none_or(|wanted| wanted == *kind))
         .map(|kind| Ok((kind, Variants::build(kind)?)))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let is_measured = |subject: &Subject| arguments.subject.is_none_or(|wanted| wanted == *subject);
     let mut samples = Samples::new();
     for round in 0..arguments.rounds as usize {
         for (kind, variants) in &mut contestants {
@@ -128,7 +136,11 @@ fn measure_all(arguments: &Arguments, figures: &[&Figure]) -> anyhow::Result<Sam
                     underlay = figure.underlay;
                     variants.set_underlay(underlay)?;
                 }
-                measure_in_turn(figure, variants, (round, window), |subject, value| {
+                let mut subjects: Vec<Subject> = figure.subjects().filter(is_measured).collect();
+                // Who is first changes with the round.
+                let first = round.checked_rem(subjects.len()).unwrap_or(0);
+                subjects.rotate_left(first);
+                measure_in_turn(figure, variants, (&subjects, window), |subject, value| {
                     samples.entry((figure.name, *kind, subject)).or_default().push(value);
                 })
                 .with_context(|| format!("{} with {} VMs", figure.name, kind.name()))?;
@@ -139,22 +151,19 @@ fn measure_all(arguments: &Arguments, figures: &[&Figure]) -> anyhow::Result<Sam
     Ok(samples)
 }
 
-/// Measures every subject of a figure once. Who is first changes with the round.
+/// Measures subjects of a figure once.
 fn measure_in_turn(
     figure: &Figure,
     variants: &mut Variants,
-    (round, window): (usize, Duration),
+    (subjects, window): (&[Subject], Duration),
     mut record: impl FnMut(Subject, f64),
 ) -> anyhow::Result<()> {
-    let mut subjects: Vec<Subject> = figure.subjects().collect();
-    let first = round % subjects.len();
-    subjects.rotate_left(first);
     for subject in subjects {
         let value = variants
-            .measure(subject, figure.way, |ends| figure.measure(ends, window))
+            .measure(*subject, figure.way, |ends| figure.measure(ends, window))
             .with_context(|| subject.name().to_owned())?;
         eprintln!("  {:24} {:18} {value:12.1} {}", figure.name, subject.name(), figure.unit);
-        record(subject, value);
+        record(*subject, value);
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ pub(crate) const VM_MTU: u16 = 1450;
 const FRAME_BYTES_MAX: usize = 65536 + 64 + VNET_HDR_LEN;
 
 /// How a VM is connected to its host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Kind {
     Veth,
     Tap,

@@ -6,10 +6,12 @@
 use anyhow::{Context as _, ensure};
 use netlink::Netns;
 use nix::sys::socket::{
-    MsgFlags, MultiHeaders, SockaddrIn, connect, recvmmsg, sendmmsg, setsockopt, sockopt,
+    AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrIn, connect, recvmmsg, sendmmsg, setsockopt,
+    socket, sockopt,
 };
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{self, Scope};
@@ -18,9 +20,10 @@ use std::time::{Duration, Instant};
 const PORT: u16 = 5201;
 const WARM_UP: Duration = Duration::from_millis(150);
 /// A blocked call looks at the stop flag this often.
-const POLL: Duration = Duration::from_millis(200);
-/// Both sides are up within this time or the path is broken.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const POLL_MS: i64 = 200;
+const POLL: Duration = Duration::from_millis(POLL_MS.unsigned_abs());
+/// A client that waits longer has lost its path.
+const CLIENT_TIMEOUT_MS: i64 = 3000;
 const STREAM_BUFFER_BYTES: usize = 128 * 1024;
 /// Messages per sendmmsg and recvmmsg.
 const BATCH: usize = 32;
@@ -38,15 +41,18 @@ pub(crate) struct Ends<'a> {
 }
 
 impl Ends<'_> {
-    fn socket_address(&self) -> SocketAddr {
-        SocketAddr::V4(SocketAddrV4::new(self.address, PORT))
+    fn socket_address(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.address, PORT)
     }
 }
 
 /// What the threads of one measurement share.
 #[derive(Default)]
 struct Shared {
+    /// Clients begin nothing new.
     stop: AtomicBool,
+    /// All clients are gone: a server that left before would keep one waiting.
+    closed: AtomicBool,
     count: AtomicU64,
 }
 
@@ -81,6 +87,20 @@ fn join<T>(handle: thread::ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::R
     handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
+type Worker<'scope> = thread::ScopedJoinHandle<'scope, anyhow::Result<()>>;
+
+/// Waits for the clients and then for the servers. The clients' error comes first: it is the one that tells.
+fn join_in_turn<'scope>(
+    clients: impl IntoIterator<Item = Worker<'scope>>,
+    servers: impl IntoIterator<Item = Worker<'scope>>,
+    shared: &Shared,
+) -> anyhow::Result<()> {
+    let clients: anyhow::Result<()> = clients.into_iter().map(join).collect::<Vec<_>>().into_iter().collect();
+    shared.closed.store(true, Relaxed);
+    let servers: anyhow::Result<()> = servers.into_iter().map(join).collect::<Vec<_>>().into_iter().collect();
+    clients.and(servers)
+}
+
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
@@ -88,16 +108,18 @@ fn is_timeout(error: &io::Error) -> bool {
 /// A listener inside the server's namespace that never blocks for ever.
 fn listen(ends: &Ends<'_>) -> anyhow::Result<TcpListener> {
     let listener = ends.server.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)))??;
-    let timeout = nix::sys::time::TimeVal::new(0, 200_000);
-    setsockopt(&listener, sockopt::ReceiveTimeout, &timeout)?;
+    setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::milliseconds(POLL_MS))?;
     Ok(listener)
 }
 
+/// A connection with timeouts, by as few system calls as it takes: they are part of what is measured.
 fn connect_tcp(ends: &Ends<'_>) -> anyhow::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&ends.socket_address(), CONNECT_TIMEOUT).context("TCP connect")?;
-    stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
-    stream.set_write_timeout(Some(CONNECT_TIMEOUT))?;
-    Ok(stream)
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let timeout = TimeVal::milliseconds(CLIENT_TIMEOUT_MS);
+    setsockopt(&socket, sockopt::SendTimeout, &timeout)?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &timeout)?;
+    connect(socket.as_raw_fd(), &SockaddrIn::from(ends.socket_address())).context("TCP connect")?;
+    Ok(TcpStream::from(socket))
 }
 
 /// Gigabits per second of payload received over `connections` TCP connections.
@@ -112,9 +134,7 @@ pub(crate) fn tcp_gbps(ends: Ends<'_>, connections: usize, window: Duration) -> 
             (0..connections).map(|_| start(scope, ends.client, move || send_stream(ends, shared))).collect();
         let rate = shared.rate(window);
         shared.stop.store(true, Relaxed);
-        for thread in senders.into_iter().chain(receivers) {
-            join(thread)?;
-        }
+        join_in_turn(senders, receivers, shared)?;
         anyhow::Ok(rate)
     })?;
     ensure!(bytes > 0.0, "no TCP payload arrived");
@@ -136,7 +156,6 @@ fn send_stream(ends: Ends<'_>, shared: &Shared) -> anyhow::Result<()> {
 
 fn receive_stream(listener: &TcpListener, shared: &Shared) -> anyhow::Result<()> {
     let Some(mut stream) = accept(listener, shared)? else { return Ok(()) };
-    stream.set_read_timeout(Some(POLL))?;
     let mut buffer = vec![0; STREAM_BUFFER_BYTES];
     loop {
         match stream.read(&mut buffer) {
@@ -145,7 +164,7 @@ fn receive_stream(listener: &TcpListener, shared: &Shared) -> anyhow::Result<()>
                 shared.count.fetch_add(len as u64, Relaxed);
             }
             // The sender's last bytes may be lost with their path; that is not this window's business.
-            Err(error) if is_timeout(&error) && shared.stopped() => return Ok(()),
+            Err(error) if is_timeout(&error) && shared.closed.load(Relaxed) => return Ok(()),
             Err(error) if is_timeout(&error) => {}
             Err(error) => return Err(error).context("TCP receive"),
         }
@@ -154,7 +173,7 @@ fn receive_stream(listener: &TcpListener, shared: &Shared) -> anyhow::Result<()>
 
 /// The next connection; none if the measurement ends first.
 fn accept(listener: &TcpListener, shared: &Shared) -> anyhow::Result<Option<TcpStream>> {
-    while !shared.stopped() {
+    while !shared.closed.load(Relaxed) {
         match listener.accept() {
             Ok((stream, _)) => return Ok(Some(stream)),
             Err(error) if is_timeout(&error) => {}
@@ -175,8 +194,7 @@ pub(crate) fn udp_packets_per_second(ends: Ends<'_>, window: Duration) -> anyhow
         let sender = start(scope, ends.client, move || flood(ends, shared));
         let rate = shared.rate(window);
         shared.stop.store(true, Relaxed);
-        join(sender)?;
-        join(receiver)?;
+        join_in_turn([sender], [receiver], shared)?;
         anyhow::Ok(rate)
     })?;
     ensure!(rate > 0.0, "no UDP packet arrived");
@@ -185,7 +203,7 @@ pub(crate) fn udp_packets_per_second(ends: Ends<'_>, window: Duration) -> anyhow
 
 fn flood(ends: Ends<'_>, shared: &Shared) -> anyhow::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    connect(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(ends.address, PORT)))?;
+    connect(socket.as_raw_fd(), &SockaddrIn::from(ends.socket_address()))?;
     let payload = [0x5a; SMALL_PAYLOAD_BYTES];
     let slices = [[IoSlice::new(&payload)]; BATCH];
     let mut headers = MultiHeaders::<SockaddrIn>::preallocate(BATCH, None);
@@ -202,7 +220,7 @@ fn flood(ends: Ends<'_>, shared: &Shared) -> anyhow::Result<()> {
 fn sink_packets(socket: &UdpSocket, shared: &Shared) -> anyhow::Result<()> {
     let mut buffers = [[0; 64]; BATCH];
     let mut headers = MultiHeaders::<SockaddrIn>::preallocate(BATCH, None);
-    while !shared.stopped() {
+    while !shared.closed.load(Relaxed) {
         let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
         match recvmmsg(socket.as_raw_fd(), &mut headers, &mut slices, MsgFlags::MSG_WAITFORONE, None) {
             Ok(messages) => {
@@ -225,8 +243,7 @@ pub(crate) fn connections_per_second(ends: Ends<'_>, window: Duration) -> anyhow
         let client = start(scope, ends.client, move || open_connections(ends, shared));
         let rate = shared.rate(window);
         shared.stop.store(true, Relaxed);
-        join(client)?;
-        join(server)?;
+        join_in_turn([client], [server], shared)?;
         anyhow::Ok(rate)
     })?;
     ensure!(rate > 0.0, "no TCP connection came about");
@@ -237,7 +254,6 @@ fn open_connections(ends: Ends<'_>, shared: &Shared) -> anyhow::Result<()> {
     let mut bytes = *b"hello";
     while !shared.stopped() {
         let mut stream = connect_tcp(&ends)?;
-        stream.set_nodelay(true)?;
         // Closing resets: no TIME_WAIT, or the client would run out of ports.
         setsockopt(&stream, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 })?;
         stream.write_all(&bytes).context("request")?;
@@ -250,8 +266,7 @@ fn open_connections(ends: Ends<'_>, shared: &Shared) -> anyhow::Result<()> {
 fn serve_echoes(listener: &TcpListener, shared: &Shared) -> anyhow::Result<()> {
     let mut bytes = [0; ECHO_BYTES];
     while let Some(mut stream) = accept(listener, shared)? {
-        stream.set_read_timeout(Some(POLL))?;
-        // A connection that the client gave up is no error of the server.
+        // Timeouts are the listener's. A connection that the client gave up is no error of the server.
         if stream.read_exact(&mut bytes).is_ok() {
             drop(stream.write_all(&bytes));
         }
@@ -269,7 +284,7 @@ pub(crate) fn round_trip_us(ends: Ends<'_>, window: Duration) -> anyhow::Result<
         let echo = start(scope, ends.server, || echo_datagrams(&server, shared));
         let client = start(scope, ends.client, move || ping_pong(ends, window));
         let median = join(client);
-        shared.stop.store(true, Relaxed);
+        shared.closed.store(true, Relaxed);
         join(echo)?;
         median
     })
@@ -277,7 +292,7 @@ pub(crate) fn round_trip_us(ends: Ends<'_>, window: Duration) -> anyhow::Result<
 
 fn echo_datagrams(socket: &UdpSocket, shared: &Shared) -> anyhow::Result<()> {
     let mut buffer = [0; RTT_BYTES];
-    while !shared.stopped() {
+    while !shared.closed.load(Relaxed) {
         match socket.recv_from(&mut buffer) {
             Ok((len, peer)) => {
                 socket.send_to(&buffer[..len], peer)?;

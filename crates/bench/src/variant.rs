@@ -15,7 +15,7 @@ const MASQUERADE_ON: &str = "table ip bench {
 const MASQUERADE_OFF: &str = "delete table ip bench";
 
 /// A way of connecting the VMs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Subject {
     /// The hosts route, without overlay and without translation.
     Plain,

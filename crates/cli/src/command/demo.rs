@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use clap::Args;
 use show::Show;
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Names of a host's links in a lab.
 const UPLINK: &str = "uplink0";
@@ -47,11 +48,13 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
             let exe = exe.clone();
             move || show_all(&args, Show::new(exe))
         });
-        tokio::select! {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+        anyhow::Ok(tokio::select! {
             shown = shown => Some(shown),
             _ = tokio::signal::ctrl_c() => None,
-        }
-    });
+            _ = terminate.recv() => None,
+        })
+    })?;
     match done {
         Some(shown) => shown.context("the demo broke off")?,
         None => {
@@ -65,6 +68,7 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn show_all(args: &DemoArgs, mut show: Show) -> anyhow::Result<ExitCode> {
+    println!("Every line that begins with $ is a command you can type; what follows is what it said.");
     let mut outcome = Ok(());
     for (lab, scenario) in args.scenarios() {
         show.clear(lab);
@@ -79,10 +83,7 @@ fn show_all(args: &DemoArgs, mut show: Show) -> anyhow::Result<ExitCode> {
     }
     show.summary();
     if args.keep {
-        println!(
-            "\nStill up: {}. End with `nanboku lab down NAME`.",
-            super::super::client::labs_up().join(", ")
-        );
+        println!("\nStill up: {}. End with `nanboku lab down NAME`.", crate::client::labs_up().join(", "));
     }
     outcome?;
     Ok(if show.all_proved() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

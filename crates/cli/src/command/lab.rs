@@ -32,6 +32,12 @@ pub(crate) struct UpArgs {
     /// Another name than the file's, so that one file can be up several times.
     #[arg(long)]
     name: Option<String>,
+    /// Another encapsulation than the file's: geneve or vxlan.
+    #[arg(long, value_name = "PROTOCOL")]
+    tunnel: Option<::lab::Tunnel>,
+    /// Without checksum and segmentation offloads on any link.
+    #[arg(long)]
+    no_offloads: bool,
 }
 
 #[derive(Args, Debug)]
@@ -104,7 +110,12 @@ pub(crate) fn run(command: LabCommand, global: &Global) -> anyhow::Result<ExitCo
 }
 
 fn up(args: &UpArgs) -> anyhow::Result<()> {
-    let summary = super::block_on(::lab::up(&args.file, args.name.as_deref()))?;
+    let overrides = ::lab::Overrides {
+        name: args.name.clone(),
+        tunnel: args.tunnel,
+        offloads: args.no_offloads.then_some(false),
+    };
+    let summary = super::block_on(::lab::up(&args.file, &overrides))?;
     super::print(&format!(
         "lab {} is up: {} hosts, {} VMs, {} floating IPs\n",
         summary.name, summary.hosts, summary.vms, summary.floating_ips

@@ -122,14 +122,17 @@ fn isolation(show: &mut Show) -> anyhow::Result<()> {
 /// Sessions and counters of the lab: what was seen must add up.
 pub(super) fn state(show: &mut Show) -> anyhow::Result<()> {
     show.say("Every connection is one row, with both directions and its NAT.");
-    let sessions = show.nanboku("sessions")?;
-    show.say("Every packet is counted once where it came in and once where it ended.");
-    show.nanboku("status")?;
-    let status: Value = serde_json::from_str(&show.quietly("status -o json")?.text).unwrap_or(Value::Null);
-    let balanced = status.get("balanced").and_then(Value::as_bool) == Some(true);
-    show.prove(
-        "sessions can be read, and in = out + dropped + punted on every host",
-        sessions.success && balanced,
+    let columns = "-c host -c source -c destination -c nat -c translated_src -c forward_packets -c reply_packets -c forward_output";
+    let sessions = show.nanboku(&format!("sessions {columns}"))?;
+    show.prove("sessions can be read, with their NAT", sessions.has_all(&[" snat "]));
+    show.say(
+        "Every packet is counted once where it came in and once where it ended; every drop has a reason.",
     );
+    // Hosts report every few seconds, each on its own.
+    let balanced =
+        |text: &str| serde_json::from_str::<Value>(text).is_ok_and(|status| status["balanced"] == true);
+    let settled = show.until("status -o json", |ran| balanced(&ran.text))?;
+    show.nanboku("status")?;
+    show.prove("in = out + dropped + punted, exactly, on every host", settled.is_some());
     Ok(())
 }

@@ -13,8 +13,10 @@ const CAPTURE_START: Duration = Duration::from_secs(10);
 const CAPTURE_END: Duration = Duration::from_secs(4);
 /// A change of configuration is in effect long before; the deadline is for a machine under load.
 const EFFECT: Duration = Duration::from_secs(10);
+/// Between two looks at something that is to change.
+const INTERVAL: Duration = Duration::from_millis(10);
 /// Lines of one command's output that are shown.
-const LINES_MAX: usize = 24;
+const LINES_MAX: usize = 40;
 
 /// A claim and whether it was true.
 struct Proof {
@@ -181,6 +183,7 @@ impl Show {
             if done(&self.quietly(arguments)?) {
                 return Ok(Some(began.elapsed()));
             }
+            std::thread::sleep(INTERVAL);
         }
         Ok(None)
     }

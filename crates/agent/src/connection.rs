@@ -11,22 +11,31 @@ use proto::{AgentMessage, agent_message, controller_message};
 use rand::Rng;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 /// Messages under way in each direction.
 const QUEUE: usize = 64;
+/// For the connection, and again for the stream.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A controller that vanished without a word is noticed after these two.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The way to the controller. Dropping it ends the connection; another one is made.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) messages: mpsc::Sender<AgentMessage>,
+    /// Its end is what the connection waits for.
+    _alive: oneshot::Sender<()>,
+}
+
 /// What the main loop hears.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    /// Hello is said; what is sent here goes to the controller.
-    Connected(mpsc::Sender<AgentMessage>),
+    /// Hello is said.
+    Connected(Outgoing),
     Message(controller_message::Message),
     Disconnected,
 }
@@ -39,10 +48,14 @@ enum ConnectionError {
     Setup(#[source] tonic::transport::Error),
     #[error("cannot reach the controller at {address}")]
     Connect { address: String, source: tonic::transport::Error },
+    #[error("the controller at {address} does not answer")]
+    Silent { address: String },
     #[error("the controller refused: {}", .0.message())]
     Refused(#[source] tonic::Status),
     #[error("the stream broke: {}", .0.message())]
     Broken(#[source] tonic::Status),
+    #[error("the agent gave the stream up")]
+    GivenUp,
     #[error("the controller closed the stream")]
     Closed,
 }
@@ -83,18 +96,26 @@ async fn converse(
     incoming: &mpsc::Sender<Incoming>,
     backoff: &mut Backoff,
 ) -> Result<std::convert::Infallible, ConnectionError> {
-    let channel = connect(config).await?;
-    let (outgoing, queue) = mpsc::channel(QUEUE);
+    let silent = |_| ConnectionError::Silent { address: config.controller.clone() };
+    let channel = tokio::time::timeout(CONNECT_TIMEOUT, connect(config)).await.map_err(silent)??;
+    let (messages, queue) = mpsc::channel(QUEUE);
+    let (alive, mut given_up) = oneshot::channel();
+    let mut outgoing = Some(Outgoing { messages: messages.clone(), _alive: alive });
     let hello = AgentMessage { message: Some(agent_message::Message::Hello(hello(config))) };
     // The queue is new and its other end is held below.
-    outgoing.try_send(hello).map_err(|_| ConnectionError::Closed)?;
+    messages.try_send(hello).map_err(|_| ConnectionError::Closed)?;
     let mut client = ControllerClient::new(channel)
         .max_decoding_message_size(proto::MESSAGE_SIZE_MAX)
         .max_encoding_message_size(proto::MESSAGE_SIZE_MAX);
-    let answer = client.connect(ReceiverStream::new(queue)).await;
-    let mut stream = answer.map_err(ConnectionError::Refused)?.into_inner();
-    let mut outgoing = Some(outgoing);
-    while let Some(message) = stream.message().await.map_err(ConnectionError::Broken)? {
+    let answer = tokio::time::timeout(CONNECT_TIMEOUT, client.connect(ReceiverStream::new(queue))).await;
+    let mut stream = answer.map_err(silent)?.map_err(ConnectionError::Refused)?.into_inner();
+    drop(messages);
+    loop {
+        let message = tokio::select! {
+            message = stream.message() => message.map_err(ConnectionError::Broken)?,
+            _ = &mut given_up => return Err(ConnectionError::GivenUp),
+        };
+        let message = message.ok_or(ConnectionError::Closed)?;
         let Some(message) = message.message else { continue };
         // The first word of the controller is what makes a connection.
         if let Some(outgoing) = outgoing.take() {
@@ -103,7 +124,6 @@ async fn converse(
         }
         pass_on(incoming, Incoming::Message(message)).await?;
     }
-    Err(ConnectionError::Closed)
 }
 
 async fn pass_on(incoming: &mpsc::Sender<Incoming>, message: Incoming) -> Result<(), ConnectionError> {
@@ -129,7 +149,6 @@ async fn connect(config: &Config) -> Result<Channel, ConnectionError> {
     let endpoint = Endpoint::from_shared(format!("https://{}", config.controller))
         .and_then(|endpoint| endpoint.tls_config(tls))
         .map_err(ConnectionError::Setup)?
-        .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)

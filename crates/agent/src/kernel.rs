@@ -21,6 +21,8 @@ pub(crate) struct Kernel {
     socket: PacketSocket,
     /// Attached by this process: this version's programs.
     attached: BTreeSet<Attachment>,
+    /// Hooks of the last plan; none before the first.
+    hooks: Option<BTreeSet<Attachment>>,
     sweep_due: Instant,
     /// Own blocks as of the last purge.
     own_blocks: BTreeSet<PortBlock>,
@@ -37,6 +39,7 @@ impl Kernel {
             dataplane,
             socket: PacketSocket::open()?,
             attached: BTreeSet::new(),
+            hooks: None,
             sweep_due: now + SWEEP_EVERY,
             own_blocks: BTreeSet::new(),
             send_failures: 0,
@@ -78,12 +81,16 @@ impl Kernel {
 
     /// Programs that an earlier configuration or a vanished link left.
     fn detach_extra(&mut self, wanted: &BTreeSet<Attachment>) -> Result<(), dataplane::Error> {
+        if self.hooks.as_ref() == Some(wanted) {
+            return Ok(());
+        }
         let extra = self.dataplane.attached()?.into_iter().filter(|found| !wanted.contains(found));
         for attachment in extra.collect::<Vec<_>>() {
             tracing::info!(hook = attachment.hook.program(), ifindex = attachment.ifindex, "detached");
             self.dataplane.detach(attachment)?;
         }
         self.attached.retain(|attachment| wanted.contains(attachment));
+        self.hooks = Some(wanted.clone());
         Ok(())
     }
 

@@ -166,6 +166,11 @@ impl Machine {
         self.tunnel = tunnel;
     }
 
+    /// Its ifindex.
+    pub(crate) fn tunnel_link(&self) -> Option<u32> {
+        self.tunnel.map(|tunnel| tunnel.ifindex)
+    }
+
     // Links.
 
     /// All links there are; what is not among them is gone.

@@ -66,7 +66,7 @@ struct Agent {
     links: Links,
     /// The tunnel the device was made for.
     tunnel: Option<Tunnel>,
-    outgoing: Option<mpsc::Sender<AgentMessage>>,
+    outgoing: Option<connection::Outgoing>,
     views: watch::Sender<Views>,
     retry_due: Option<Instant>,
     /// Uplinks that were told to take frames for the DVR MAC.
@@ -174,7 +174,8 @@ impl Agent {
                 // Whoever asked may have gone.
                 Wake::Status(question) => drop(question.send(self.status())),
                 Wake::Events => self.events(&mut inputs.events).await?,
-                Wake::Time => {}
+                // Also without a wake-up: a ring that is not read is not announced again.
+                Wake::Time => drop(self.drain(inputs.events.get_mut())),
                 Wake::End => break,
             }
         }
@@ -253,7 +254,7 @@ impl Agent {
 
     fn send_message(&mut self, message: agent_message::Message) {
         let Some(outgoing) = &self.outgoing else { return };
-        if outgoing.try_send(AgentMessage { message: Some(message) }).is_err() {
+        if outgoing.messages.try_send(AgentMessage { message: Some(message) }).is_err() {
             tracing::warn!("the controller does not take messages; connecting anew");
             self.disconnected();
         }
@@ -328,7 +329,8 @@ impl Agent {
         }
     }
 
-    /// Makes the tunnel device if the cluster's tunnel is another than the device's.
+    /// Makes the tunnel device if the cluster's tunnel is another than the device's. `keep`: one that is
+    /// there is for this tunnel.
     async fn ensure_tunnel(&mut self, keep: bool) -> Result<(), Error> {
         let wanted = self.machine.tunnel_wanted();
         let Some(tunnel) = wanted.filter(|_| keep || wanted != self.tunnel) else { return Ok(()) };
@@ -361,7 +363,13 @@ impl Agent {
         let now = Instant::now();
         match event {
             LinkEvent::Present(link) => self.machine.link_present(now, to_link(link)),
-            LinkEvent::Removed(link) => self.machine.link_removed(now, link.index),
+            LinkEvent::Removed(link) => {
+                self.machine.link_removed(now, link.index);
+                if self.machine.tunnel_link() == Some(link.index) {
+                    tracing::warn!("the tunnel device was removed; making it again");
+                    self.ensure_tunnel(true).await?;
+                }
+            }
             LinkEvent::Missed => self.list_links(now).await?,
         }
         Ok(())
@@ -369,17 +377,22 @@ impl Agent {
 
     async fn events(&mut self, events: &mut AsyncFd<EventReader>) -> Result<(), Error> {
         let mut guard = events.readable_mut().await.map_err(Error::Runtime)?;
+        if self.drain(guard.get_inner_mut()) {
+            guard.clear_ready();
+        }
+        Ok(())
+    }
+
+    /// Handles waiting events, not too many at a time. True if none is left.
+    fn drain(&mut self, events: &mut EventReader) -> bool {
         let now = Instant::now();
         for _ in 0..EVENTS_PER_TURN {
-            let Some(event) = guard.get_inner_mut().next() else {
-                guard.clear_ready();
-                break;
-            };
+            let Some(event) = events.next() else { return true };
             if let Some(outgoing) = self.machine.event(now, &event) {
                 self.kernel.send(&outgoing);
             }
         }
-        Ok(())
+        false
     }
 
     fn status(&self) -> control::Status {

@@ -1,0 +1,287 @@
+//! One host in namespaces of its own: an underlay NIC, an uplink to `outside`, namespaces for VMs; and the
+//! agent as a task that can be killed.
+//!
+//! The test's thread enters the host's namespace, and so do the threads of the runtime it makes.
+
+use agent::config::Config;
+use agent::control::{self, Request, Response};
+use model::slice::*;
+use model::{HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
+use netlink::Netns;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+pub(crate) const VTEP: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+/// Has `outside`'s end of the uplink.
+pub(crate) const GATEWAY: &str = "172.22.7.1";
+pub(crate) const SNAT_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 22, 7, 27);
+pub(crate) const DVR_MAC: Mac = Mac([0xfa, 0x16, 0x3f, 0, 0, 1]);
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Everything of one test; gone when it ends, however it ends.
+pub(crate) struct Bench {
+    prefix: String,
+    pub(crate) host: Netns,
+    pub(crate) outside: Netns,
+    directory: tempfile::TempDir,
+    runtime: Runtime,
+    agent: Option<JoinHandle<Result<(), agent::Error>>>,
+}
+
+pub(crate) fn port_id(number: u8) -> PortId {
+    PortId::from_uuid(Uuid::from_u128((u128::from(number) << 96) | 1))
+}
+
+fn id(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+fn run_in(netns: &Netns, command: &str) -> bool {
+    let mut words = command.split(' ');
+    let program = words.next().unwrap_or_default().to_owned();
+    let arguments: Vec<String> = words.map(str::to_owned).collect();
+    let output = netns.run(|| Command::new(program).args(arguments).output()).unwrap().unwrap();
+    output.status.success()
+}
+
+impl Bench {
+    pub(crate) fn new(title: &str) -> Self {
+        let prefix = format!("nbk-agtest-{}-{title}", std::process::id());
+        let host = Netns::create(&format!("{prefix}-host")).expect("create a namespace (root needed)");
+        let outside = Netns::create(&format!("{prefix}-outside")).unwrap();
+        for netns in [&host, &outside] {
+            for scope in ["all", "default"] {
+                netns.sysctl(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "1").unwrap();
+            }
+        }
+        host.enter().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().unwrap();
+        let bench =
+            Self { prefix, host, outside, directory: tempfile::tempdir().unwrap(), runtime, agent: None };
+        bench.ip(&format!("link add uplink0 type veth peer name ext0 netns {}", bench.outside.name()));
+        bench.ip("link add underlay0 type veth peer name fabric0");
+        bench.ip(&format!("addr add {VTEP}/24 dev underlay0"));
+        for link in ["uplink0", "underlay0", "fabric0"] {
+            bench.ip(&format!("link set {link} up"));
+        }
+        assert!(run_in(&bench.outside, &format!("ip addr add {GATEWAY}/24 dev ext0")));
+        assert!(run_in(&bench.outside, "ip link set ext0 up"));
+        bench.write_files();
+        bench
+    }
+
+    /// Runs `ip` on the host.
+    pub(crate) fn ip(&self, arguments: &str) {
+        assert!(run_in(&self.host, &format!("ip {arguments}")), "ip {arguments}");
+    }
+
+    pub(crate) fn links(&self) -> String {
+        let output = self.host.run(|| Command::new("ip").args(["-br", "link"]).output()).unwrap().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Certificates that lead nowhere, and the state of a host that met its controller once.
+    fn write_files(&self) {
+        let directory = self.directory.path();
+        for name in ["ca.pem", "host1.pem", "host1.key"] {
+            std::fs::write(directory.join(name), "not a certificate").unwrap();
+        }
+        let welcome = json!({
+            "host": id(1), "dvr_mac": DVR_MAC, "cluster": id(99), "tunnel": "geneve:6081",
+        });
+        let state = json!({"version": 1, "welcome": welcome, "slice": slice()});
+        std::fs::write(directory.join("state.json"), state.to_string()).unwrap();
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let directory = self.directory.path();
+        Config {
+            host: "host1".to_owned(),
+            controller: "127.0.0.1:1".to_owned(),
+            controller_name: "controller".to_owned(),
+            certificates: directory.to_owned(),
+            vtep: VTEP,
+            underlay: None,
+            physical_networks: BTreeMap::from([("physnet1".to_owned(), "uplink0".to_owned())]),
+            state_dir: directory.to_owned(),
+            pin_dir: self.pin_dir(),
+            control_socket: directory.join("agent.sock"),
+            lone_path: true,
+            detach: false,
+        }
+    }
+
+    pub(crate) fn pin_dir(&self) -> PathBuf {
+        PathBuf::from("/sys/fs/bpf").join(&self.prefix)
+    }
+
+    /// Starts the agent and waits until it answers.
+    pub(crate) fn start(&mut self) {
+        self.agent = Some(self.runtime.spawn(agent::run(self.config())));
+        wait_for("the agent's answer", || self.request(&Request::Status).ok());
+    }
+
+    /// Ends the agent between two instructions, as a kill would.
+    pub(crate) fn kill(&mut self) {
+        let Some(agent) = self.agent.take() else { return };
+        agent.abort();
+        drop(self.runtime.block_on(agent));
+    }
+
+    /// Runs an agent that is expected to end by itself.
+    pub(crate) fn outcome(&self, config: Config) -> Result<(), String> {
+        let run = async { tokio::time::timeout(DEADLINE, tokio::spawn(agent::run(config))).await };
+        let outcome = self.runtime.block_on(run).expect("the agent to end").unwrap();
+        outcome.map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn request(&self, request: &Request) -> Result<Response, control::ControlError> {
+        control::request(&self.config().control_socket, request)
+    }
+
+    pub(crate) fn status(&self) -> control::Status {
+        match self.request(&Request::Status).unwrap() {
+            Response::Status(status) => *status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Makes a namespace for a VM.
+    pub(crate) fn vm(&self, name: &str) -> Vm {
+        Vm(Netns::create(&format!("{}-{name}", self.prefix)).unwrap())
+    }
+
+    pub(crate) fn plug(&self, number: u8, vm: &Vm) -> Result<control::Plugged, String> {
+        let (netns, ifname) = (vm.0.name().to_owned(), "eth0".to_owned());
+        let request = Request::Plug { port_id: port_id(number), netns, ifname };
+        match self.request(&request).map_err(|error| error.to_string())? {
+            Response::Plugged(plugged) => Ok(plugged),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.kill();
+        drop(std::fs::remove_dir_all(self.pin_dir()));
+        drop(Netns::delete(self.host.name()));
+        drop(Netns::delete(self.outside.name()));
+    }
+}
+
+/// A VM's namespace.
+pub(crate) struct Vm(pub(crate) Netns);
+
+impl Vm {
+    /// Whether one ping of several is answered within a second each.
+    pub(crate) fn reaches(&self, address: &str) -> bool {
+        (0..3).any(|_| run_in(&self.0, &format!("ping -c 1 -W 1 -q {address}")))
+    }
+
+    pub(crate) fn run(&self, command: &str) -> String {
+        let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
+        let output = self.0.run(|| Command::new(&words[0]).args(&words[1..]).output()).unwrap().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        drop(Netns::delete(self.0.name()));
+    }
+}
+
+/// Waits for a condition; panics with its name at the deadline.
+pub(crate) fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Two ports on one network of a router with SNAT on an untagged external network.
+fn slice() -> Slice {
+    let mut slice = Slice { revision: 7, ..Slice::default() };
+    let vni = |number| Vni::new(number).unwrap();
+    let (blue, provider, subnet_id) =
+        (NetworkId::from_uuid(id(2)), NetworkId::from_uuid(id(3)), SubnetId::from_uuid(id(9)));
+    let subnets = |cidr: &str, gateway: &str| {
+        let subnet = Subnet { cidr: cidr.parse().unwrap(), gateway: Some(gateway.parse().unwrap()) };
+        BTreeMap::from([(subnet_id, subnet)])
+    };
+    let host = HostId::from_uuid(id(1));
+    let own = Host {
+        name: "host1".to_owned(),
+        vtep: VTEP,
+        dvr_mac: DVR_MAC,
+        physical_networks: vec!["physnet1".to_owned()],
+        live: true,
+    };
+    slice.upsert(Object::Host(host, own));
+    let network = Network {
+        vni: vni(101),
+        name: "blue".to_owned(),
+        mtu: 1450,
+        admin_up: true,
+        subnets: subnets("192.168.10.0/24", "192.168.10.1"),
+    };
+    slice.upsert(Object::Network(blue, network));
+    let external = ExternalNetwork {
+        vni: vni(201),
+        name: "provider".to_owned(),
+        mtu: 1500,
+        physical_network: "physnet1".to_owned(),
+        vlan: None,
+        egress: Egress::Direct,
+        block_size: 1024,
+        subnets: subnets("172.22.7.0/24", GATEWAY),
+        gateways: vec![host],
+    };
+    slice.upsert(Object::ExternalNetwork(provider, external));
+    let router_id = RouterId::from_uuid(id(4));
+    let interface = Interface {
+        port: PortId::from_uuid(id(5)),
+        network: blue,
+        subnet: subnet_id,
+        mac: Mac([0xfa, 0x16, 0x3e, 0, 1, 1]),
+        address: Ipv4Addr::new(192, 168, 10, 1),
+    };
+    let gateway = RouterGateway { network: provider, enable_snat: true, addresses: vec![SNAT_ADDRESS] };
+    let router = Router {
+        vni: vni(301),
+        name: "blue".to_owned(),
+        admin_up: true,
+        interfaces: vec![interface],
+        gateway: Some(gateway),
+        routes: Vec::new(),
+    };
+    slice.upsert(Object::Router(router_id, router));
+    for number in [1, 2] {
+        let port = Port {
+            network: blue,
+            mac: Mac([0xfa, 0x16, 0x3e, 0, 0, number]),
+            addresses: vec![Ipv4Addr::new(192, 168, 10, 10 + number)],
+            host: Some(host),
+            admin_up: true,
+            port_security: true,
+            allowed_pairs: Vec::new(),
+        };
+        slice.upsert(Object::Port(port_id(number), port));
+    }
+    let block = BlockId { external_network: provider, address: SNAT_ADDRESS, first_port: 1024 };
+    slice.upsert(Object::Block(block, Block { router: router_id, host }));
+    slice
+}

@@ -4,16 +4,28 @@
 //! resolved. Unknown keys are refused.
 
 use ipnet::Ipv4Net;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
 /// Encapsulation between the hosts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tunnel {
     #[default]
     Geneve,
     Vxlan,
+}
+
+impl std::str::FromStr for Tunnel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "geneve" => Ok(Self::Geneve),
+            "vxlan" => Ok(Self::Vxlan),
+            _ => Err(format!("'{text}' is neither geneve nor vxlan")),
+        }
+    }
 }
 
 impl Tunnel {

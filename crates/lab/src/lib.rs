@@ -29,6 +29,8 @@ mod wait;
 
 pub use check::{Checked, check};
 pub use down::{down, down_all};
+pub use file::Tunnel;
 pub use guest::{GuestArgs, run as guest};
+pub use plan::Overrides;
 pub use running::{Listed, exec, list};
 pub use up::{Summary, up};

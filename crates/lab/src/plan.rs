@@ -6,6 +6,7 @@
 use crate::error::FileError;
 use crate::file::{Egress, LabFile, Route, Tunnel, Underlay, VmKind};
 use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
 mod validate;
@@ -28,6 +29,14 @@ pub struct Plan {
     pub routers: Vec<Router>,
     pub vms: Vec<Vm>,
     pub floating_ips: Vec<FloatingIp>,
+}
+
+/// What may differ from the file, so that one file can be up several times and in several ways.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overrides {
+    pub name: Option<String>,
+    pub tunnel: Option<Tunnel>,
+    pub offloads: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,15 +127,17 @@ pub struct FloatingIp {
 }
 
 impl Plan {
-    /// Reads and checks a lab file. `name` replaces the file's own, so that one file can be up several times.
+    /// Reads and checks a lab file, with what the overrides change.
     ///
     /// # Errors
     /// `Syntax` with the place in the text, or `Invalid` with everything that is wrong.
-    pub fn parse(text: &str, name: Option<&str>) -> Result<Self, FileError> {
+    pub fn parse(text: &str, overrides: &Overrides) -> Result<Self, FileError> {
         let mut file: LabFile = toml::from_str(text).map_err(|error| FileError::Syntax(Box::new(error)))?;
-        if let Some(name) = name {
-            file.name = name.to_owned();
+        if let Some(name) = &overrides.name {
+            file.name.clone_from(name);
         }
+        file.tunnel = overrides.tunnel.unwrap_or(file.tunnel);
+        file.offloads = overrides.offloads.unwrap_or(file.offloads);
         validate::validate(file).map_err(FileError::Invalid)
     }
 

@@ -33,12 +33,13 @@ pub(crate) fn load(preset_or_path: &str) -> Result<String, FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Plan;
+    use crate::plan::{Overrides, Plan};
 
     #[test]
     fn every_preset_is_valid_and_named_as_itself() {
         for (name, text) in PRESETS {
-            let plan = Plan::parse(text, None).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let plan =
+                Plan::parse(text, &Overrides::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(plan.name, *name);
         }
     }

@@ -28,9 +28,9 @@ impl Running {
             bail!("no lab `{lab}` is up (up: {up}); start it with `nanboku lab up FILE|fvn|dvr`");
         }
         let text = fs::read_to_string(names.file()).with_context(|| format!("lab `{lab}` is damaged"))?;
-        let plan = Plan::parse(&text, Some(lab))?;
         let state =
             State::load(&names).with_context(|| format!("lab `{lab}` was not brought up completely"))?;
+        let plan = Plan::parse(&text, &state.overrides)?;
         Ok(Self { names, plan, state })
     }
 

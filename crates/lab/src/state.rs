@@ -1,6 +1,7 @@
 //! What a running lab remembers on disk: its processes and which port each VM got.
 
 use crate::names::Names;
+use crate::plan::Overrides;
 use crate::process::Process;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,8 @@ use std::fs;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct State {
+    /// What differs from the file beside it.
+    pub(crate) overrides: Overrides,
     pub(crate) processes: Vec<Process>,
     /// By VM name.
     pub(crate) ports: BTreeMap<String, VmPort>,

@@ -4,7 +4,7 @@ use crate::api::{Api, text};
 use crate::config;
 use crate::fabric;
 use crate::names::{CONTROLLER, Names};
-use crate::plan::{ControllerPlace, Plan};
+use crate::plan::{ControllerPlace, Overrides, Plan};
 use crate::presets;
 use crate::process::{self, Spawn};
 use crate::resources;
@@ -33,13 +33,13 @@ pub struct Summary {
     pub floating_ips: usize,
 }
 
-/// Brings a lab up from a preset or a file, under the file's name or another. If it fails, what was made is removed.
+/// Brings a lab up from a preset or a file, with what the overrides change. If it fails, what was made is removed.
 ///
 /// # Errors
 /// A file that is refused, a lab of that name that is up already, missing privileges, or what did not come up.
-pub async fn up(preset_or_path: &str, name: Option<&str>) -> anyhow::Result<Summary> {
+pub async fn up(preset_or_path: &str, overrides: &Overrides) -> anyhow::Result<Summary> {
     let text = presets::load(preset_or_path)?;
-    let plan = Plan::parse(&text, name)?;
+    let plan = Plan::parse(&text, overrides)?;
     if !nix::unistd::geteuid().is_root() {
         bail!("a lab needs root: it makes network namespaces and loads eBPF");
     }
@@ -50,7 +50,12 @@ pub async fn up(preset_or_path: &str, name: Option<&str>) -> anyhow::Result<Summ
             plan.name
         );
     }
-    let mut build = Build { plan: &plan, names: &names, state: State::default(), children: Vec::new() };
+    let mut build = Build {
+        plan: &plan,
+        names: &names,
+        state: State { overrides: overrides.clone(), ..State::default() },
+        children: Vec::new(),
+    };
     let outcome = tokio::select! {
         outcome = build.run(&text) => outcome,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),

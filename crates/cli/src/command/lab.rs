@@ -169,7 +169,7 @@ fn lab_name(given: &str) -> anyhow::Result<String> {
         return Ok(given.to_owned());
     }
     let text = std::fs::read_to_string(given).with_context(|| format!("cannot read {given}"))?;
-    Ok(::lab::plan::Plan::parse(&text, None)?.name)
+    Ok(::lab::plan::Plan::parse(&text, &::lab::Overrides::default())?.name)
 }
 
 fn check(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {

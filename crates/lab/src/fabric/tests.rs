@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::down::down;
+use crate::plan::Overrides;
 use std::process::Command;
 
 const FILE: &str = r#"
@@ -64,7 +65,8 @@ fn ping(names: &Names, from: &str, to: &str) -> bool {
 #[tokio::test]
 async fn root_wires_carry_packets_and_nothing_is_left() {
     let names = Names::new(&format!("fabtest{}", std::process::id()));
-    let plan = Plan::parse(FILE, Some(&names.lab)).unwrap();
+    let plan =
+        Plan::parse(FILE, &Overrides { name: Some(names.lab.clone()), ..Overrides::default() }).unwrap();
     let scratch = Scratch(names.clone());
     build(&plan, &names).await.unwrap();
     assert_eq!(names.existing_netns().len(), 10, "{:?}", names.existing_netns());

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::error::FileError;
+use crate::plan::Overrides;
 
 const GOOD: &str = r#"
 name = "t"
@@ -50,7 +51,7 @@ address = "192.0.2.11"
 "#;
 
 fn problems(text: &str) -> Vec<String> {
-    match Plan::parse(text, None) {
+    match Plan::parse(text, &Overrides::default()) {
         Ok(_) => Vec::new(),
         Err(FileError::Invalid(problems)) => problems.iter().map(ToString::to_string).collect(),
         Err(other) => vec![other.to_string()],
@@ -59,7 +60,8 @@ fn problems(text: &str) -> Vec<String> {
 
 #[test]
 fn the_good_file_is_good() {
-    let plan = Plan::parse(GOOD, Some("renamed")).unwrap();
+    let plan =
+        Plan::parse(GOOD, &Overrides { name: Some("renamed".to_owned()), ..Overrides::default() }).unwrap();
     assert_eq!(plan.name, "renamed");
     assert_eq!(plan.controller, ControllerPlace::Own("10.90.0.254".parse().unwrap()));
     assert_eq!(plan.networks[0].subnets[0].gateway, "10.0.0.1".parse::<Ipv4Addr>().unwrap());

@@ -65,9 +65,9 @@ impl Cooling {
             .is_none_or(|(owner, since)| *owner == host || now.duration_since(*since) >= COOL_DOWN)
     }
 
-    /// When the next block has cooled down, so that what is short can be planned again.
-    pub fn next_end(&self) -> Option<Instant> {
-        self.released.values().map(|(_, since)| *since + COOL_DOWN).min()
+    /// When the next block has cooled down, so that what is short can be planned again; past instants excluded.
+    pub fn next_end(&self, now: Instant) -> Option<Instant> {
+        self.released.values().map(|(_, since)| *since + COOL_DOWN).filter(|end| *end > now).min()
     }
 }
 

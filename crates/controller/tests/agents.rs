@@ -4,8 +4,8 @@
 mod common;
 
 use common::agent::{Cluster, PATIENCE, hello, until};
-use common::world::{World, floating_ip_id, network_id, port_id, router_id};
-use model::resource::{FloatingIp, Host, Port};
+use common::world::{World, floating_ip_id, host_id, network_id, port_id, router_id};
+use model::resource::{FixedIp, FloatingIp, Host, Port, PortBlock};
 use model::slice::Slice;
 use proto::agent_message::Message as ToController;
 use std::time::{Duration, Instant};
@@ -454,4 +454,32 @@ async fn a_slow_agent_gets_one_delta_for_many_changes() {
     agent.until("all ports", |slice| slice.ports.len() == 1 + PORTS).await;
     assert!(agent.deltas.len() < PORTS, "{} deltas", agent.deltas.len());
     println!("{PORTS} changes in {} deltas", agent.deltas.len());
+}
+
+/// More hosts than blocks: those that go without are served when a block is free and rested, and nobody spins
+/// meanwhile.
+#[tokio::test]
+async fn a_host_without_a_block_gets_the_next_free_one() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    world.host("crowd", "10.9.0.1", &[]);
+    let address = "172.22.7.27".parse().unwrap();
+    let (external_network, router) = (network_id("ext"), router_id("blue"));
+    world.port("vm0", "blue", "192.168.10.9", "crowd");
+    for first_port in (1024..=64512).step_by(1024) {
+        world.put(PortBlock { external_network, address, first_port, router, host: host_id("crowd") });
+    }
+    until(&world.store, "all blocks to be taken", |store| store.blocks.len() == 63).await;
+    let mut agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv01");
+    agent.until("vm1", |slice| slice.ports.len() == 2).await;
+    assert!(agent.slice.blocks.is_empty());
+    // A second address has blocks that nobody had.
+    world.change::<Port>(port_id("blue:ext"), |port| {
+        let second = FixedIp { address: "172.22.7.28".parse().unwrap(), ..port.fixed_ips[0] };
+        port.fixed_ips.push(second);
+    });
+    agent.until("a block", |slice| slice.blocks.len() == 1).await;
+    assert_eq!(agent.slice.blocks.keys().next().unwrap().address.to_string(), "172.22.7.28");
+    agent.expect_silence().await;
 }

@@ -174,7 +174,8 @@ fn a_released_block_rests_before_another_host_has_it() {
     assert!(!cooling.allows(&id, host_id("ahv02"), soon));
     assert!(cooling.allows(&id, host_id("ahv01"), soon), "its former owner may have it back");
     assert!(cooling.allows(&id, host_id("ahv02"), start + COOL_DOWN));
-    assert_eq!(cooling.next_end(), Some(start + COOL_DOWN));
+    assert_eq!(cooling.next_end(start), Some(start + COOL_DOWN));
+    assert_eq!(cooling.next_end(start + COOL_DOWN), None, "nothing to wake up for");
 
     // All other blocks are taken: the resting one is not given away, and then it is.
     world.remove::<PortBlock>(id);

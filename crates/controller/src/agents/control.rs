@@ -75,6 +75,9 @@ pub struct Control {
     published: watch::Sender<Arc<Snapshot>>,
     events: mpsc::Receiver<Event>,
     revisions: watch::Receiver<u64>,
+    /// The instant by which the last step decided what is live and what has cooled down.
+    looked_at: Instant,
+    /// The last step failed, or there was none yet.
     retry_at: Option<Instant>,
 }
 
@@ -101,6 +104,7 @@ impl Control {
             settled: None,
             published,
             events,
+            looked_at: now,
             retry_at: Some(now),
         };
         (control, Handle { events: sender, settled })
@@ -136,8 +140,12 @@ impl Control {
         let mut events = Vec::new();
         let wake = self.wake_at();
         tokio::select! {
-            // The hub's own senders keep the channel open.
-            _ = self.events.recv_many(&mut events, bounds::BATCH_MAX) => {}
+            count = self.events.recv_many(&mut events, bounds::BATCH_MAX) => {
+                if count == 0 {
+                    // No stream can come any more: the server has ended, `stop` follows.
+                    std::future::pending::<()>().await;
+                }
+            }
             changed = self.revisions.changed() => {
                 if changed.is_err() {
                     // The store is gone, and with it everything to do: wait for `stop`.
@@ -153,14 +161,14 @@ impl Control {
         events
     }
 
-    /// When there is something to do though nobody says a word.
+    /// When there is something to do though nobody says a word. Reckoned from the moment the last step looked at:
+    /// what ended since then is due at once, not missed.
     fn wake_at(&self) -> Option<Instant> {
-        let now = Instant::now();
-        let cooled = self.facts.cooling.next_end().filter(|_| !self.facts.short.is_empty());
-        [self.retry_at, self.facts.liveness.next_change(now), cooled.map(|end| end.max(now))]
-            .into_iter()
-            .flatten()
-            .min()
+        if self.retry_at.is_some() {
+            return self.retry_at;
+        }
+        let cooled = self.facts.cooling.next_end(self.looked_at).filter(|_| !self.facts.short.is_empty());
+        self.facts.liveness.next_change(self.looked_at).into_iter().chain(cooled).min()
     }
 
     fn facts(&mut self) -> &mut Facts {
@@ -207,22 +215,22 @@ impl Control {
         let facts = Arc::clone(&self.facts);
         let settled = self.settled.clone();
         let base_mac = self.settings.dvr_base_mac;
+        let now = Instant::now();
         let transact = move || {
             store.transact(|transaction| {
                 let mut rng = rand::rng();
-                let circumstances =
-                    Circumstances { base_mac, now: Instant::now(), now_s: now_s(), rng: &mut rng };
+                let circumstances = Circumstances { base_mac, now, now_s: now_s(), rng: &mut rng };
                 Ok::<_, StoreError>(settle(transaction, settled.as_deref(), &facts, &batch, circumstances))
             })
         };
         let outcome = tokio::task::spawn_blocking(transact).await;
         let outcome = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        self.after(&outcome);
+        self.after(&outcome, now);
         Ok(outcome)
     }
 
-    fn after(&mut self, outcome: &Outcome) {
-        let now = Instant::now();
+    fn after(&mut self, outcome: &Outcome, now: Instant) {
+        self.looked_at = now;
         self.retry_at = None;
         let settled = Arc::clone(&outcome.settled);
         let released = match &self.settled {

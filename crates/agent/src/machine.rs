@@ -271,7 +271,7 @@ impl Machine {
     }
 
     /// The state to write to disk now, if it is time.
-    pub(crate) fn to_save(&mut self, now: Instant) -> Option<(&Welcome, &Slice)> {
+    pub(crate) fn take_unsaved(&mut self, now: Instant) -> Option<(&Welcome, &Slice)> {
         let due = self.unsaved_since.is_some_and(|since| since + SAVE_AFTER <= now);
         let state = self.welcome.as_ref().zip(self.slice.as_ref()).filter(|_| due)?;
         self.unsaved_since = None;

@@ -277,7 +277,7 @@ impl Agent {
     }
 
     fn save(&mut self, now: Instant) {
-        let Some((welcome, slice)) = self.machine.to_save(now) else { return };
+        let Some((welcome, slice)) = self.machine.take_unsaved(now) else { return };
         if let Err(error) = block_in_place(|| state::save(&self.config.state_dir, welcome, slice)) {
             tracing::error!(error = chain(&error), "state not saved");
         }

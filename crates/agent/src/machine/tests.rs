@@ -225,7 +225,7 @@ fn a_slice_from_disk_is_programmed_without_a_controller() {
     assert!(bench.program());
     assert_eq!(bench.messages(), []);
     assert!(bench.machine.views()[&vm_a()].programmed);
-    assert!(bench.machine.to_save(bench.now + SAVE_AFTER).is_none(), "it is on disk already");
+    assert!(bench.machine.take_unsaved(bench.now + SAVE_AFTER).is_none(), "it is on disk already");
 }
 
 #[test]
@@ -402,11 +402,11 @@ fn bad_messages_change_nothing() {
 #[test]
 fn the_state_is_saved_a_moment_after_it_changed() {
     let mut bench = Bench::connected();
-    assert!(bench.machine.to_save(bench.now).is_none());
+    assert!(bench.machine.take_unsaved(bench.now).is_none());
     let due = bench.now + SAVE_AFTER;
     assert!(bench.machine.deadline().is_some_and(|deadline| deadline <= due));
-    assert_eq!(bench.machine.to_save(due).map(|(_, slice)| slice.revision), Some(7));
-    assert!(bench.machine.to_save(due).is_none());
+    assert_eq!(bench.machine.take_unsaved(due).map(|(_, slice)| slice.revision), Some(7));
+    assert!(bench.machine.take_unsaved(due).is_none());
 }
 
 #[test]

@@ -212,17 +212,24 @@ pub(crate) fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T
     }
 }
 
+const HOST: u128 = 1;
+const BLUE: u128 = 2;
+const PROVIDER: u128 = 3;
+const ROUTER: u128 = 4;
+
+fn subnets(cidr: &str, gateway: &str) -> BTreeMap<SubnetId, Subnet> {
+    let subnet = Subnet { cidr: cidr.parse().unwrap(), gateway: Some(gateway.parse().unwrap()) };
+    BTreeMap::from([(SubnetId::from_uuid(id(9)), subnet)])
+}
+
+fn vni(number: u32) -> Vni {
+    Vni::new(number).unwrap()
+}
+
 /// Two ports on one network of a router with SNAT on an untagged external network.
 fn slice() -> Slice {
     let mut slice = Slice { revision: 7, ..Slice::default() };
-    let vni = |number| Vni::new(number).unwrap();
-    let (blue, provider, subnet_id) =
-        (NetworkId::from_uuid(id(2)), NetworkId::from_uuid(id(3)), SubnetId::from_uuid(id(9)));
-    let subnets = |cidr: &str, gateway: &str| {
-        let subnet = Subnet { cidr: cidr.parse().unwrap(), gateway: Some(gateway.parse().unwrap()) };
-        BTreeMap::from([(subnet_id, subnet)])
-    };
-    let host = HostId::from_uuid(id(1));
+    let host = HostId::from_uuid(id(HOST));
     let own = Host {
         name: "host1".to_owned(),
         vtep: VTEP,
@@ -238,7 +245,25 @@ fn slice() -> Slice {
         admin_up: true,
         subnets: subnets("192.168.10.0/24", "192.168.10.1"),
     };
-    slice.upsert(Object::Network(blue, network));
+    slice.upsert(Object::Network(NetworkId::from_uuid(id(BLUE)), network));
+    for number in [1, 2] {
+        let port = Port {
+            network: NetworkId::from_uuid(id(BLUE)),
+            mac: Mac([0xfa, 0x16, 0x3e, 0, 0, number]),
+            addresses: vec![Ipv4Addr::new(192, 168, 10, 10 + number)],
+            host: Some(host),
+            admin_up: true,
+            port_security: true,
+            allowed_pairs: Vec::new(),
+        };
+        slice.upsert(Object::Port(port_id(number), port));
+    }
+    add_outside(&mut slice, host);
+    slice
+}
+
+fn add_outside(slice: &mut Slice, host: HostId) {
+    let provider = NetworkId::from_uuid(id(PROVIDER));
     let external = ExternalNetwork {
         vni: vni(201),
         name: "provider".to_owned(),
@@ -251,11 +276,10 @@ fn slice() -> Slice {
         gateways: vec![host],
     };
     slice.upsert(Object::ExternalNetwork(provider, external));
-    let router_id = RouterId::from_uuid(id(4));
     let interface = Interface {
         port: PortId::from_uuid(id(5)),
-        network: blue,
-        subnet: subnet_id,
+        network: NetworkId::from_uuid(id(BLUE)),
+        subnet: SubnetId::from_uuid(id(9)),
         mac: Mac([0xfa, 0x16, 0x3e, 0, 1, 1]),
         address: Ipv4Addr::new(192, 168, 10, 1),
     };
@@ -268,20 +292,8 @@ fn slice() -> Slice {
         gateway: Some(gateway),
         routes: Vec::new(),
     };
+    let router_id = RouterId::from_uuid(id(ROUTER));
     slice.upsert(Object::Router(router_id, router));
-    for number in [1, 2] {
-        let port = Port {
-            network: blue,
-            mac: Mac([0xfa, 0x16, 0x3e, 0, 0, number]),
-            addresses: vec![Ipv4Addr::new(192, 168, 10, 10 + number)],
-            host: Some(host),
-            admin_up: true,
-            port_security: true,
-            allowed_pairs: Vec::new(),
-        };
-        slice.upsert(Object::Port(port_id(number), port));
-    }
     let block = BlockId { external_network: provider, address: SNAT_ADDRESS, first_port: 1024 };
     slice.upsert(Object::Block(block, Block { router: router_id, host }));
-    slice
 }

@@ -5,6 +5,7 @@
 //! and the ratio is the median of the rounds' ratios.
 
 mod figure;
+mod footprint;
 mod overlay;
 mod report;
 mod scenario;
@@ -15,6 +16,7 @@ mod variant;
 use anyhow::Context as _;
 use clap::Parser;
 use figure::{FIGURES, Figure};
+use footprint::Lab;
 use report::Row;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -27,15 +29,18 @@ use variant::{Subject, Variants};
 const LOCK: &str = "/run/nanboku-bench.lock";
 
 #[derive(Parser)]
-#[command(name = "nanboku-bench", about = "Compares Nanboku with plain routing, bridge + VXLAN and nftables (root)")]
+#[command(
+    name = "nanboku-bench",
+    about = "Compares Nanboku with plain routing, bridge + VXLAN and nftables (root)"
+)]
 struct Arguments {
     /// Rounds; every figure is measured once in each.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Length of one measurement.
-    #[arg(long, default_value_t = 0.8, value_parser = seconds)]
+    #[arg(long, default_value_t = 0.4, value_parser = seconds)]
     seconds: f64,
-    /// Only figures whose name begins so; may be given several times.
+    /// Only figures whose name begins so; `agent` for memory and plug time. May be given several times.
     #[arg(long)]
     figure: Vec<String>,
     /// Only VMs connected so.
@@ -76,7 +81,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
     let _cleaner = Cleaner;
     let figures: Vec<&Figure> = FIGURES.iter().filter(|figure| is_wanted(arguments, figure.name)).collect();
     let samples = measure_all(arguments, &figures)?;
-    let rows = compare(&figures, &samples);
+    let mut rows = compare(&figures, &samples);
+    if is_wanted(arguments, "agent")
+        && let Some(lab) = Lab::up()?
+    {
+        rows.extend(lab.measure(arguments.rounds)?);
+    }
     for row in &rows {
         println!("{}", serde_json::to_string(row)?);
     }
@@ -89,6 +99,7 @@ fn is_wanted(arguments: &Arguments, name: &str) -> bool {
 }
 
 fn clean_up() {
+    footprint::remove_lab();
     topology::remove_all();
     overlay::remove_pins();
 }
@@ -120,6 +131,9 @@ type Samples = BTreeMap<(&'static str, Kind, Subject), Vec<f64>>;
 
 fn measure_all(arguments: &Arguments, figures: &[&Figure]) -> anyhow::Result<Samples> {
     let window = Duration::from_secs_f64(arguments.seconds);
+    if figures.is_empty() {
+        return Ok(Samples::new());
+    }
     let mut contestants = Kind::ALL
         .into_iter()
         .filter(|kind| arguments.kind.is_none_or(|wanted| wanted == *kind))
@@ -169,7 +183,9 @@ fn measure_in_turn(
 }
 
 fn compare(figures: &[&Figure], samples: &Samples) -> Vec<Row> {
-    let values = |figure: &Figure, kind, subject| samples.get(&(figure.name, kind, subject)).map_or(&[][..], Vec::as_slice);
+    let values = |figure: &Figure, kind, subject| {
+        samples.get(&(figure.name, kind, subject)).map_or(&[][..], Vec::as_slice)
+    };
     let mut rows = Vec::new();
     for kind in Kind::ALL {
         for figure in figures {
@@ -177,7 +193,7 @@ fn compare(figures: &[&Figure], samples: &Samples) -> Vec<Row> {
             for baseline in figure.baselines {
                 let theirs = (baseline.subject.name(), values(figure, kind, baseline.subject));
                 let names = (figure.name, kind.name(), figure.unit);
-                rows.extend(Row::compared(names, ours, theirs, baseline.target));
+                rows.extend(Row::compared(names, ours, theirs, figure.target(baseline, kind)));
             }
         }
     }

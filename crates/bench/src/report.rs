@@ -38,7 +38,8 @@ impl Row {
         (baseline, baseline_samples): (&'static str, &[f64]),
         target: Option<Target>,
     ) -> Option<Self> {
-        let ratios: Vec<f64> = samples.iter().zip(baseline_samples).map(|(ours, theirs)| ours / theirs).collect();
+        let ratios: Vec<f64> =
+            samples.iter().zip(baseline_samples).map(|(ours, theirs)| ours / theirs).collect();
         let ratio = median(&ratios)?;
         Some(Self {
             figure: figure.to_owned(),
@@ -96,7 +97,9 @@ fn rounded(value: f64) -> f64 {
 
 /// The table of the README.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let mut text = String::from("| figure | VM | Nanboku | against | | ratio | target | |\n|---|---|---|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| figure | VM | Nanboku | against | | ratio | target | |\n|---|---|---|---|---|---|---|---|\n",
+    );
     for row in rows {
         let number = |value: Option<f64>| value.map_or(String::new(), readable);
         let verdict = row.ok.map_or("", |ok| if ok { "met" } else { "missed" });
@@ -135,7 +138,8 @@ mod tests {
     #[test]
     fn rounds_are_compared_in_pairs() {
         let target = Some(Target::AtLeast(1.5));
-        let row = Row::compared(("f", "veth", "1/s"), &[10.0, 30.0, 8.0], ("b", &[5.0, 30.0, 4.0]), target).unwrap();
+        let row = Row::compared(("f", "veth", "1/s"), &[10.0, 30.0, 8.0], ("b", &[5.0, 30.0, 4.0]), target)
+            .unwrap();
         // 2, 1, 2: a slow round is slow for both.
         assert_eq!((row.ratio, row.ok, row.median, row.rounds), (Some(2.0), Some(true), 10.0, 3));
         assert_eq!(row.target.as_deref(), Some(">= 1.5"));
@@ -150,7 +154,8 @@ mod tests {
 
     #[test]
     fn json_says_what_the_readme_needs() {
-        let row = Row::compared(("f", "tap", "us"), &[9.0], ("b", &[10.0]), Some(Target::AtMost(0.9))).unwrap();
+        let row =
+            Row::compared(("f", "tap", "us"), &[9.0], ("b", &[10.0]), Some(Target::AtMost(0.9))).unwrap();
         let json = serde_json::to_value(&row).unwrap();
         for key in ["figure", "variant", "median", "ratio", "baseline", "target", "ok", "rounds"] {
             assert!(json.get(key).is_some(), "{key}");

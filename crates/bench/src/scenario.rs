@@ -150,7 +150,8 @@ fn subnet_id(cidr: Ipv4Net) -> SubnetId {
 /// a second is not to be bound by how many blocks it was granted.
 fn add_router(slice: &mut Slice) -> anyhow::Result<()> {
     let id = RouterId::from_uuid(uuid(ROUTER));
-    let (network, external_network) = (NetworkId::from_uuid(uuid(NETWORK)), NetworkId::from_uuid(uuid(EXTERNAL)));
+    let (network, external_network) =
+        (NetworkId::from_uuid(uuid(NETWORK)), NetworkId::from_uuid(uuid(EXTERNAL)));
     let interface = Interface {
         port: PortId::from_uuid(uuid(0x30)),
         network,
@@ -177,7 +178,12 @@ fn add_router(slice: &mut Slice) -> anyhow::Result<()> {
 }
 
 /// What a host knows itself.
-pub(crate) fn facts(side: Side, way: Way, interfaces: Interfaces, tunnel: TunnelFacts) -> anyhow::Result<LocalFacts> {
+pub(crate) fn facts(
+    side: Side,
+    way: Way,
+    interfaces: Interfaces,
+    tunnel: TunnelFacts,
+) -> anyhow::Result<LocalFacts> {
     let uplink = UplinkFacts { ifindex: interfaces.uplink, up: true };
     let uplinks = side.has_uplink(way).then(|| (PHYSICAL_NETWORK.to_owned(), uplink));
     Ok(LocalFacts {

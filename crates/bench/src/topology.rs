@@ -114,7 +114,9 @@ impl Topology {
 
     fn wire_vm(&self, kind: Kind, host: &Netns, vm: &Netns, nic_mac: [u8; 6]) -> anyhow::Result<()> {
         match kind {
-            Kind::Veth => ip(host, &format!("link add {PORT} type veth peer name {NIC} netns {}", vm.name()))?,
+            Kind::Veth => {
+                ip(host, &format!("link add {PORT} type veth peer name {NIC} netns {}", vm.name()))?
+            }
             Kind::Tap => relay(host, vm)?,
         }
         ip(host, &format!("link set {PORT} mtu {VM_MTU} up"))?;

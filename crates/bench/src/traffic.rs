@@ -6,8 +6,8 @@
 use anyhow::{Context as _, ensure};
 use netlink::Netns;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrIn, connect, recvmmsg, sendmmsg, setsockopt,
-    socket, sockopt,
+    AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrIn, connect, recvmmsg, sendmmsg,
+    setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read as _, Write as _};
@@ -18,7 +18,7 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 const PORT: u16 = 5201;
-const WARM_UP: Duration = Duration::from_millis(150);
+const WARM_UP: Duration = Duration::from_millis(100);
 /// A blocked call looks at the stop flag this often.
 const POLL_MS: i64 = 200;
 const POLL: Duration = Duration::from_millis(POLL_MS.unsigned_abs());
@@ -128,8 +128,9 @@ pub(crate) fn tcp_gbps(ends: Ends<'_>, connections: usize, window: Duration) -> 
     let listener = listen(&ends)?;
     let (shared, listener) = (&shared, &listener);
     let bytes = thread::scope(|scope| {
-        let receivers: Vec<_> =
-            (0..connections).map(|_| start(scope, ends.server, || receive_stream(listener, shared))).collect();
+        let receivers: Vec<_> = (0..connections)
+            .map(|_| start(scope, ends.server, || receive_stream(listener, shared)))
+            .collect();
         let senders: Vec<_> =
             (0..connections).map(|_| start(scope, ends.client, move || send_stream(ends, shared))).collect();
         let rate = shared.rate(window);
@@ -221,7 +222,8 @@ fn sink_packets(socket: &UdpSocket, shared: &Shared) -> anyhow::Result<()> {
     let mut buffers = [[0; 64]; BATCH];
     let mut headers = MultiHeaders::<SockaddrIn>::preallocate(BATCH, None);
     while !shared.closed.load(Relaxed) {
-        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
+        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
+            buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
         match recvmmsg(socket.as_raw_fd(), &mut headers, &mut slices, MsgFlags::MSG_WAITFORONE, None) {
             Ok(messages) => {
                 shared.count.fetch_add(messages.count() as u64, Relaxed);

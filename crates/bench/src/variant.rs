@@ -1,7 +1,9 @@
 //! The contestants. Each owns its machines and answers, for a figure, which two ends to measure between.
 
 use crate::overlay::Overlay;
-use crate::topology::{Kind, NIC, OUTSIDE, PORT, Topology, UNDERLAY, Underlay, UPLINK, VTEP_A, VTEP_B, ip, tool};
+use crate::topology::{
+    Kind, NIC, OUTSIDE, PORT, Topology, UNDERLAY, UPLINK, Underlay, VTEP_A, VTEP_B, ip, tool,
+};
 use crate::traffic::Ends;
 use anyhow::Context as _;
 use std::net::Ipv4Addr;
@@ -122,7 +124,8 @@ fn masqueraded<T>(host: &netlink::Netns, work: impl FnOnce() -> anyhow::Result<T
 }
 
 fn configure_routing(topology: &Topology) -> anyhow::Result<()> {
-    for (number, host, vm, uplink) in [(1, &topology.a, &topology.vm1, 2), (2, &topology.b, &topology.vm2, 3)] {
+    for (number, host, vm, uplink) in [(1, &topology.a, &topology.vm1, 2), (2, &topology.b, &topology.vm2, 3)]
+    {
         let (other, next_hop) = if number == 1 { (2, VTEP_B) } else { (1, VTEP_A) };
         host.sysctl("net/ipv4/ip_forward", "1")?;
         ip(

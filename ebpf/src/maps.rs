@@ -8,10 +8,11 @@ use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use pipeline::Tables;
 use pipeline::bounds::*;
 use pipeline::event::Event;
+use pipeline::fragment::{Fragment, FragmentKey};
 use pipeline::nat::{BindingKey, Mapping, MappingKey};
 use pipeline::runtime::InsertError;
 use pipeline::session::{Session, SessionKey};
@@ -62,6 +63,11 @@ static config: Array<Config> = Array::with_max_entries(1, 0);
 #[map]
 #[allow(non_upper_case_globals, reason = "a map's name is its table's")]
 static routes: LpmTrie<RouteKey, Route> = LpmTrie::with_max_entries(ROUTES_MAX, BPF_F_NO_PREALLOC);
+
+/// The one table that evicts; not pinned, because it outlives no datagram.
+#[map]
+#[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+static fragments: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(FRAGMENTS_MAX, 0);
 
 #[map]
 #[allow(non_upper_case_globals, reason = "a map's name is its table's")]
@@ -252,6 +258,17 @@ impl Tables for Maps {
     #[inline(always)]
     fn remove_binding(&self, key: &BindingKey) {
         let _ = bindings.remove(key);
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
+        // SAFETY: the value is copied before anything else runs on this CPU.
+        unsafe { fragments.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn insert_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
+        let _ = fragments.insert(key, fragment, 0);
     }
 
     #[inline(always)]

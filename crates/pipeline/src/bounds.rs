@@ -23,6 +23,11 @@ pub const BLOCK_OWNERS_MAX: u32 = 131_072;
 pub const VTEPS_MAX: u32 = 4096;
 pub const SESSIONS_MAX: u32 = 262_144;
 pub const MAPPINGS_MAX: u32 = 131_072;
+/// Fragmented datagrams under way: 600 KB.
+pub const FRAGMENTS_MAX: u32 = 8192;
+/// How long the fragments of a datagram may be apart, nanoseconds: RFC 791 and Linux wait longer for the
+/// whole, but what takes seconds here was lost.
+pub const FRAGMENT_TIME_NS: u64 = 5_000_000_000;
 /// Bytes of the event ring: about 1,300 events of the largest size.
 pub const EVENT_RING_BYTES: u32 = 1 << 18;
 

@@ -17,6 +17,7 @@ pub mod atomic;
 pub mod bounds;
 pub mod event;
 mod flow;
+pub mod fragment;
 pub mod hash;
 #[cfg(feature = "host")]
 pub mod host;

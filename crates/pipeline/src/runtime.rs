@@ -3,6 +3,7 @@
 
 use crate::address::Address;
 use crate::event::Event;
+use crate::fragment::{Fragment, FragmentKey};
 use crate::nat::{BindingKey, Mapping, MappingKey};
 use crate::session::{Session, SessionKey};
 use crate::tables::*;
@@ -106,6 +107,10 @@ pub trait Tables {
     /// Inserts only if absent: the claim on an external port.
     fn insert_binding(&self, key: &BindingKey, mapping: &MappingKey) -> Result<(), InsertError>;
     fn remove_binding(&self, key: &BindingKey);
+
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment>;
+    /// Inserts or replaces, at the cost of the entry that was not used for longest.
+    fn insert_fragment(&self, key: &FragmentKey, fragment: &Fragment);
 
     /// Adds to a slot of [`crate::verdict::counter`].
     fn count(&self, slot: u32, packets: u64);

@@ -93,8 +93,10 @@ enum Underlay {
     /// Not a tunnel packet for this host, or one for the kernel's device.
     Host,
     UnknownPeer,
-    /// A lone packet and its inner Ethernet header.
-    Lone(TunnelKey, [u8; ethernet::LEN]),
+    /// A lone packet, decapsulated; `peer` and `tunnel_vni` are filled.
+    Lone,
+    /// A lone packet that the kernel refused to decapsulate.
+    Failed,
 }
 
 /// Ingress of the underlay NIC: takes lone tunnel packets, leaves everything else to the host. Packets that
@@ -102,32 +104,28 @@ enum Underlay {
 /// the kernel's device delivers them.
 #[inline(always)]
 pub fn from_underlay<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) -> Verdict {
-    let config = tables.config();
     let drop = |reason| {
         tables.count(counter::total(Total::InTunnelLone), 1);
         tables.count(counter::total(Total::Dropped), 1);
         tables.count(counter::drop(Stage::Classify, reason), 1);
         Verdict::Drop(Stage::Classify, reason)
     };
-    match classify(packet, tables, &config) {
-        Ok(Underlay::Lone(key, inner)) => {
-            let popped = packet.pop_outer().and_then(|()| packet.store(0, &inner));
-            if popped.is_err() {
-                return drop(Reason::OutputFailed);
-            }
+    match take(packet, tables, work) {
+        Ok(Underlay::Lone) => {
+            let key = TunnelKey { vni: work.tunnel_vni, vtep: work.peer, lone: true };
             walk::from_tunnel(packet, tables, work, key)
         }
         Ok(Underlay::UnknownPeer) => drop(Reason::UnknownVtep),
+        Ok(Underlay::Failed) => drop(Reason::OutputFailed),
         Ok(Underlay::Host) | Err(PacketError) => Verdict::Pass,
     }
 }
 
-#[inline(always)]
-fn classify<P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    config: &Config,
-) -> Result<Underlay, PacketError> {
+/// Decapsulates a lone packet. A function of its own, so that its stack is free again for the walk.
+#[inline(never)]
+fn take<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) -> Result<Underlay, PacketError> {
+    work.config = tables.config();
+    let config = &work.config;
     let frame: ethernet::Header = view(packet.load::<{ ethernet::LEN }>(0)?);
     if config.epoch == 0 || frame.ethertype.get() != ethernet::TYPE_IPV4 || packet.vlan().is_some() {
         return Ok(Underlay::Host);
@@ -154,7 +152,10 @@ fn classify<P: Packet, T: Tables>(
         && datagram.checksum.get() == 0
         && config.flags & Config::FLAG_LONE_PATH != 0;
     if lone {
-        return Ok(Underlay::Lone(TunnelKey { vni, vtep: src, lone: true }, inner));
+        work.tunnel_vni = vni;
+        work.peer = src;
+        let popped = packet.pop_outer().and_then(|()| packet.store(0, &inner));
+        return Ok(if popped.is_ok() { Underlay::Lone } else { Underlay::Failed });
     }
     if config.flags & Config::FLAG_GENEVE_AS_VXLAN != 0 && datagram.checksum.get() == 0 {
         // The VXLAN device that stands in for geneve.ko reads the first word as VXLAN's flags.

@@ -73,7 +73,7 @@ listed! {
         NoPortBlock = 20, "no-port-block", "This host has no port block for the router yet.";
         PortsExhausted = 21, "ports-exhausted", "No free external port was found in this host's blocks.";
         ProtocolNotTranslated = 22, "protocol-not-translated", "NAT carries TCP, UDP and ICMP echo only.";
-        FragmentNotTranslated = 23, "fragment-not-translated", "Fragments are not translated.";
+        FragmentNotTranslated = 23, "fragment-not-translated", "A fragment of a protocol that is not translated.";
         NoMapping = 24, "no-mapping", "No connection from inside uses this external port; SNAT is outbound only.";
         Filtered = 25, "filtered", "The mapping exists but this remote endpoint was never contacted.";
         ExternalDestinationUnknown = 26, "external-destination-unknown", "Sent to this host's MAC on the external network for an address that is not ours there.";
@@ -97,6 +97,8 @@ listed! {
         PathLoop = 44, "path-loop", "The packet would leave by the way it came.";
         SourceMulticast = 45, "source-multicast", "The source address is multicast, broadcast or unspecified.";
         SessionConflict = 46, "session-conflict", "Another live connection has the same reply addresses and ports.";
+        FragmentUnordered = 47, "fragment-unordered", "A fragment whose datagram's first fragment was not seen here before it.";
+        FragmentOverlap = 48, "fragment-overlap", "A fragment that would overwrite the transport header of the first.";
     }
 }
 

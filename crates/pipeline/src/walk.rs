@@ -7,6 +7,7 @@
 use crate::address::Address;
 use crate::event::Event;
 use crate::flow;
+use crate::fragment::FragmentKey;
 use crate::runtime::{Packet, Tables};
 use crate::session::{Path, Session, SessionKey};
 use crate::stage::{classify, port_security, switch};
@@ -46,10 +47,17 @@ pub struct Headers {
     pub tcp_flags: u8,
     /// ICMP type; 0xff for other protocols.
     pub icmp_type: u8,
-    /// 1: part of a fragmented datagram.
+    /// [`Headers::FRAGMENT_FIRST`], [`Headers::FRAGMENT_LATER`], or 0: a whole datagram.
     pub fragment: u8,
     /// 1: the source and destination ports (or echo identifier) are known.
     pub has_ports: u8,
+}
+
+impl Headers {
+    /// Has the transport header.
+    pub const FRAGMENT_FIRST: u8 = 1;
+    /// Has none: only addresses are rewritten.
+    pub const FRAGMENT_LATER: u8 = 2;
 }
 
 /// Where the packet goes, in the order of certainty: route, DNAT and steering fill it, resolve turns it
@@ -111,8 +119,12 @@ pub struct Work {
     pub ingress: u32,
     /// The tunnel peer; zero for other ingresses.
     pub peer: Address,
+    /// VNI of a packet that the program itself decapsulated.
+    pub tunnel_vni: u32,
     /// The key the packet is looked up by.
     pub key: SessionKey,
+    /// Of a fragment: its datagram.
+    pub fragment_key: FragmentKey,
     /// The key of the session found: equal to `key`, or the other direction's.
     pub forward: SessionKey,
     pub reply: SessionKey,

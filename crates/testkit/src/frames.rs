@@ -62,6 +62,11 @@ pub fn tcp(ends: &Ends, segment: Segment, payload: &[u8]) -> Vec<u8> {
 
 /// An echo request (`reply` false) or reply with `src_port` as its identifier.
 pub fn echo(ends: &Ends, reply: bool) -> Vec<u8> {
+    echo_of(ends, reply, b"echo data")
+}
+
+/// Likewise, with data.
+pub fn echo_of(ends: &Ends, reply: bool, data: &[u8]) -> Vec<u8> {
     let (id, sequence) = (ends.src_port, 1);
     let builder = ends.builder(64);
     let builder = if reply {
@@ -70,8 +75,57 @@ pub fn echo(ends: &Ends, reply: bool) -> Vec<u8> {
         builder.icmpv4_echo_request(id, sequence)
     };
     let mut frame = Vec::new();
-    builder.write(&mut frame, b"echo data").expect("a vector takes every write");
+    builder.write(&mut frame, data).expect("a vector takes every write");
     frame
+}
+
+/// The IPv4 header (20 bytes) of a frame with its checksum put right.
+pub fn with_header_checksum(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[24..26].fill(0);
+    let checksum = packet::checksum::checksum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+    frame
+}
+
+/// A frame's datagram in fragments with `payload` bytes each, a multiple of 8.
+pub fn fragments(frame: &[u8], payload: usize) -> Vec<Vec<u8>> {
+    let (headers, body) = frame.split_at(34);
+    let count = body.len().div_ceil(payload);
+    let pieces = body.chunks(payload).enumerate();
+    pieces
+        .map(|(index, piece)| {
+            let more = if index + 1 < count { packet::ipv4::FLAG_MF } else { 0 };
+            let field = more | ((index * payload) / 8) as u16;
+            let mut fragment = [headers, piece].concat();
+            fragment[16..18].copy_from_slice(&((20 + piece.len()) as u16).to_be_bytes());
+            fragment[18..20].copy_from_slice(&[0x12, 0x34]);
+            fragment[20..22].copy_from_slice(&field.to_be_bytes());
+            with_header_checksum(fragment)
+        })
+        .collect()
+}
+
+/// The frame of the datagram that fragments make, in any order.
+///
+/// # Panics
+/// If the headers of the fragments differ in more than fragmentation does, or bytes are missing.
+pub fn reassemble(fragments: &[Vec<u8>]) -> Vec<u8> {
+    let offset = |fragment: &Vec<u8>| {
+        usize::from(u16::from_be_bytes([fragment[20], fragment[21]]) & packet::ipv4::FRAGMENT_OFFSET) * 8
+    };
+    let mut sorted: Vec<&Vec<u8>> = fragments.iter().collect();
+    sorted.sort_by_key(|fragment| offset(fragment));
+    let mut whole = sorted[0][..34].to_vec();
+    for fragment in sorted {
+        assert_eq!(fragment[26..34], whole[26..34], "addresses differ");
+        assert_eq!(offset(fragment), whole.len() - 34, "a piece is missing");
+        let end = 14 + usize::from(u16::from_be_bytes([fragment[16], fragment[17]]));
+        whole.extend_from_slice(&fragment[34..end]);
+    }
+    let len = (whole.len() - 14) as u16;
+    whole[16..18].copy_from_slice(&len.to_be_bytes());
+    whole[20..22].fill(0);
+    with_header_checksum(whole)
 }
 
 /// A broadcast ARP request "who has `target`, tell `sender`".

@@ -59,6 +59,16 @@ fn honest_traffic(world: &mut World) {
             }
         }
     }
+    for from in VMS {
+        for ends in [
+            world.routed(from, INTERNET, (4000, 80)),
+            world.routed(from, Ipv4Addr::new(192, 168, 10, 1), (5, 5)),
+        ] {
+            for frame in transports(&ends).iter().flat_map(|frame| frames::fragments(frame, 24)) {
+                world.from_vm(from, frame);
+            }
+        }
+    }
     for host in 0..2 {
         for dst in [SNAT_ADDRESS, SNAT_GREEN, FLOATING_A, FLOATING_C, world.vms["vm_a"].address] {
             for port in [1024, 2048, 3072, 60_000] {

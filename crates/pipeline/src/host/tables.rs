@@ -1,8 +1,9 @@
 //! A host's tables in maps, with a clock and a seeded source of randomness.
 
 use crate::address::Address;
-use crate::bounds::{PUNT_BURST, PUNTS_PER_SECOND, SESSIONS_MAX};
+use crate::bounds::{FRAGMENTS_MAX, PUNT_BURST, PUNTS_PER_SECOND, SESSIONS_MAX};
 use crate::event::Event;
+use crate::fragment::{Fragment, FragmentKey};
 use crate::nat::{BindingKey, Mapping, MappingKey};
 use crate::runtime::{InsertError, Tables};
 use crate::session::{Session, SessionKey};
@@ -22,6 +23,7 @@ pub struct HostTables {
     pub replies: RefCell<HashMap<SessionKey, SessionKey>>,
     pub mappings: RefCell<HashMap<MappingKey, Mapping>>,
     pub bindings: RefCell<HashMap<BindingKey, MappingKey>>,
+    pub fragments: RefCell<HashMap<FragmentKey, Fragment>>,
     pub counters: RefCell<BTreeMap<u32, u64>>,
     pub port_counters: RefCell<BTreeMap<u32, PortCounters>>,
     pub events: RefCell<Vec<Event>>,
@@ -199,6 +201,20 @@ impl Tables for HostTables {
 
     fn remove_binding(&self, key: &BindingKey) {
         self.bindings.borrow_mut().remove(key);
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn insert_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
+        let mut fragments = self.fragments.borrow_mut();
+        if fragments.len() >= FRAGMENTS_MAX as usize && !fragments.contains_key(key) {
+            // The kernel's table forgets the one that was not used for longest; here the oldest.
+            let oldest = fragments.iter().min_by_key(|(_, fragment)| fragment.seen_ns).map(|(key, _)| *key);
+            oldest.map(|key| fragments.remove(&key));
+        }
+        fragments.insert(*key, *fragment);
     }
 
     fn count(&self, slot: u32, packets: u64) {

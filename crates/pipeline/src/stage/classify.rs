@@ -2,11 +2,12 @@
 //! session key. The IPv4 total length is authoritative: padding behind it is never looked at.
 
 use crate::address::Address;
+use crate::bounds::FRAGMENT_TIME_NS;
+use crate::fragment::{Fragment, FragmentKey};
 use crate::runtime::{Packet, Tables};
-use crate::session::SessionKey;
 use crate::stage::icmp_error;
 use crate::verdict::{Reason, Stage};
-use crate::walk::{Step, Walk, deny};
+use crate::walk::{Headers, Step, Walk, deny};
 use packet::{ethernet, icmp, ipv4, tcp, udp, view};
 
 const ETHERNET_LEN: u32 = ethernet::LEN as u32;
@@ -25,8 +26,26 @@ pub(crate) fn ethernet<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<
 }
 
 /// Fills headers and `key`, with `vni` as the key's network.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn ipv4<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) -> Step<()> {
+    network(walk, vni)?;
+    match walk.work.headers.fragment {
+        Headers::FRAGMENT_LATER => return later_fragment(walk),
+        Headers::FRAGMENT_FIRST => {
+            transport(walk)?;
+            first_fragment(walk);
+        }
+        _ => transport(walk)?,
+    }
+    if icmp_error::is_error(walk.work.headers.icmp_type) {
+        return icmp_error::classify(walk);
+    }
+    Ok(())
+}
+
+/// The IPv4 header.
+#[inline(never)]
+fn network<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) -> Step<()> {
     let Ok(bytes) = walk.packet.load::<{ ipv4::LEN }>(ETHERNET_LEN) else {
         return deny(Stage::Classify, Reason::Truncated);
     };
@@ -40,6 +59,7 @@ pub(crate) fn ipv4<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) ->
     if first >= 224 || first == 0 {
         return deny(Stage::Classify, Reason::SourceMulticast);
     }
+    let offset = header.flags_fragment.get() & ipv4::FRAGMENT_OFFSET;
     let headers = &mut walk.work.headers;
     headers.l4_offset = ETHERNET_LEN + header_len;
     headers.ip_len = ip_len;
@@ -47,29 +67,76 @@ pub(crate) fn ipv4<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) ->
     headers.protocol = header.protocol;
     headers.tcp_flags = 0;
     headers.icmp_type = 0xff;
-    headers.fragment = u8::from(header.is_fragment());
+    headers.fragment = match (header.is_fragment(), offset) {
+        (false, _) => 0,
+        (true, 0) => Headers::FRAGMENT_FIRST,
+        (true, _) => Headers::FRAGMENT_LATER,
+    };
     headers.has_ports = 0;
     headers.src = Address::v4(header.src);
     headers.error_offset = 0;
-    walk.work.key = SessionKey {
-        vni,
-        src: Address::v4(header.src),
-        dst: Address::v4(header.dst),
-        src_port: 0,
-        dst_port: 0,
-        protocol: header.protocol,
-        zero: [0; 3],
-    };
-    if header.is_fragment() {
-        return Ok(());
+    let key = &mut walk.work.key;
+    key.vni = vni;
+    key.src = Address::v4(header.src);
+    key.dst = Address::v4(header.dst);
+    key.src_port = 0;
+    key.dst_port = 0;
+    key.protocol = header.protocol;
+    key.zero = [0; 3];
+    if walk.work.headers.fragment != 0 {
+        fill_fragment_key(walk, header.identification.get());
+        // RFC 3128: behind the first 20 bytes nothing can reach into the header that was checked.
+        if offset != 0 && u32::from(offset) << 3 < tcp::LEN as u32 {
+            return deny(Stage::Classify, Reason::FragmentOverlap);
+        }
     }
-    transport(walk, ip_len - header_len)
+    Ok(())
 }
 
-/// Ports, flags and ICMP type; `available`: bytes of the IP payload.
 #[inline(always)]
-fn transport<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, available: u32) -> Step<()> {
+fn fill_fragment_key<P, T>(walk: &mut Walk<'_, P, T>, identification: u16) {
+    let work = &mut *walk.work;
+    work.fragment_key = FragmentKey {
+        vni: work.key.vni,
+        ingress: work.ingress,
+        src: work.key.src,
+        dst: work.key.dst,
+        identification,
+        protocol: work.key.protocol,
+        zero: 0,
+    };
+}
+
+/// The first fragment leaves its ports for the others.
+#[inline(never)]
+fn first_fragment<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) {
+    let work = &mut *walk.work;
+    if work.headers.has_ports == 0 {
+        return;
+    }
+    let (src_port, dst_port) = (work.key.src_port, work.key.dst_port);
+    let (seen_ns, icmp_type) = (walk.tables.now_ns(), work.headers.icmp_type);
+    let first = Fragment { seen_ns, src_port, dst_port, icmp_type, zero: [0; 3] };
+    walk.tables.insert_fragment(&work.fragment_key, &first);
+}
+
+#[inline(never)]
+fn later_fragment<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    match walk.tables.fragment(&walk.work.fragment_key) {
+        Some(first) if walk.tables.now_ns().wrapping_sub(first.seen_ns) < FRAGMENT_TIME_NS => {
+            walk.work.headers.icmp_type = first.icmp_type;
+            ports(walk, first.src_port, first.dst_port);
+            Ok(())
+        }
+        _ => deny(Stage::Classify, Reason::FragmentUnordered),
+    }
+}
+
+/// Ports, flags and ICMP type.
+#[inline(never)]
+fn transport<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     let offset = walk.work.headers.l4_offset;
+    let available = walk.work.headers.ip_len.wrapping_add(ETHERNET_LEN).wrapping_sub(offset);
     let malformed = deny(Stage::Classify, Reason::MalformedL4);
     match walk.work.headers.protocol {
         ipv4::PROTOCOL_TCP => {
@@ -99,8 +166,6 @@ fn transport<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, available: u32) ->
             walk.work.headers.icmp_type = header.kind;
             if header.is_echo() {
                 ports(walk, header.id.get(), header.id.get());
-            } else if icmp_error::is_error(header.kind) {
-                return icmp_error::classify(walk);
             }
         }
         _ => {}

@@ -228,7 +228,7 @@ pub(crate) fn external_address<P: Packet, T: Tables>(
 /// Why a packet without ports cannot be translated.
 #[inline(always)]
 pub(crate) fn untranslatable<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> Reason {
-    if walk.work.headers.fragment != 0 {
+    if walk.work.headers.fragment != 0 && walk.work.headers.protocol != ipv4::PROTOCOL_ICMP {
         Reason::FragmentNotTranslated
     } else if walk.work.headers.protocol == ipv4::PROTOCOL_ICMP {
         Reason::IcmpErrorNotTranslated

@@ -7,7 +7,7 @@ use crate::session::Path;
 use crate::stage::icmp_error;
 use crate::tunnel;
 use crate::verdict::{Punt, Reason, Stage, Verdict};
-use crate::walk::{Hook, Step, Walk, deny};
+use crate::walk::{Headers, Hook, Step, Walk, deny};
 use packet::{bytes, ethernet, icmp, ipv4, tcp, udp};
 
 const ETHERNET_LEN: u32 = ethernet::LEN as u32;
@@ -118,6 +118,9 @@ fn replace_address<P: Packet, T: Tables>(
 /// Offset and flags of a transport checksum that covers the pseudo header.
 #[inline(always)]
 fn pseudo_checksum<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> Option<(u32, u32)> {
+    if walk.work.headers.fragment == Headers::FRAGMENT_LATER {
+        return None;
+    }
     let offset = walk.work.headers.l4_offset;
     match walk.work.headers.protocol {
         ipv4::PROTOCOL_TCP => Some((offset + tcp::OFFSET_CHECKSUM, 0)),
@@ -131,7 +134,7 @@ fn translate_ports<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Result<()
     let (old, new) = (&walk.work.key, &walk.work.translated);
     let (old_src, new_src, old_dst, new_dst) = (old.src_port, new.src_port, old.dst_port, new.dst_port);
     if walk.work.headers.protocol == ipv4::PROTOCOL_ICMP {
-        if new_src != old_src {
+        if new_src != old_src && walk.work.headers.fragment != Headers::FRAGMENT_LATER {
             let checksum = walk.work.headers.l4_offset + icmp::OFFSET_CHECKSUM;
             replace_port(walk, icmp::OFFSET_ECHO_ID, (old_src, new_src), checksum, 0)?;
         }
@@ -212,10 +215,12 @@ fn write_echo_reply<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Result<(
     let (key, l4) = (walk.work.key, walk.work.headers.l4_offset);
     walk.packet.store::<4>(ETHERNET_LEN + ipv4::OFFSET_SRC, &key.dst.to_v4())?;
     walk.packet.store::<4>(ETHERNET_LEN + ipv4::OFFSET_DST, &key.src.to_v4())?;
-    let kind = |kind: u8| u32::from(u16::from_ne_bytes([kind, 0]));
-    let (from, to) = (kind(icmp::TYPE_ECHO_REQUEST), kind(icmp::TYPE_ECHO_REPLY));
-    walk.packet.replace_l4_checksum(l4 + icmp::OFFSET_CHECKSUM, from, to, 2, 0)?;
-    walk.packet.store::<1>(l4 + icmp::OFFSET_TYPE, &[icmp::TYPE_ECHO_REPLY])?;
+    if walk.work.headers.fragment != Headers::FRAGMENT_LATER {
+        let kind = |kind: u8| u32::from(u16::from_ne_bytes([kind, 0]));
+        let (from, to) = (kind(icmp::TYPE_ECHO_REQUEST), kind(icmp::TYPE_ECHO_REPLY));
+        walk.packet.replace_l4_checksum(l4 + icmp::OFFSET_CHECKSUM, from, to, 2, 0)?;
+        walk.packet.store::<1>(l4 + icmp::OFFSET_TYPE, &[icmp::TYPE_ECHO_REPLY])?;
+    }
     let macs = [walk.work.headers.src_mac, walk.work.headers.dst_mac];
     walk.packet.store::<12>(0, &bytes(macs))?;
     if walk.work.vlan != 0 {

@@ -1,7 +1,6 @@
 //! SNAT: a fixed address leaves as its floating IP, or by an endpoint-independent mapping (RFC 4787 REQ-1)
 //! on a port of this host's blocks, chosen at random (RFC 6056, RFC 6888 REQ-15). Floating IP beats SNAT.
 
-use crate::address::Address;
 use crate::bounds::PORT_PROBES_MAX;
 use crate::nat::{BindingKey, Mapping, MappingKey};
 use crate::runtime::{InsertError, Packet, Tables};
@@ -37,16 +36,17 @@ pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
         return deny(Stage::Snat, Reason::SnatDisabled);
     }
     let internal = mapping_key(router_vni, &walk.work.key);
-    let (address, port) = match walk.tables.mapping(&internal) {
-        Some(mapping) => (mapping.address, mapping.port),
+    match walk.tables.mapping(&internal) {
+        Some(mapping) => {
+            walk.work.translated.src = mapping.address;
+            walk.work.translated.src_port = mapping.port;
+        }
         None => allocate(walk, &snat, &internal)?,
-    };
+    }
     let echo = walk.work.headers.protocol == ipv4::PROTOCOL_ICMP;
     let translated = &mut walk.work.translated;
-    translated.src = address;
-    translated.src_port = port;
     if echo {
-        translated.dst_port = port;
+        translated.dst_port = translated.src_port;
     }
     translated.flags |= Session::NAT_SNAT;
     Ok(())
@@ -58,23 +58,22 @@ fn mapping_key(router_vni: u32, key: &SessionKey) -> MappingKey {
     MappingKey { router_vni, address: key.src, port: key.src_port, protocol: key.protocol, zero: 0 }
 }
 
+// The functions below leave the external endpoint in `translated.src` and its port: a value that does not
+// fit a register would be returned through a pointer, which the verifier may find in the return register.
+
 /// Claims a free external port: random probes, each an insert that fails if the port is taken.
 #[inline(never)]
-fn allocate<P: Packet, T: Tables>(
-    walk: &mut Walk<'_, P, T>,
-    snat: &Snat,
-    internal: &MappingKey,
-) -> Step<(Address, u16)> {
+fn allocate<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, snat: &Snat, internal: &MappingKey) -> Step<()> {
     if snat.block_count == 0 {
         ask_for_block(walk);
         return deny(Stage::Snat, Reason::NoPortBlock);
     }
     for probe in 0..PORT_PROBES_MAX {
-        if let Some((address, port)) = claim(walk, snat, internal) {
+        if claim(walk, snat, internal) {
             if probe >= PROBES_LOW {
                 ask_for_block(walk);
             }
-            return settle(walk, internal, address, port);
+            return settle(walk, internal);
         }
     }
     ask_for_block(walk);
@@ -83,14 +82,12 @@ fn allocate<P: Packet, T: Tables>(
 
 /// One probe.
 #[inline(never)]
-fn claim<P: Packet, T: Tables>(
-    walk: &mut Walk<'_, P, T>,
-    snat: &Snat,
-    internal: &MappingKey,
-) -> Option<(Address, u16)> {
+fn claim<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, snat: &Snat, internal: &MappingKey) -> bool {
     let random = walk.tables.random();
     let slot = (random >> 16) % snat.block_count.max(1);
-    let block = walk.tables.own_block(&BlockKey { router_vni: internal.router_vni, slot })?;
+    let Some(block) = walk.tables.own_block(&BlockKey { router_vni: internal.router_vni, slot }) else {
+        return false;
+    };
     let offset = (random as u16) & block.size.wrapping_sub(1);
     let port = block.first.wrapping_add(offset);
     let binding = BindingKey {
@@ -101,29 +98,33 @@ fn claim<P: Packet, T: Tables>(
         zero: 0,
     };
     match walk.tables.insert_binding(&binding, internal) {
-        Ok(()) => Some((block.address, port)),
-        Err(InsertError::Exists | InsertError::Full) => None,
+        Ok(()) => {
+            walk.work.translated.src = block.address;
+            walk.work.translated.src_port = port;
+            true
+        }
+        Err(InsertError::Exists | InsertError::Full) => false,
     }
 }
 
 /// Publishes the mapping of a claimed port. If another CPU mapped the same endpoint meanwhile, its mapping
 /// stands and the claim is given back.
 #[inline(never)]
-fn settle<P: Packet, T: Tables>(
-    walk: &mut Walk<'_, P, T>,
-    internal: &MappingKey,
-    address: Address,
-    port: u16,
-) -> Step<(Address, u16)> {
+fn settle<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, internal: &MappingKey) -> Step<()> {
     let external_vni = walk.work.external_vni;
+    let (address, port) = (walk.work.translated.src, walk.work.translated.src_port);
     let mapping = Mapping { external_vni, address, port, zero: 0, created_ns: walk.tables.now_ns() };
     let Err(error) = walk.tables.insert_mapping(internal, &mapping) else {
-        return Ok((address, port));
+        return Ok(());
     };
     let claimed = BindingKey { external_vni, address, port, protocol: internal.protocol, zero: 0 };
     walk.tables.remove_binding(&claimed);
     match (error, walk.tables.mapping(internal)) {
-        (InsertError::Exists, Some(other)) => Ok((other.address, other.port)),
+        (InsertError::Exists, Some(other)) => {
+            walk.work.translated.src = other.address;
+            walk.work.translated.src_port = other.port;
+            Ok(())
+        }
         _ => deny(Stage::Snat, Reason::PortsExhausted),
     }
 }

@@ -5,7 +5,7 @@ use crate::handlers::{self, Answer, root};
 use crate::{Error, Resource, actions, admin, extensions};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Request};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
@@ -46,6 +46,7 @@ pub fn router<B: Backend>(backend: Arc<B>) -> Router {
         .fallback(async || Error::HTTPNotFound {})
         .method_not_allowed_fallback(async || Error::HTTPMethodNotAllowed {})
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::map_response(one_error_body))
         .with_state(backend)
 }
 
@@ -112,10 +113,28 @@ async fn extension(Path(alias): Path<String>) -> Answer {
     Ok(Json(extensions::show(&alias)?).into_response())
 }
 
+/// What the framework refuses by itself (a path that is not UTF-8) is told like everything else.
+async fn one_error_body(response: Response) -> Response {
+    let status = response.status();
+    let json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    match status {
+        StatusCode::NOT_FOUND => Error::HTTPNotFound {}.into_response(),
+        StatusCode::METHOD_NOT_ALLOWED => Error::HTTPMethodNotAllowed {}.into_response(),
+        _ if status.is_client_error() => Error::bad_request("The request is not valid").into_response(),
+        _ => Error::internal(format!("the framework answered {status}")).into_response(),
+    }
+}
+
 /// Every answer under `/v2.0` names its request.
 async fn request_id(request: Request, next: Next) -> Response {
+    let id = format!("req-{}", Uuid::new_v4());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;
-    if let Ok(id) = HeaderValue::from_str(&format!("req-{}", Uuid::new_v4())) {
+    tracing::debug!(request = id, %method, path, status = response.status().as_u16(), "answered");
+    if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response

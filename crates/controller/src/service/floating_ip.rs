@@ -14,7 +14,9 @@ use store::Snapshot;
 impl Handles<FloatingIp> for Service {
     fn list(&self, _caller: &Caller, hints: &Hints) -> Vec<FloatingIpView> {
         let snapshot = self.snapshot();
-        let floating_ips = match hints.ids::<PortId>("port_id").filter(|ids| !ids.is_empty()) {
+        // An empty text asks for those without a port.
+        let named = hints.values("port_id").is_some_and(|ids| ids.iter().all(|id| !id.is_empty()));
+        let floating_ips = match hints.ids::<PortId>("port_id").filter(|_| named) {
             Some(ports) => unique(ports.into_iter().flat_map(|id| snapshot.floating_ips_of_port(id))),
             None => by_ids::<FloatingIp>(&snapshot, hints.ids("id")),
         };

@@ -51,6 +51,18 @@ async fn a_floating_ip_comes_with_a_port_that_holds_its_address() {
 
     let named = api.update("floatingip", &floating_ip["id"], json!({"description": "www"})).await;
     assert_eq!(named["port_id"], port["id"], "only the description changed");
+    let count = async |query: String| {
+        let list = api.get(&format!("/v2.0/floatingips?{query}")).await;
+        list["floatingips"].as_array().unwrap().len()
+    };
+    let lone = api.create("floatingip", json!({"floating_network_id": external["id"]})).await;
+    let own = text(&port["id"]);
+    assert_eq!(count(format!("port_id={own}")).await, 1);
+    assert_eq!(count("port_id=".to_owned()).await, 1);
+    assert_eq!(count(format!("port_id={own}&port_id=")).await, 2);
+    assert_eq!(count(format!("port_id={UNKNOWN}")).await, 0);
+    api.delete("floatingip", &lone["id"]).await;
+
     for blank in [json!({"port_id": null}), json!({})] {
         api.update("floatingip", &floating_ip["id"], json!({"port_id": port["id"]})).await;
         let cleared = api.update("floatingip", &floating_ip["id"], blank).await;

@@ -2,6 +2,7 @@
 //! gives.
 
 mod addresses;
+mod bad_input;
 mod common;
 mod floating_ips;
 mod lists;

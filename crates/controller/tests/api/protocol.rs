@@ -69,6 +69,8 @@ async fn bodies_paths_and_verbs_that_are_wrong_are_refused() {
             (400, bad, "Resources required"),
         ),
         refusal("path", ("GET", "/v2.0/nothing", Value::Null), (404, "HTTPNotFound", "")),
+        refusal("not UTF-8", ("GET", "/v2.0/networks/%ff", Value::Null), (400, bad, "")),
+        refusal("not UTF-8 either", ("GET", "/nanboku/v1/hosts/%ff", Value::Null), (400, bad, "")),
         refusal("verb", ("PATCH", "/v2.0/networks", Value::Null), (405, "HTTPMethodNotAllowed", "")),
         refusal(
             "agents come by themselves",

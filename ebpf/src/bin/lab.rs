@@ -15,7 +15,7 @@ use aya_ebpf::programs::TcContext;
 
 /// VLAN id by interface index.
 #[map]
-#[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+#[expect(non_upper_case_globals, reason = "a map's name is its table's")]
 static access_vlans: HashMap<u32, u32> = HashMap::with_max_entries(1024, 0);
 
 /// `ETH_P_8021Q` in wire order.

@@ -23,8 +23,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("controller", &["api", "model", "proto", "store"]),
     ("netlink", &["packet"]),
+    ("bfd", &[]),
     // Neither `api` nor `store`, nor anything that brings them.
-    ("agent", &["compiler", "dataplane", "model", "netlink", "packet", "pipeline", "proto"]),
+    ("agent", &["bfd", "compiler", "dataplane", "model", "netlink", "packet", "pipeline", "proto"]),
     // For development and demonstration; only the binary may use it.
     ("lab", &["dataplane", "model", "netlink", "packet", "pipeline"]),
     (

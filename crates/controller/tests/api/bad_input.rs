@@ -114,7 +114,10 @@ fn with_ids(value: Value, ids: &[(&str, Value)]) -> Value {
     }
 }
 
-async fn throw(requests: Vec<(usize, bool, Vec<(usize, Value)>)>) {
+/// A resource, whether to create it (else change it), and what to spoil.
+type Request = (usize, bool, Vec<(usize, Value)>);
+
+async fn throw(requests: Vec<Request>) {
     let api = Api::new();
     let (external, _) = api.external().await;
     let (network, subnet) = api.tenant("blue", "192.168.10.0/24").await;

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// Name by which `--figure` chooses everything here.
+pub(crate) const FIGURE: &str = "agent";
 const LAB: &str = "nbkbench";
 const LAB_FILE: &str = include_str!("footprint.toml");
 /// The host that is plugged into, and a VM on the other one.

@@ -82,16 +82,31 @@ fn run(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
     let figures: Vec<&Figure> = FIGURES.iter().filter(|figure| is_wanted(arguments, figure.name)).collect();
     let samples = measure_all(arguments, &figures)?;
     let mut rows = compare(&figures, &samples);
-    if is_wanted(arguments, "agent")
-        && let Some(lab) = Lab::up()?
-    {
-        rows.extend(lab.measure(arguments.rounds)?);
-    }
-    for row in &rows {
-        println!("{}", serde_json::to_string(row)?);
+    print_lines(&rows)?;
+    let footprint = measure_footprint(arguments);
+    if let Ok(more) = &footprint {
+        print_lines(more)?;
+        rows.extend_from_slice(more);
     }
     println!("\n{}", report::table(&rows));
-    Ok(rows)
+    footprint.map(|_| rows)
+}
+
+fn print_lines(rows: &[Row]) -> anyhow::Result<()> {
+    for row in rows {
+        println!("{}", serde_json::to_string(row)?);
+    }
+    Ok(())
+}
+
+fn measure_footprint(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
+    if !is_wanted(arguments, footprint::FIGURE) {
+        return Ok(Vec::new());
+    }
+    match Lab::up()? {
+        Some(lab) => lab.measure(arguments.rounds),
+        None => Ok(Vec::new()),
+    }
 }
 
 fn is_wanted(arguments: &Arguments, name: &str) -> bool {

@@ -159,8 +159,13 @@ fn add_router(slice: &mut Slice) -> anyhow::Result<()> {
         mac: GATEWAY_MAC,
         address: GATEWAY,
     };
-    let gateway =
-        RouterGateway { network: external_network, enable_snat: true, addresses: vec![SNAT_ADDRESS] };
+    let gateway = RouterGateway {
+        network: external_network,
+        enable_snat: true,
+        addresses: vec![SNAT_ADDRESS],
+        filtering: slice::Filtering::default(),
+        ports_per_vm_max: 0,
+    };
     let router = slice::Router {
         vni: vni(1000)?,
         name: "router".to_owned(),
@@ -172,7 +177,7 @@ fn add_router(slice: &mut Slice) -> anyhow::Result<()> {
     slice.routers.insert(id, router);
     for first_port in (BLOCK_SIZE..=u16::MAX).step_by(usize::from(BLOCK_SIZE)) {
         let block = BlockId { external_network, address: SNAT_ADDRESS, first_port };
-        slice.blocks.insert(block, Block { router: id, host: Side::A.id() });
+        slice.blocks.insert(block, Block { router: id, host: Side::A.id(), retiring: false });
     }
     Ok(())
 }

@@ -9,7 +9,9 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use core::sync::atomic::Ordering::Relaxed;
 use pipeline::Tables;
+use pipeline::atomic::AtomicU32;
 use pipeline::bounds::*;
 use pipeline::event::Event;
 use pipeline::fragment::{Fragment, FragmentKey};
@@ -29,7 +31,7 @@ const fn hash<K, V>(max_entries: u32) -> Hash<K, V> {
 macro_rules! hashes {
     ($($name:ident: $key:ty => $value:ty, $size:expr;)*) => {
         $(#[map]
-        #[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+        #[expect(non_upper_case_globals, reason = "a map's name is its table's")]
         static $name: Hash<$key, $value> = hash($size);)*
     };
 }
@@ -53,38 +55,39 @@ hashes! {
     replies: SessionKey => SessionKey, SESSIONS_MAX;
     mappings: MappingKey => Mapping, MAPPINGS_MAX;
     bindings: BindingKey => MappingKey, MAPPINGS_MAX;
+    port_usage: FixedKey => u32, MAPPINGS_MAX;
     punt_buckets: u32 => u64, PORTS_MAX;
 }
 
 #[map]
-#[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+#[expect(non_upper_case_globals, reason = "a map's name is its table's")]
 static config: Array<Config> = Array::with_max_entries(1, 0);
 
 #[map]
-#[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+#[expect(non_upper_case_globals, reason = "a map's name is its table's")]
 static routes: LpmTrie<RouteKey, Route> = LpmTrie::with_max_entries(ROUTES_MAX, BPF_F_NO_PREALLOC);
 
-/// The one table that evicts; not pinned, because it outlives no datagram.
+/// The one table that evicts.
 #[map]
-#[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+#[expect(non_upper_case_globals, reason = "a map's name is its table's")]
 static fragments: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(FRAGMENTS_MAX, 0);
 
 #[map]
-#[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+#[expect(non_upper_case_globals, reason = "a map's name is its table's")]
 static counters: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::SLOTS, 0);
 
 #[map]
-#[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+#[expect(non_upper_case_globals, reason = "a map's name is its table's")]
 static port_counters: PerCpuHashMap<PortKey, PortCounters> =
     PerCpuHashMap::with_max_entries(PORTS_MAX, BPF_F_NO_PREALLOC);
 
 #[map]
-#[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+#[expect(non_upper_case_globals, reason = "a map's name is its table's")]
 static events: RingBuf = RingBuf::with_byte_size(EVENT_RING_BYTES, 0);
 
 /// Working memory. A program runs to its end on one CPU with bottom halves off, so no two share it.
 #[map]
-#[allow(non_upper_case_globals, reason = "a map's name is its table's")]
+#[expect(non_upper_case_globals, reason = "a map's name is its table's")]
 static work: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
 
 /// This CPU's working memory, for one run.
@@ -258,6 +261,30 @@ impl Tables for Maps {
     #[inline(always)]
     fn remove_binding(&self, key: &BindingKey) {
         let _ = bindings.remove(key);
+    }
+
+    #[inline(always)]
+    fn reserve_port(&self, owner: &FixedKey, max: u32) -> bool {
+        let Some(used) = port_usage.get_ptr_mut(owner) else {
+            return max != 0 && port_usage.insert(owner, 1, BPF_NOEXIST as u64).is_ok();
+        };
+        // SAFETY: an element of the map; `AtomicU32` has the layout of `u32`.
+        let used = unsafe { &*used.cast::<AtomicU32>() };
+        // Two CPUs may both see the last free one: the limit is exceeded by at most the number of CPUs.
+        if used.load(Relaxed) >= max {
+            return false;
+        }
+        used.fetch_add(1, Relaxed);
+        true
+    }
+
+    #[inline(always)]
+    fn release_port(&self, owner: &FixedKey) {
+        if let Some(used) = port_usage.get_ptr_mut(owner) {
+            // SAFETY: as above.
+            let used = unsafe { &*used.cast::<AtomicU32>() };
+            used.store(used.load(Relaxed).saturating_sub(1), Relaxed);
+        }
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use crate::facts::LocalFacts;
 use crate::output::{BLOCK_OWNERS, Builder, EXTERNAL_ADDRESSES, FLOATING_BY_FIXED, OWN_BLOCKS, SNAT, by};
-use model::slice::{BlockId, Egress, ExternalNetwork, FloatingIp, ObjectId, Router, Slice};
+use model::slice::{BlockId, Egress, ExternalNetwork, Filtering, FloatingIp, ObjectId, Router, Slice};
 use model::{FloatingIpId, HostId, RouterId, rendezvous};
 use pipeline::Address;
 use pipeline::bounds::BLOCKS_MAX;
@@ -17,9 +17,10 @@ pub(crate) fn compile(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) 
     for (id, floating_ip) in &slice.floating_ips {
         floating(slice, facts, *id, floating_ip, builder);
     }
-    let own_counts = blocks(slice, facts, builder);
+    let own = blocks(slice, facts, builder);
     for (id, router) in &slice.routers {
-        snat(slice, facts, *id, router, own_counts.get(id).copied().unwrap_or(0), builder);
+        let layout = own.get(id).map_or(Layout::default(), |blocks| own_blocks(router, blocks, builder));
+        snat(slice, facts, *id, router, layout, builder);
     }
 }
 
@@ -67,7 +68,7 @@ fn snat(
     facts: &LocalFacts,
     id: RouterId,
     router: &Router,
-    block_count: u32,
+    layout: Layout,
     builder: &mut Builder,
 ) {
     let object = ObjectId::Router(id);
@@ -87,7 +88,14 @@ fn snat(
         builder.put_default(&EXTERNAL_ADDRESSES, key, entry, by(object, "SNAT address of the router"));
     }
     if gateway.enable_snat && !gateway.addresses.is_empty() {
-        let value = Snat { external_vni: external.vni.get(), block_count };
+        let open = gateway.filtering == Filtering::EndpointIndependent;
+        let value = Snat {
+            external_vni: external.vni.get(),
+            block_count: layout.blocks,
+            address_count: layout.addresses,
+            ports_max: gateway.ports_per_vm_max,
+            flags: if open { Snat::FLAG_INDEPENDENT_FILTERING } else { 0 },
+        };
         let key = RouterKey { router_vni: router.vni.get() };
         builder.put(&SNAT, key, value, by(object, "SNAT of the router"));
     }
@@ -125,9 +133,12 @@ fn vtep_of(slice: &Slice, facts: &LocalFacts, host: HostId) -> Option<Address> {
     slice.hosts.get(&host).map(|remote| remote.vtep.into())
 }
 
-/// Owners of all blocks. Returns how many this host has of each router.
-fn blocks(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) -> BTreeMap<RouterId, u32> {
-    let mut own_counts = BTreeMap::new();
+/// Own blocks of a router, by address.
+type OwnBlocks = BTreeMap<Ipv4Addr, Vec<(BlockId, u16)>>;
+
+/// Owners of all blocks. Returns by router this host's own in which new mappings may be made.
+fn blocks(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) -> BTreeMap<RouterId, OwnBlocks> {
+    let mut own: BTreeMap<RouterId, OwnBlocks> = BTreeMap::new();
     for (id, block) in &slice.blocks {
         let object = ObjectId::Block(*id);
         let external = slice.external_networks.get(&id.external_network);
@@ -151,21 +162,40 @@ fn blocks(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) -> BTreeMap<
             address: id.address.into(),
         };
         builder.put(&BLOCK_OWNERS, key, BlockOwner { router_vni, vtep }, by(object, "owner of the block"));
-        if block.host == facts.host {
-            own_block(*id, size, router_vni, own_counts.entry(block.router).or_default(), builder);
+        if block.host == facts.host && !block.retiring {
+            own.entry(block.router).or_default().entry(id.address).or_default().push((*id, size));
         }
     }
-    own_counts
+    own
 }
 
-fn own_block(id: BlockId, size: u16, router_vni: u32, count: &mut u32, builder: &mut Builder) {
-    let object = ObjectId::Block(id);
-    if *count >= BLOCKS_MAX {
-        builder.problem(object, format!("more than {BLOCKS_MAX} blocks of a router on this host"));
-        return;
+/// How a router's blocks lie in `own_blocks`.
+#[derive(Clone, Copy, Default)]
+struct Layout {
+    blocks: u32,
+    addresses: u32,
+}
+
+/// Fills `own_blocks` row by row, one block of each address in a row, so that a VM can keep to one address
+/// and still draw from all of its blocks. Addresses with fewer blocks repeat them.
+fn own_blocks(router: &Router, blocks: &OwnBlocks, builder: &mut Builder) -> Layout {
+    let addresses = blocks.len() as u32;
+    let rows_wanted = blocks.values().map(Vec::len).max().unwrap_or(0) as u32;
+    let rows = rows_wanted.min(BLOCKS_MAX / addresses.max(1));
+    if rows < rows_wanted {
+        let dropped = blocks.values().flat_map(|of_address| of_address.iter().skip(rows as usize));
+        for (id, _) in dropped {
+            let text = format!("more than {BLOCKS_MAX} blocks of a router on this host");
+            builder.problem(ObjectId::Block(*id), text);
+        }
     }
-    let value = PortBlock { address: id.address.into(), first: id.first_port, size };
-    let key = BlockKey { router_vni, slot: *count };
-    builder.put(&OWN_BLOCKS, key, value, by(object, "block of this host"));
-    *count += 1;
+    for row in 0..rows {
+        for (column, of_address) in blocks.values().enumerate() {
+            let (id, size) = of_address[row as usize % of_address.len()];
+            let value = PortBlock { address: id.address.into(), first: id.first_port, size };
+            let key = BlockKey { router_vni: router.vni.get(), slot: row * addresses + column as u32 };
+            builder.put(&OWN_BLOCKS, key, value, by(ObjectId::Block(id), "block of this host"));
+        }
+    }
+    Layout { blocks: rows * addresses, addresses }
 }

@@ -182,6 +182,8 @@ impl Builder<'_> {
             network: gateway.network,
             enable_snat: gateway.enable_snat,
             addresses: gateway_addresses(self.snapshot, gateway),
+            filtering: gateway.filtering,
+            ports_per_vm_max: gateway.ports_per_vm_max,
         });
         let known = |port: &&resource::Port| self.slice.networks.contains_key(&port.network);
         let legs = interface_ports(self.snapshot, router.id).into_iter().filter(known);

@@ -59,7 +59,7 @@ macro_rules! tables {
         }
 
         /// Names of the tables that outlive a process. `work` is scratch and private to each load.
-        const PINNED: &[&str] = &[$(stringify!($name),)* EVENTS];
+        const PINNED: &[&str] = &[$(stringify!($name),)* EVENTS, FRAGMENTS];
     };
 }
 
@@ -84,12 +84,15 @@ tables! {
     replies: SessionKey => SessionKey;
     mappings: MappingKey => Mapping;
     bindings: BindingKey => MappingKey;
+    port_usage: FixedKey => u32;
     counters: u32 => u64;
     port_counters: PortKey => PortCounters;
     punt_buckets: u32 => BucketTime;
 }
 
 const EVENTS: &str = "events";
+/// Only the programs read and write it.
+const FRAGMENTS: &str = "fragments";
 
 /// A loaded object.
 #[derive(Debug)]
@@ -206,4 +209,3 @@ pub(crate) fn find_io(error: &(dyn std::error::Error + 'static)) -> Option<i32> 
     }
     None
 }
-

@@ -4,6 +4,7 @@ use crate::Dataplane;
 use crate::error::Error;
 use pipeline::nat::{BindingKey, Mapping, MappingKey};
 use pipeline::session::{Path, Session, SessionKey, seen};
+use pipeline::tables::FixedKey;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::Ordering::Relaxed;
@@ -54,6 +55,17 @@ impl SessionRow {
 
     pub fn state(&self) -> State {
         State::of(self.key.protocol, self.seen)
+    }
+
+    /// The mapping its destination was reached by, if its router lets anyone in.
+    fn mapped_destination(&self) -> Option<MappingKey> {
+        (self.flags & Session::NAT_MAPPED_DST != 0).then_some(MappingKey {
+            router_vni: self.router_vni,
+            address: self.reply.src,
+            port: self.reply.src_port,
+            protocol: self.key.protocol,
+            zero: 0,
+        })
     }
 
     /// The mapping its source is translated by, if any.
@@ -204,7 +216,9 @@ impl Dataplane {
     /// Every session, read in batches. Sessions that begin or end meanwhile may or may not be seen.
     pub fn sessions(&self) -> impl Iterator<Item = Result<SessionRow, Error>> {
         let rows = self.object.tables.sessions.elements();
-        rows.map(|row| row.map(|(key, session)| SessionRow::new(key, &session)).map_err(Error::table("sessions")))
+        rows.map(|row| {
+            row.map(|(key, session)| SessionRow::new(key, &session)).map_err(Error::table("sessions"))
+        })
     }
 
     /// Every mapping, in the same way.
@@ -235,15 +249,15 @@ impl Dataplane {
     pub fn sweep(&mut self, now_ns: u64, timeouts: &Timeouts) -> Result<Swept, Error> {
         let mut swept = Swept::default();
         let in_use = self.sweep_sessions(now_ns, timeouts, &mut swept)?;
-        self.sweep_mappings(now_ns, timeouts, &in_use, &mut swept)?;
+        let usage = self.sweep_mappings(now_ns, timeouts, &in_use, &mut swept)?;
+        self.correct_usage(&usage)?;
         self.sweep_bindings(now_ns, timeouts, &mut swept)?;
         Ok(swept)
     }
 
     fn sweep_sessions(&self, now_ns: u64, timeouts: &Timeouts, swept: &mut Swept) -> Result<InUse, Error> {
-        let idle = |row: &SessionRow| {
-            now_ns.saturating_sub(row.last_ns) > nanoseconds(timeouts.of(row.state()))
-        };
+        let idle =
+            |row: &SessionRow| now_ns.saturating_sub(row.last_ns) > nanoseconds(timeouts.of(row.state()));
         let mut in_use = InUse::default();
         for row in self.sessions() {
             let row = row?;
@@ -253,7 +267,7 @@ impl Dataplane {
                 continue;
             }
             swept.sessions_alive += 1;
-            if let Some(mapping) = row.mapping() {
+            for mapping in row.mapping().into_iter().chain(row.mapped_destination()) {
                 in_use.insert(&mapping);
             }
         }
@@ -271,16 +285,33 @@ impl Dataplane {
         timeouts: &Timeouts,
         in_use: &InUse,
         swept: &mut Swept,
-    ) -> Result<(), Error> {
+    ) -> Result<HashMap<FixedKey, u32>, Error> {
+        let mut usage: HashMap<FixedKey, u32> = HashMap::new();
         for row in self.mappings() {
             let (key, mapping) = row?;
             let age_ns = now_ns.saturating_sub(mapping.created_ns);
             if in_use.contains(&key) || age_ns <= nanoseconds(timeouts.mapping_grace) {
                 swept.mappings_alive += 1;
+                *usage.entry(FixedKey { router_vni: key.router_vni, address: key.address }).or_default() += 1;
                 continue;
             }
             let removed = self.object.tables.mappings.delete(&key).map_err(Error::table("mappings"))?;
             swept.mappings_removed += usize::from(removed);
+        }
+        Ok(usage)
+    }
+
+    /// The programs count mappings up; this counts them as they are. A mapping made meanwhile may be missed
+    /// until the next sweep, which lets one address have a few more than its share.
+    fn correct_usage(&self, usage: &HashMap<FixedKey, u32>) -> Result<(), Error> {
+        let table = &self.object.tables.port_usage;
+        for row in table.elements() {
+            let (owner, counted) = row.map_err(Error::table("port_usage"))?;
+            match usage.get(&owner) {
+                Some(used) if *used == counted => {}
+                Some(used) => table.put(&owner, used).map_err(Error::table("port_usage"))?,
+                None => drop(table.delete(&owner).map_err(Error::table("port_usage"))?),
+            }
         }
         Ok(())
     }
@@ -298,7 +329,8 @@ impl Dataplane {
             let since = self.resting.0.get(&binding).copied();
             let rest = nanoseconds(timeouts.rest(binding.protocol).max(timeouts.mapping_grace));
             if since.is_some_and(|since| now_ns.saturating_sub(since) >= rest) {
-                swept.ports_freed += usize::from(tables.bindings.delete(&binding).map_err(Error::table("bindings"))?);
+                swept.ports_freed +=
+                    usize::from(tables.bindings.delete(&binding).map_err(Error::table("bindings"))?);
             } else {
                 resting.insert(binding, since.unwrap_or(now_ns));
             }
@@ -309,7 +341,10 @@ impl Dataplane {
 
     /// Ends the mappings for which `keep` is false, with their sessions; returns how many. For SNAT addresses
     /// and port blocks that are no longer this host's.
-    pub fn purge_mappings(&mut self, mut keep: impl FnMut(&MappingKey, &Mapping) -> bool) -> Result<usize, Error> {
+    pub fn purge_mappings(
+        &mut self,
+        mut keep: impl FnMut(&MappingKey, &Mapping) -> bool,
+    ) -> Result<usize, Error> {
         let mut purged = HashSet::new();
         // The mapping first, so that no new session is built on it; the claim last.
         let mut claims = Vec::new();

@@ -58,7 +58,7 @@ impl Sizes {
     };
 
     /// Sizes by the tables' names.
-    pub(crate) fn named(&self) -> [(&'static str, u32); 14] {
+    pub(crate) fn named(&self) -> [(&'static str, u32); 15] {
         [
             ("ports", self.ports),
             ("port_addresses", self.ports.saturating_mul(4)),
@@ -74,6 +74,7 @@ impl Sizes {
             ("replies", self.sessions),
             ("mappings", self.mappings),
             ("bindings", self.mappings),
+            ("port_usage", self.mappings),
         ]
     }
 }

@@ -1,7 +1,7 @@
 //! The resources as they are stored: Neutron's, with typed ids. What a client sees of them is made in the
 //! `api` crate; what a host sees, in `controller`'s slices.
 
-use crate::slice::{AllowedPair, Egress, StaticRoute};
+use crate::slice::{AllowedPair, Egress, Filtering, StaticRoute};
 use crate::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -133,6 +133,11 @@ pub struct GatewayInfo {
     pub network: NetworkId,
     pub enable_snat: bool,
     pub port: PortId,
+    #[serde(default)]
+    pub filtering: Filtering,
+    /// Most mappings of one VM on a host at a time, 0: no limit.
+    #[serde(default)]
+    pub ports_per_vm_max: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,4 +188,23 @@ pub struct PortBlock {
     pub first_port: u16,
     pub router: RouterId,
     pub host: HostId,
+    /// Milliseconds since 1970.
+    #[serde(default)]
+    pub granted_at_ms: i64,
+    /// Since when its owner makes no new mappings in it; it goes back once the last one has ended. Milliseconds
+    /// since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retiring_since_ms: Option<i64>,
+}
+
+/// A port block that was given up: until it has rested, only its former owner may have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestingBlock {
+    pub external_network: NetworkId,
+    pub address: Ipv4Addr,
+    pub first_port: u16,
+    /// The former owner.
+    pub host: HostId,
+    /// Milliseconds since 1970.
+    pub since_ms: i64,
 }

@@ -73,6 +73,17 @@ pub struct ExternalNetwork {
     pub gateways: Vec<HostId>,
 }
 
+/// Who outside may send to a mapping (RFC 4787 REQ-8, RFC 5382 REQ-3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filtering {
+    /// Only the addresses and ports it was used towards.
+    #[default]
+    AddressAndPortDependent,
+    /// Anyone.
+    EndpointIndependent,
+}
+
 /// Which hosts send to an external network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -114,6 +125,11 @@ pub struct RouterGateway {
     pub enable_snat: bool,
     /// SNAT addresses, in the order of allocation.
     pub addresses: Vec<Ipv4Addr>,
+    #[serde(default)]
+    pub filtering: Filtering,
+    /// Most mappings of one VM on a host at a time, 0: no limit.
+    #[serde(default)]
+    pub ports_per_vm_max: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +187,9 @@ pub struct BlockId {
 pub struct Block {
     pub router: RouterId,
     pub host: HostId,
+    /// Its owner makes no new mappings in it; those there are go on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retiring: bool,
 }
 
 /// One object of a slice with its id: the unit of deltas.

@@ -28,6 +28,9 @@ table_type! {
         pub address: Address,
         pub port: u16,
         pub zero: u16,
+        /// The network of the internal endpoint.
+        pub inside_vni: u32,
+        pub zero_end: u32,
         pub created_ns: u64,
     }
 }

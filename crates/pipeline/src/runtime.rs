@@ -108,6 +108,10 @@ pub trait Tables {
     fn insert_binding(&self, key: &BindingKey, mapping: &MappingKey) -> Result<(), InsertError>;
     fn remove_binding(&self, key: &BindingKey);
 
+    /// Counts one more mapping of a fixed address in `port_usage`, unless it has `max` already.
+    fn reserve_port(&self, owner: &FixedKey, max: u32) -> bool;
+    fn release_port(&self, owner: &FixedKey);
+
     fn fragment(&self, key: &FragmentKey) -> Option<Fragment>;
     /// Inserts or replaces, at the cost of the entry that was not used for longest.
     fn insert_fragment(&self, key: &FragmentKey, fragment: &Fragment);

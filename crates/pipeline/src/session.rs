@@ -174,6 +174,9 @@ impl Session {
     /// The forward destination was a floating IP.
     pub const NAT_FLOATING_DST: u32 = 4;
 
+    /// The forward destination was the external endpoint of a mapping (endpoint-independent filtering).
+    pub const NAT_MAPPED_DST: u32 = 8;
+
     /// The path cell of a direction.
     #[inline(always)]
     pub fn path(&self, direction: Direction) -> &PathCell {

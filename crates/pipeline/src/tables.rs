@@ -315,9 +315,23 @@ table_type! {
     /// `snat`: how a router's VMs without a floating IP leave. No entry: they do not.
     pub struct Snat {
         pub external_vni: u32,
-        /// Number of consecutive entries in `own_blocks`, 0 to [`crate::bounds::BLOCKS_MAX`].
+        /// Number of consecutive entries in `own_blocks`, 0 to [`crate::bounds::BLOCKS_MAX`]; a multiple of
+        /// `address_count`.
         pub block_count: u32,
+        /// Number of SNAT addresses among them: slot `n` holds a block of address `n % address_count`, so
+        /// that each VM keeps to one address (paired pooling, RFC 4787 REQ-2). Not 0 if `block_count` is not.
+        pub address_count: u32,
+        /// Most mappings of one fixed address, 0: no limit (RFC 6888 REQ-4).
+        pub ports_max: u32,
+        /// [`Snat::FLAG_INDEPENDENT_FILTERING`].
+        pub flags: u32,
     }
+}
+
+impl Snat {
+    /// Anyone outside may send to a mapping (endpoint-independent filtering); unset: only those it was used
+    /// towards, address and port (RFC 4787 REQ-8, RFC 5382 REQ-3).
+    pub const FLAG_INDEPENDENT_FILTERING: u32 = 1;
 }
 
 table_type! {

@@ -99,6 +99,7 @@ listed! {
         SessionConflict = 46, "session-conflict", "Another live connection has the same reply addresses and ports.";
         FragmentUnordered = 47, "fragment-unordered", "A fragment whose datagram's first fragment was not seen here before it.";
         FragmentOverlap = 48, "fragment-overlap", "A fragment that would overwrite the transport header of the first.";
+        PortQuota = 49, "port-quota", "The VM has as many mappings as its router allows one VM.";
     }
 }
 

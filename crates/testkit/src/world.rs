@@ -7,7 +7,7 @@
 use crate::frames::{self, Ends, Read};
 use compiler::{LocalFacts, TunnelFacts, TunnelProtocol, UplinkFacts, compile};
 use ipnet::Ipv4Net;
-use model::slice::{self, Block, BlockId, Egress, FloatingIp, Interface, RouterGateway, Slice};
+use model::slice::{self, Block, BlockId, Egress, Filtering, FloatingIp, Interface, RouterGateway, Slice};
 use model::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
 use packet::MacAddr;
 use pipeline::host::{Frame, HostTables};
@@ -89,9 +89,25 @@ pub struct Options {
     pub egress: Egress,
     /// Of the external network.
     pub vlan: Option<u16>,
+    pub filtering: Filtering,
+    pub ports_per_vm_max: u32,
     /// Every block has one port, so that the choice of ports is no choice: for comparing with an
     /// implementation that draws other random numbers.
     pub single_port_blocks: bool,
+}
+
+impl Options {
+    /// On the VLAN, with the defaults of a router.
+    pub fn new(protocol: TunnelProtocol, egress: Egress) -> Self {
+        Self {
+            protocol,
+            egress,
+            vlan: Some(VLAN),
+            filtering: Filtering::default(),
+            ports_per_vm_max: 0,
+            single_port_blocks: false,
+        }
+    }
 }
 
 pub struct World {
@@ -144,7 +160,7 @@ const EXTERNAL: u128 = 9;
 impl World {
     /// The scenario over a tunnel protocol, with one way of egress, on the VLAN.
     pub fn new(protocol: TunnelProtocol, egress: Egress) -> Self {
-        Self::with(Options { protocol, egress, vlan: Some(VLAN), single_port_blocks: false })
+        Self::with(Options::new(protocol, egress))
     }
 
     pub fn with(options: Options) -> Self {
@@ -251,8 +267,13 @@ impl World {
                 address: subnets[&subnet_id(*network)].gateway.expect("a gateway"),
             }
         };
-        let gateway =
-            RouterGateway { network: network_id(EXTERNAL), enable_snat: true, addresses: vec![snat] };
+        let gateway = RouterGateway {
+            network: network_id(EXTERNAL),
+            enable_snat: true,
+            addresses: vec![snat],
+            filtering: self.options.filtering,
+            ports_per_vm_max: self.options.ports_per_vm_max,
+        };
         let router = slice::Router {
             vni: vni(transit),
             name: format!("router{number}"),
@@ -292,7 +313,7 @@ impl World {
 
     pub fn add_block(&mut self, router: u128, address: Ipv4Addr, host: usize, first_port: u16) {
         let id = BlockId { external_network: network_id(EXTERNAL), address, first_port };
-        let block = Block { router: router_id(router), host: self.hosts[host].id };
+        let block = Block { router: router_id(router), host: self.hosts[host].id, retiring: false };
         self.slice.blocks.insert(id, block);
     }
 

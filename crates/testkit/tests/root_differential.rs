@@ -27,7 +27,7 @@ const VMS: [&str; 7] = ["vm_a", "vm_b", "vm_c", "vm_d", "vm_e", "vm_f", "vm_g"];
 
 fn world(protocol: TunnelProtocol) -> World {
     let egress = Egress::Direct;
-    World::with(Options { protocol, egress, vlan: None, single_port_blocks: true })
+    World::with(Options { vlan: None, single_port_blocks: true, ..Options::new(protocol, egress) })
 }
 
 /// TCP, UDP and echo between these ends, both kinds of echo.

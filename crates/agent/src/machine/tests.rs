@@ -69,6 +69,8 @@ fn slice() -> Slice {
         network: provider,
         enable_snat: true,
         addresses: vec![Ipv4Addr::new(172, 22, 7, 27)],
+        filtering: Default::default(),
+        ports_per_vm_max: 0,
     };
     let router = Router {
         vni: vni(ROUTER_VNI),

@@ -283,7 +283,13 @@ fn add_outside(slice: &mut Slice, host: HostId) {
         mac: Mac([0xfa, 0x16, 0x3e, 0, 1, 1]),
         address: Ipv4Addr::new(192, 168, 10, 1),
     };
-    let gateway = RouterGateway { network: provider, enable_snat: true, addresses: vec![SNAT_ADDRESS] };
+    let gateway = RouterGateway {
+        network: provider,
+        enable_snat: true,
+        addresses: vec![SNAT_ADDRESS],
+        filtering: Default::default(),
+        ports_per_vm_max: 0,
+    };
     let router = Router {
         vni: vni(301),
         name: "blue".to_owned(),
@@ -295,5 +301,5 @@ fn add_outside(slice: &mut Slice, host: HostId) {
     let router_id = RouterId::from_uuid(id(ROUTER));
     slice.upsert(Object::Router(router_id, router));
     let block = BlockId { external_network: provider, address: SNAT_ADDRESS, first_port: 1024 };
-    slice.upsert(Object::Block(block, Block { router: router_id, host }));
+    slice.upsert(Object::Block(block, Block { router: router_id, host, retiring: false }));
 }

@@ -121,7 +121,7 @@ fn vm(slice: &mut Slice, name: &str, host: &str, last: u8, address: &str, on: &s
 
 fn block(slice: &mut Slice, external: &str, address: &str, first_port: u16, router: &str, host: &str) {
     let id = BlockId { external_network: network_id(external), address: ip(address), first_port };
-    let block = Block { router: router_id(router), host: host_id(host) };
+    let block = Block { router: router_id(router), host: host_id(host), retiring: false };
     slice.upsert(Object::Block(id, block));
 }
 
@@ -156,6 +156,8 @@ pub(super) fn fvn() -> Fixture {
             network: network_id("provider"),
             enable_snat: true,
             addresses: vec![ip("172.22.7.27")],
+            filtering: Default::default(),
+            ports_per_vm_max: 0,
         }),
         routes: Vec::new(),
     };
@@ -196,6 +198,8 @@ pub(super) fn dvr() -> Fixture {
             network: network_id("public"),
             enable_snat: true,
             addresses: vec![ip("192.168.74.20")],
+            filtering: Default::default(),
+            ports_per_vm_max: 0,
         }),
         routes: vec![route("10.50.0.0/16", "10.16.0.50"), route("10.51.0.0/16", "192.168.111.51")],
     };

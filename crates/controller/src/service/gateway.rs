@@ -5,6 +5,7 @@ use super::{Write, addresses, find, interface};
 use api::Error;
 use api::resources::{FixedIpRequest, GatewayRequest};
 use model::resource::{FixedIp, GatewayInfo, Network, Port, Router, Subnet};
+use model::slice::Filtering;
 use model::{NetworkId, PortId};
 use store::Snapshot;
 
@@ -40,8 +41,14 @@ pub(super) fn set(
     check_subnets(write.tx, router, &fixed_ips)?;
     let device = (ROUTER_GATEWAY, router.id.to_string());
     let port = port::create_for(write, network.id, fixed_ips, device, String::new())?;
-    router.gateway =
-        Some(GatewayInfo { network: network.id, enable_snat: request.enable_snat, port: port.id });
+    let kept = router.gateway.as_ref();
+    router.gateway = Some(GatewayInfo {
+        network: network.id,
+        enable_snat: request.enable_snat,
+        port: port.id,
+        filtering: kept.map_or_else(Filtering::default, |gateway| gateway.filtering),
+        ports_per_vm_max: kept.map_or(0, |gateway| gateway.ports_per_vm_max),
+    });
     Ok(())
 }
 

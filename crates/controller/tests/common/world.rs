@@ -192,8 +192,13 @@ impl World {
         let owner = (device_owner::ROUTER_GATEWAY, router_id(router).to_string());
         self.put(self.bare_port(&name, network, snat_address, owner));
         self.change::<Router>(router_id(router), |router| {
-            let gateway =
-                GatewayInfo { network: network_id(network), enable_snat: true, port: port_id(&name) };
+            let gateway = GatewayInfo {
+                network: network_id(network),
+                enable_snat: true,
+                port: port_id(&name),
+                filtering: Default::default(),
+                ports_per_vm_max: 0,
+            };
             router.gateway = Some(gateway);
         });
     }

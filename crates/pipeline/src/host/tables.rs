@@ -23,6 +23,7 @@ pub struct HostTables {
     pub replies: RefCell<HashMap<SessionKey, SessionKey>>,
     pub mappings: RefCell<HashMap<MappingKey, Mapping>>,
     pub bindings: RefCell<HashMap<BindingKey, MappingKey>>,
+    pub port_usage: RefCell<HashMap<FixedKey, u32>>,
     pub fragments: RefCell<HashMap<FragmentKey, Fragment>>,
     pub counters: RefCell<BTreeMap<u32, u64>>,
     pub port_counters: RefCell<BTreeMap<u32, PortCounters>>,
@@ -201,6 +202,20 @@ impl Tables for HostTables {
 
     fn remove_binding(&self, key: &BindingKey) {
         self.bindings.borrow_mut().remove(key);
+    }
+
+    fn reserve_port(&self, owner: &FixedKey, max: u32) -> bool {
+        let mut usage = self.port_usage.borrow_mut();
+        let used = usage.entry(*owner).or_default();
+        let free = *used < max;
+        *used += u32::from(free);
+        free
+    }
+
+    fn release_port(&self, owner: &FixedKey) {
+        if let Some(used) = self.port_usage.borrow_mut().get_mut(owner) {
+            *used = used.saturating_sub(1);
+        }
     }
 
     fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {

@@ -6,7 +6,7 @@ use crate::address::Address;
 use crate::nat::BindingKey;
 use crate::runtime::{Packet, Tables};
 use crate::session::Session;
-use crate::stage::route;
+use crate::stage::{route, snat};
 use crate::tables::{BlockOwnerKey, External, ExternalAddress, ExternalAddressKey, NetworkKey, Route};
 use crate::verdict::{Reason, Stage};
 use crate::walk::{Hook, Step, Target, Walk, deny};
@@ -69,10 +69,35 @@ fn steer_by_block<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, address: Addr
     if !owner.vtep.is_zero() {
         return to_host(walk, owner.router_vni, owner.vtep);
     }
-    let protocol = walk.work.key.protocol;
+    to_mapping(walk, address, port)
+}
+
+/// On the owner of the block, without a session: the mapping's internal endpoint, if its router lets anyone
+/// in.
+#[inline(never)]
+fn to_mapping<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, address: Address, port: u16) -> Step<()> {
+    let (external_vni, protocol) = (walk.work.external_vni, walk.work.key.protocol);
     let binding = BindingKey { external_vni, address, port, protocol, zero: 0 };
-    let reason = if walk.tables.binding(&binding).is_some() { Reason::Filtered } else { Reason::NoMapping };
-    deny(Stage::Dnat, reason)
+    let Some(internal) = walk.tables.binding(&binding) else {
+        return deny(Stage::Dnat, Reason::NoMapping);
+    };
+    let Some(mapping) = walk.tables.mapping(&internal) else {
+        return deny(Stage::Dnat, Reason::NoMapping);
+    };
+    let open = snat::filters_independently(walk, internal.router_vni)
+        && walk.work.headers.error_offset == 0
+        && protocol != ipv4::PROTOCOL_ICMP;
+    if !open {
+        return deny(Stage::Dnat, Reason::Filtered);
+    }
+    if walk.hook != Hook::Port {
+        walk.work.router_vni = internal.router_vni;
+    }
+    walk.work.translated.dst = internal.address;
+    walk.work.translated.dst_port = internal.port;
+    walk.work.translated.flags |= Session::NAT_MAPPED_DST;
+    to_tenant(walk, mapping.inside_vni, internal.address);
+    Ok(())
 }
 
 /// The block number of a port on the walk's external network.

@@ -8,7 +8,7 @@ use crate::session::{Session, SessionKey};
 use crate::stage::dnat;
 use crate::tables::{BlockKey, ExternalAddress, ExternalAddressKey, FixedKey, RouterKey, Snat};
 use crate::verdict::{Punt, Reason, Stage};
-use crate::walk::{Step, Walk, deny};
+use crate::walk::{Hook, Step, Walk, deny};
 use packet::ipv4;
 
 /// Probes after which a mapping was hard enough to find that more ports should be asked for: a quarter of
@@ -30,7 +30,7 @@ pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
         return Ok(());
     }
     let Some(snat) = walk.tables.snat(&RouterKey { router_vni }) else {
-        return deny(Stage::Snat, Reason::SnatDisabled);
+        return refuse(walk, Reason::SnatDisabled);
     };
     if snat.external_vni != walk.work.external_vni {
         return deny(Stage::Snat, Reason::SnatDisabled);
@@ -66,7 +66,11 @@ fn mapping_key(router_vni: u32, key: &SessionKey) -> MappingKey {
 fn allocate<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, snat: &Snat, internal: &MappingKey) -> Step<()> {
     if snat.block_count == 0 {
         ask_for_block(walk);
-        return deny(Stage::Snat, Reason::NoPortBlock);
+        return refuse(walk, Reason::NoPortBlock);
+    }
+    let owner = FixedKey { router_vni: internal.router_vni, address: internal.address };
+    if snat.ports_max != 0 && !walk.tables.reserve_port(&owner, snat.ports_max) {
+        return refuse(walk, Reason::PortQuota);
     }
     for probe in 0..PORT_PROBES_MAX {
         if claim(walk, snat, internal) {
@@ -76,15 +80,34 @@ fn allocate<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, snat: &Snat, intern
             return settle(walk, internal);
         }
     }
+    if snat.ports_max != 0 {
+        walk.tables.release_port(&owner);
+    }
     ask_for_block(walk);
-    deny(Stage::Snat, Reason::PortsExhausted)
+    refuse(walk, Reason::PortsExhausted)
+}
+
+/// Drops for want of permission or resources, and has the agent tell the VM (RFC 5508 REQ-8, RFC 6888
+/// REQ-11).
+#[inline(never)]
+fn refuse<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, reason: Reason) -> Step<()> {
+    if walk.hook == Hook::Port && walk.tables.punt_allowed(walk.work.ingress) {
+        let vni = walk.work.key.vni;
+        walk.emit(Punt::Prohibited, vni, reason as u32);
+    }
+    deny(Stage::Snat, reason)
 }
 
 /// One probe.
 #[inline(never)]
 fn claim<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, snat: &Snat, internal: &MappingKey) -> bool {
     let random = walk.tables.random();
-    let slot = (random >> 16) % snat.block_count.max(1);
+    // Which of the addresses follows from the VM, which of its blocks from chance.
+    let [_, _, _, last] = internal.address.words();
+    let addresses = snat.address_count.max(1);
+    let rows = (snat.block_count / addresses).max(1);
+    let address = (u32::from_be(last).wrapping_mul(0x9e37_79b1) >> 16) % addresses;
+    let slot = ((random >> 16) % rows).wrapping_mul(addresses).wrapping_add(address);
     let Some(block) = walk.tables.own_block(&BlockKey { router_vni: internal.router_vni, slot }) else {
         return false;
     };
@@ -113,7 +136,15 @@ fn claim<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, snat: &Snat, internal:
 fn settle<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, internal: &MappingKey) -> Step<()> {
     let external_vni = walk.work.external_vni;
     let (address, port) = (walk.work.translated.src, walk.work.translated.src_port);
-    let mapping = Mapping { external_vni, address, port, zero: 0, created_ns: walk.tables.now_ns() };
+    let mapping = Mapping {
+        external_vni,
+        address,
+        port,
+        zero: 0,
+        inside_vni: walk.work.key.vni,
+        zero_end: 0,
+        created_ns: walk.tables.now_ns(),
+    };
     let Err(error) = walk.tables.insert_mapping(internal, &mapping) else {
         return Ok(());
     };
@@ -169,6 +200,9 @@ fn source_valid<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session) 
 
 #[inline(always)]
 fn destination_valid<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session) -> bool {
+    if session.flags & Session::NAT_MAPPED_DST != 0 {
+        return mapped_destination_valid(walk, session);
+    }
     if session.flags & Session::NAT_FLOATING_DST == 0 {
         return true;
     }
@@ -178,4 +212,27 @@ fn destination_valid<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Sess
             && address.vtep.is_zero()
             && address.fixed == session.reply.src
     })
+}
+
+#[inline(never)]
+fn mapped_destination_valid<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session) -> bool {
+    let forward = &walk.work.forward;
+    let binding = BindingKey {
+        external_vni: session.external_vni,
+        address: forward.dst,
+        port: forward.dst_port,
+        protocol: forward.protocol,
+        zero: 0,
+    };
+    let Some(internal) = walk.tables.binding(&binding) else { return false };
+    internal.address == session.reply.src
+        && internal.port == session.reply.src_port
+        && filters_independently(walk, internal.router_vni)
+}
+
+/// Whether anyone outside may use the mappings of a router.
+#[inline(always)]
+pub(crate) fn filters_independently<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, router_vni: u32) -> bool {
+    let snat = walk.tables.snat(&RouterKey { router_vni });
+    snat.is_some_and(|snat| snat.flags & Snat::FLAG_INDEPENDENT_FILTERING != 0)
 }

@@ -5,6 +5,7 @@
 //! ([`east_west`], [`north_south`], [`attacks`], [`wire`]) are computed from the plan alone: nothing knows a preset.
 
 mod attacks;
+mod bulk;
 mod conservation;
 mod east_west;
 mod north_south;
@@ -16,16 +17,20 @@ mod wire;
 use crate::plan::{Index, Plan, Segment};
 use crate::running::Running;
 use crate::state::State;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use station::Station;
+use std::fs::File;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 /// Checks that run at the same time: enough to hide waiting, few enough for a small machine.
 const CONCURRENCY: usize = 24;
+
+/// Transfers at the same time: each keeps a core busy.
+const BULK_CONCURRENCY: usize = 2;
 
 /// One line of `lab check`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -101,8 +106,14 @@ impl Bench {
 /// # Errors
 /// No such lab, or a namespace can't be entered. A check that fails is no error: it is in the answer.
 pub async fn check(lab: Option<&str>) -> anyhow::Result<Vec<Checked>> {
-    let bench = Arc::new(Bench::open(Running::find(lab)?).context("cannot start the echo services")?);
+    let running = Running::find(lab)?;
+    let directory = File::open(running.names.dir()).context("cannot open the lab's directory")?;
+    if directory.try_lock().is_err() {
+        bail!("lab `{}` is being checked already; wait for that to end", running.plan.name);
+    }
+    let bench = Arc::new(Bench::open(running).context("cannot start the echo services")?);
     let mut results = run(together(&bench), CONCURRENCY).await;
+    results.extend(run(bulk::checks(&bench), BULK_CONCURRENCY).await);
     // These look at what passes on a wire or count frames, so nothing else may be sent meanwhile.
     results.extend(run(wire::checks(&bench), 1).await);
     results.extend(run(conservation::checks(&bench), 1).await);

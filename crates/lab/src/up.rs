@@ -255,10 +255,9 @@ impl Build<'_> {
             })
             .collect();
         if logs.is_empty() {
-            error
-        } else {
-            error.context(format!("the lab's logs end with\n{}", logs.join("\n")))
+            return error;
         }
+        anyhow::anyhow!("{error:#}\nThe logs of the lab's processes end with\n{}", logs.join("\n"))
     }
 }
 

@@ -1,11 +1,13 @@
 //! A machine under test: its namespace, and an echo service inside it.
 //!
 //! The service answers a request (a nonce in 16 hex digits) with `NAME PEER NONCE`: who answered, and with which address
-//! the request came. It remembers every nonce it saw, so that a packet that must not arrive can be shown not to have.
+//! the request came. It remembers every nonce it saw, so that a packet that must not arrive can be shown not to have. A
+//! second port takes bulk transfers ([`super::bulk`]).
 
+use super::bulk::{self, BULK_PORT};
 use crate::names::Names;
 use netlink::Netns;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,53 +17,69 @@ use tokio::task::JoinHandle;
 pub(super) const ECHO_PORT: u16 = 7;
 /// Characters of a nonce on the wire.
 pub(super) const NONCE_LEN: usize = 16;
+/// Bytes of a datagram to the bulk port, which starts with a nonce; others are not counted.
+pub(super) const DATAGRAM_LEN: usize = 1000;
 
 pub(super) struct Station {
     pub(super) name: String,
     pub(super) address: Ipv4Addr,
     pub(super) netns: Netns,
     seen: Seen,
-    services: [JoinHandle<()>; 2],
+    services: Vec<JoinHandle<()>>,
 }
 
-/// The nonces that arrived.
+/// The nonces that arrived, and how often.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<BTreeSet<String>>>);
+struct Seen(Arc<Mutex<BTreeMap<String, usize>>>);
 
 impl Seen {
     fn note(&self, nonce: &str) {
-        // A set of strings has no broken state that a panic elsewhere could have left.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(nonce.to_owned());
+        // A map of counts has no broken state that a panic elsewhere could have left.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(nonce.to_owned()).or_default() += 1;
     }
 
-    fn has(&self, nonce: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(nonce)
+    fn count(&self, nonce: &str) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(nonce).copied().unwrap_or(0)
     }
+}
+
+/// A listener and a datagram socket on a port of the namespace.
+type Sockets = (tokio::net::TcpListener, tokio::net::UdpSocket);
+
+fn sockets(netns: &Netns, port: u16) -> anyhow::Result<Sockets> {
+    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let (tcp, udp) = netns.run(|| -> std::io::Result<_> {
+        let (tcp, udp) = (TcpListener::bind(any)?, UdpSocket::bind(any)?);
+        tcp.set_nonblocking(true)?;
+        udp.set_nonblocking(true)?;
+        Ok((tcp, udp))
+    })??;
+    Ok((tokio::net::TcpListener::from_std(tcp)?, tokio::net::UdpSocket::from_std(udp)?))
 }
 
 impl Station {
     /// Opens the machine's namespace and starts the service there. Needs a tokio runtime.
     pub(super) fn start(names: &Names, name: &str, address: Ipv4Addr) -> anyhow::Result<Self> {
         let netns = Netns::open(&names.netns(name))?;
-        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, ECHO_PORT));
-        let (tcp, udp) = netns.run(|| -> std::io::Result<_> {
-            let (tcp, udp) = (TcpListener::bind(any)?, UdpSocket::bind(any)?);
-            tcp.set_nonblocking(true)?;
-            udp.set_nonblocking(true)?;
-            Ok((tcp, udp))
-        })??;
-        let (tcp, udp) = (tokio::net::TcpListener::from_std(tcp)?, tokio::net::UdpSocket::from_std(udp)?);
+        let (echo, bulk) = (sockets(&netns, ECHO_PORT)?, sockets(&netns, BULK_PORT)?);
         let seen = Seen::default();
-        let services = [
-            tokio::spawn(serve_tcp(tcp, name.to_owned(), seen.clone())),
-            tokio::spawn(serve_udp(udp, name.to_owned(), seen.clone())),
+        let services = vec![
+            tokio::spawn(serve_tcp(echo.0, name.to_owned(), seen.clone())),
+            tokio::spawn(serve_udp(echo.1, name.to_owned(), seen.clone())),
+            tokio::spawn(serve_bulk(bulk.0)),
+            tokio::spawn(count(bulk.1, seen.clone())),
         ];
         Ok(Self { name: name.to_owned(), address, netns, seen, services })
     }
 
     /// True if a request with this nonce arrived, in whatever packet.
     pub(super) fn saw(&self, nonce: &str) -> bool {
-        self.seen.has(nonce)
+        self.seen.count(nonce) > 0
+    }
+
+    /// How many whole datagrams with this nonce arrived at the bulk port.
+    pub(super) fn datagrams(&self, nonce: &str) -> usize {
+        self.seen.count(nonce)
     }
 }
 
@@ -97,5 +115,20 @@ async fn serve_udp(socket: tokio::net::UdpSocket, name: String, seen: Seen) {
         seen.note(&nonce);
         let answer = format!("{name} {} {nonce}\n", peer.ip());
         let _ = socket.send_to(answer.as_bytes(), peer).await;
+    }
+}
+
+async fn serve_bulk(listener: tokio::net::TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        // What goes wrong shows at the other end.
+        tokio::spawn(async move { drop(bulk::serve(stream).await) });
+    }
+}
+
+async fn count(socket: tokio::net::UdpSocket, seen: Seen) {
+    let mut buffer = [0; 2 * DATAGRAM_LEN];
+    loop {
+        let Ok((DATAGRAM_LEN, _)) = socket.recv_from(&mut buffer).await else { continue };
+        seen.note(&String::from_utf8_lossy(&buffer[..NONCE_LEN]));
     }
 }

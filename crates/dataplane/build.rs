@@ -57,7 +57,9 @@ fn check_compiler(rustc: &Path) -> Result<(), String> {
         ));
     }
     let libraries = output(Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]))
-        .map_err(|error| format!("{} does not know {TARGET} ({error}); run scripts/setup", rustc.display()))?;
+        .map_err(|error| {
+            format!("{} does not know {TARGET} ({error}); run scripts/setup", rustc.display())
+        })?;
     if !Path::new(libraries.trim()).is_dir() {
         return Err(format!("{} has no core library for {TARGET}; run scripts/setup", rustc.display()));
     }
@@ -65,8 +67,9 @@ fn check_compiler(rustc: &Path) -> Result<(), String> {
 }
 
 fn check_linker() -> Result<(), String> {
-    let version = output(Command::new("bpf-linker").arg("--version"))
-        .map_err(|error| format!("bpf-linker is needed to build the eBPF programs ({error}); run scripts/setup"))?;
+    let version = output(Command::new("bpf-linker").arg("--version")).map_err(|error| {
+        format!("bpf-linker is needed to build the eBPF programs ({error}); run scripts/setup")
+    })?;
     if version.split_whitespace().nth(1) != Some(LINKER_VERSION) {
         return Err(format!(
             "bpf-linker {LINKER_VERSION} is needed, found {:?}; run scripts/setup",
@@ -92,15 +95,24 @@ fn compile(ebpf: &Path, rustc: &Path) -> Result<(), String> {
         let text = name.to_string_lossy();
         let about_cargo = text.starts_with("CARGO") && !is_fetch_setting(&text);
         let about_rustc = text.starts_with("RUST") && !text.starts_with("RUSTUP");
-        if about_cargo || about_rustc || matches!(&*text, "TARGET" | "HOST" | "PROFILE" | "OPT_LEVEL" | "DEBUG") {
+        if about_cargo
+            || about_rustc
+            || matches!(&*text, "TARGET" | "HOST" | "PROFILE" | "OPT_LEVEL" | "DEBUG")
+        {
             command.env_remove(&name);
         }
     }
-    command
-        .current_dir(ebpf)
-        .env("RUSTC", rustc)
-        .env("RUSTC_BOOTSTRAP", "1")
-        .args(["build", "--quiet", "--release", "--locked", "--bins", "--target", TARGET, "--target-dir", "target"]);
+    command.current_dir(ebpf).env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1").args([
+        "build",
+        "--quiet",
+        "--release",
+        "--locked",
+        "--bins",
+        "--target",
+        TARGET,
+        "--target-dir",
+        "target",
+    ]);
     let output = command.output().map_err(|error| format!("cargo could not be started: {error}"))?;
     if output.status.success() {
         return Ok(());

@@ -1,7 +1,7 @@
 //! The lab's access port: a bridge port that is a member of one VLAN, by two small programs instead of the
 //! kernel's 8021q module. The links are pinned, so they outlive the command that makes them.
 
-use crate::attach::{attach_program, remove_pin};
+use crate::attach::{attach_program, detach_pinned};
 use crate::bpffs::ensure_bpffs;
 use crate::error::Error;
 use crate::sys::MapFd;
@@ -22,8 +22,8 @@ const PROGRAMS: [(&str, TcAttachType, &str); 2] =
 pub fn attach(pin_dir: &Path, interface: &str, vlan: u16) -> Result<(), Error> {
     ensure_bpffs(pin_dir)?;
     fs::create_dir_all(pin_dir).map_err(|source| Error::PinDirectory { path: pin_dir.to_owned(), source })?;
-    let ifindex = nix::net::if_::if_nametoindex(interface)
-        .map_err(|_| Error::NoInterface(interface.to_owned()))?;
+    let ifindex =
+        nix::net::if_::if_nametoindex(interface).map_err(|_| Error::NoInterface(interface.to_owned()))?;
     let mut ebpf = EbpfLoader::new()
         .map_pin_path(TABLE, pin_dir.join(TABLE))
         .load(OBJECT)
@@ -42,7 +42,7 @@ pub fn attach(pin_dir: &Path, interface: &str, vlan: u16) -> Result<(), Error> {
 /// Makes it an ordinary bridge port again. Removing `pin_dir` does the same for all of its ports.
 pub fn detach(pin_dir: &Path, interface: &str) -> Result<(), Error> {
     for (_, _, suffix) in PROGRAMS {
-        remove_pin(&pin_dir.join(format!("{interface}-{suffix}")))?;
+        detach_pinned(&pin_dir.join(format!("{interface}-{suffix}")))?;
     }
     Ok(())
 }

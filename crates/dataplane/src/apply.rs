@@ -34,8 +34,21 @@ pub struct Applied {
 macro_rules! in_order {
     ($each:ident) => {
         $each!(
-            vteps, networks, stations, neighbors, routes, gateways, externals, block_owners, own_blocks, snat,
-            floating_by_fixed, external_addresses, uplinks, port_addresses, ports
+            vteps,
+            networks,
+            stations,
+            neighbors,
+            routes,
+            gateways,
+            externals,
+            block_owners,
+            own_blocks,
+            snat,
+            floating_by_fixed,
+            external_addresses,
+            uplinks,
+            port_addresses,
+            ports
         )
     };
 }
@@ -44,8 +57,21 @@ macro_rules! in_order {
 macro_rules! in_reverse {
     ($each:ident) => {
         $each!(
-            ports, port_addresses, uplinks, external_addresses, floating_by_fixed, snat, own_blocks, block_owners,
-            externals, gateways, routes, neighbors, stations, networks, vteps
+            ports,
+            port_addresses,
+            uplinks,
+            external_addresses,
+            floating_by_fixed,
+            snat,
+            own_blocks,
+            block_owners,
+            externals,
+            gateways,
+            routes,
+            neighbors,
+            stations,
+            networks,
+            vteps
         )
     };
 }
@@ -63,7 +89,10 @@ impl Dataplane {
         if !tables_changed && !buckets_changed && !config_changed {
             return Ok(Applied { changed: 0, epoch: target.epoch });
         }
-        self.write_config(Config { flags: self.current.config.flags | FLAG_UNFINISHED, ..self.current.config })?;
+        self.write_config(Config {
+            flags: self.current.config.flags | FLAG_UNFINISHED,
+            ..self.current.config
+        })?;
         let mut changed = usize::from(config_changed);
         self.add_ingresses(desired)?;
         changed += add_all(&self.object.tables, &mut self.current, desired)?;
@@ -90,9 +119,10 @@ impl Dataplane {
     pub(crate) fn reread(&mut self) -> Result<(), Error> {
         self.current = read_all(&self.object.tables)?;
         let buckets = self.object.tables.punt_buckets.elements();
-        self.ingresses =
-            buckets.map(|bucket| bucket.map(|(ingress, _)| ingress)).collect::<Result<_, _>>()
-                .map_err(Error::table("punt_buckets"))?;
+        self.ingresses = buckets
+            .map(|bucket| bucket.map(|(ingress, _)| ingress))
+            .collect::<Result<_, _>>()
+            .map_err(Error::table("punt_buckets"))?;
         Ok(())
     }
 

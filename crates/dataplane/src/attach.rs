@@ -105,7 +105,11 @@ impl Attachment {
 
 impl Dataplane {
     /// Attaches this process's program. If an earlier one is attached there, it is replaced in one step.
-    pub fn attach<'a>(&mut self, hook: Hook, interface: impl Into<Interface<'a>>) -> Result<Attachment, Error> {
+    pub fn attach<'a>(
+        &mut self,
+        hook: Hook,
+        interface: impl Into<Interface<'a>>,
+    ) -> Result<Attachment, Error> {
         let (name, ifindex) = interface.into().resolve()?;
         let attachment = Attachment { hook, ifindex };
         let pin = self.pins()?.links.join(attachment.pin_name());
@@ -115,7 +119,7 @@ impl Dataplane {
 
     /// Detaches; nothing happens if it was not attached.
     pub fn detach(&mut self, attachment: Attachment) -> Result<(), Error> {
-        remove_pin(&self.pins()?.links.join(attachment.pin_name()))
+        detach_pinned(&self.pins()?.links.join(attachment.pin_name()))
     }
 
     /// What is attached, by this process or an earlier one. Pins of interfaces that are gone are removed.
@@ -193,8 +197,18 @@ fn open_living(pin: &Path, ifindex: u32) -> Result<Option<PinnedLink>, Error> {
     Ok(None)
 }
 
+/// Detaches a pinned link and removes the pin; nothing happens if there is none.
+pub(crate) fn detach_pinned(pin: &Path) -> Result<(), Error> {
+    match sys::open_pin(pin) {
+        Ok(link) => sys::detach_link(link.as_fd()).map_err(link_error(pin))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(link_error(pin)(error)),
+    }
+    remove_pin(pin)
+}
+
 /// Removes a pin; the last reference to a link detaches it.
-pub(crate) fn remove_pin(pin: &Path) -> Result<(), Error> {
+fn remove_pin(pin: &Path) -> Result<(), Error> {
     match fs::remove_file(pin) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(link_error(pin)(error)),
         _ => Ok(()),

@@ -36,7 +36,9 @@ pub(crate) fn ensure_bpffs(directory: &Path) -> Result<(), Error> {
     }
     let fail = |source| Error::Bpffs { path: directory.to_owned(), source };
     if !directory.starts_with(MOUNT_POINT) {
-        return Err(fail(std::io::Error::other("it is on another file system; choose a path below /sys/fs/bpf")));
+        return Err(fail(std::io::Error::other(
+            "it is on another file system; choose a path below /sys/fs/bpf",
+        )));
     }
     mount(Some("bpf"), MOUNT_POINT, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
         .map_err(|error| fail(error.into()))

@@ -34,7 +34,9 @@ impl Counters {
     /// Every drop counter that is not 0.
     pub fn drops(&self) -> impl Iterator<Item = (Stage, Reason, u64)> {
         let pairs = Stage::ALL.iter().flat_map(|stage| Reason::ALL.iter().map(|reason| (*stage, *reason)));
-        pairs.map(|(stage, reason)| (stage, reason, self.drop(stage, reason))).filter(|(_, _, count)| *count != 0)
+        pairs
+            .map(|(stage, reason)| (stage, reason, self.drop(stage, reason)))
+            .filter(|(_, _, count)| *count != 0)
     }
 
     /// Every punt counter that is not 0.

@@ -3,10 +3,10 @@
 //! The loader (aya) creates maps and programs; reading and writing elements is here, because whole tables
 //! are read in batches: a batch walks the kernel's buckets, so it ends even while elements come and go.
 
+use std::ffi::CString;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::size_of_val;
-use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -18,6 +18,7 @@ const MAP_DELETE_ELEM: libc::c_int = 3;
 const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
+const LINK_DETACH: libc::c_int = 34;
 
 /// Elements read by one call. More than any bucket of a hash holds.
 const BATCH: usize = 512;
@@ -59,6 +60,12 @@ struct PathAttr {
     path: u64,
     fd: u32,
     flags: u32,
+}
+
+/// `bpf_attr` of `BPF_LINK_DETACH`.
+#[repr(C)]
+struct LinkAttr {
+    fd: u32,
 }
 
 /// # Safety
@@ -125,6 +132,13 @@ pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Detaches a link at once; removing its last reference does so some time later.
+pub(crate) fn detach_link(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = LinkAttr { fd: fd.as_raw_fd().cast_unsigned() };
+    // SAFETY: no pointers.
+    unsafe { bpf(LINK_DETACH, &mut attr) }.map(drop)
 }
 
 pub(crate) fn map_info(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {

@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::process::Command;
+use std::time::Duration;
 
 /// Room for the largest frame that a test run takes, and outer headers.
 const FRAME_MAX: usize = 4096;
@@ -33,11 +34,20 @@ mod field {
 /// Where a frame comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    Port { ifindex: u32 },
+    Port {
+        ifindex: u32,
+    },
     /// From the tunnel device, with the metadata it took off.
-    Tunnel { vni: u32, vtep: [u8; 4] },
-    Uplink { ifindex: u32 },
-    Underlay { ifindex: u32 },
+    Tunnel {
+        vni: u32,
+        vtep: [u8; 4],
+    },
+    Uplink {
+        ifindex: u32,
+    },
+    Underlay {
+        ifindex: u32,
+    },
 }
 
 impl Arrival {
@@ -75,7 +85,8 @@ pub struct TestRun {
 impl TestRun {
     pub fn open(tables: &TableSet) -> Result<Self, Error> {
         let home = File::open("/proc/thread-self/ns/net").map_err(Error::TestNamespace)?;
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).map_err(|e| Error::TestNamespace(e.into()))?;
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+            .map_err(|e| Error::TestNamespace(e.into()))?;
         let dataplane = Dataplane::open_private(&Sizes::SMALL, &PROGRAMS)?;
         let mut run = Self { dataplane, interfaces: BTreeSet::from([1]), home };
         run.dataplane.apply(tables)?;
@@ -100,6 +111,58 @@ impl TestRun {
         gso_size: u32,
         gso_segments: u32,
     ) -> Result<Outcome, Error> {
+        let context = self.context(arrival, gso_size, gso_segments)?;
+        let program = arrival.program();
+        let mut out = vec![0u8; FRAME_MAX];
+        let mut context_out = [0u8; CONTEXT_LEN];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ctx_out: Some(&mut context_out),
+            ..TestRunOptions::default()
+        };
+        let result = self
+            .dataplane
+            .object_mut()
+            .program(program)?
+            .test_run(options)
+            .map_err(|source| Error::TestRun { program, source: Box::new(source) })?;
+        out.truncate(result.data_size_out as usize);
+        let tag = get(&context_out, field::CB + 8);
+        Ok(Outcome {
+            verdict: verdict(&context_out),
+            frame: out,
+            vlan: (tag >> 16 != 0).then_some((tag & 0x0fff) as u16),
+        })
+    }
+
+    /// Mean time of a run. Each run is fed the frame that the one before left, so it means something only for
+    /// frames that leave as they came.
+    pub fn time(&mut self, arrival: Arrival, frame: &[u8], runs: u32) -> Result<Duration, Error> {
+        let context = self.context(arrival, 0, 0)?;
+        let program = arrival.program();
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: Some(&context),
+            repeat: runs,
+            ..TestRunOptions::default()
+        };
+        let result = self
+            .dataplane
+            .object_mut()
+            .program(program)?
+            .test_run(options)
+            .map_err(|source| Error::TestRun { program, source: Box::new(source) })?;
+        Ok(result.duration)
+    }
+
+    fn context(
+        &mut self,
+        arrival: Arrival,
+        gso_size: u32,
+        gso_segments: u32,
+    ) -> Result<[u8; CONTEXT_LEN], Error> {
         let mut context = [0u8; CONTEXT_LEN];
         match arrival {
             Arrival::Port { ifindex } | Arrival::Uplink { ifindex } | Arrival::Underlay { ifindex } => {
@@ -113,25 +176,7 @@ impl TestRun {
         }
         put(&mut context, field::GSO_SIZE, gso_size);
         put(&mut context, field::GSO_SEGMENTS, gso_segments);
-        let program = arrival.program();
-        let mut out = vec![0u8; FRAME_MAX];
-        let mut context_out = [0u8; CONTEXT_LEN];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ctx_in: Some(&context),
-            ctx_out: Some(&mut context_out),
-            ..TestRunOptions::default()
-        };
-        let result = self.dataplane.object_mut().program(program)?.test_run(options)
-            .map_err(|source| Error::TestRun { program, source: Box::new(source) })?;
-        out.truncate(result.data_size_out as usize);
-        let tag = get(&context_out, field::CB + 8);
-        Ok(Outcome {
-            verdict: verdict(&context_out),
-            frame: out,
-            vlan: (tag >> 16 != 0).then_some((tag & 0x0fff) as u16),
-        })
+        Ok(context)
     }
 
     /// The kernel wants the context's interface to exist.
@@ -145,7 +190,9 @@ impl TestRun {
             .status()
             .map_err(Error::TestNamespace)?;
         if !status.success() {
-            return Err(Error::TestNamespace(io::Error::other(format!("interface {ifindex} could not be made"))));
+            return Err(Error::TestNamespace(io::Error::other(format!(
+                "interface {ifindex} could not be made"
+            ))));
         }
         Ok(())
     }

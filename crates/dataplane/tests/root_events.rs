@@ -27,7 +27,10 @@ fn expiring() -> (pipeline::table_set::TableSet, Vec<u8>) {
     );
     let prefix =
         RoutePrefix { len: RouteKey::lpm_len_v4(24), key: RouteKey::new(9, Address::v4([10, 0, 0, 0])) };
-    tables.routes.insert(prefix, Route { kind: Route::CONNECTED, vni: 100, mac: ROUTER, mtu: 1450, ..Route::default() });
+    tables.routes.insert(
+        prefix,
+        Route { kind: Route::CONNECTED, vni: 100, mac: ROUTER, mtu: 1450, ..Route::default() },
+    );
     let mut frame = a_to_b(1);
     frame[..6].copy_from_slice(&ROUTER.0);
     frame[22] = 1;

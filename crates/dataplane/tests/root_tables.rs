@@ -7,8 +7,8 @@ mod common;
 use common::{Pins, two_ports};
 use dataplane::{Dataplane, Error, Settings, Sizes};
 use pipeline::Address;
-use pipeline::tables::{Route, RouteKey, Vtep, VtepKey};
 use pipeline::table_set::RoutePrefix;
+use pipeline::tables::{Route, RouteKey, Vtep, VtepKey};
 
 fn settings(pins: &Pins) -> Settings {
     Settings { pin_dir: pins.0.clone(), sizes: Sizes::SMALL }
@@ -19,10 +19,8 @@ fn applying_the_same_again_changes_nothing() {
     let pins = Pins::new("same");
     let mut dataplane = Dataplane::open(&settings(&pins)).unwrap();
     let mut tables = two_ports(5, 6);
-    let prefix = RoutePrefix {
-        len: RouteKey::lpm_len_v4(24),
-        key: RouteKey::new(9, Address::v4([10, 0, 0, 0])),
-    };
+    let prefix =
+        RoutePrefix { len: RouteKey::lpm_len_v4(24), key: RouteKey::new(9, Address::v4([10, 0, 0, 0])) };
     tables.routes.insert(prefix, Route { kind: Route::CONNECTED, vni: 100, ..Route::default() });
     let first = dataplane.apply(&tables).unwrap();
     assert_eq!(first.epoch, 1);

@@ -44,9 +44,9 @@ fn add(dataplane: &Dataplane, protocol: u8, src_port: u16, bits: u32) -> Session
     session.external_vni = EXTERNAL;
     session.last_ns.store(START, Relaxed);
     session.seen.store(bits, Relaxed);
-    let mapping_key =
-        MappingKey { router_vni: ROUTER, address: key.src, port: src_port, protocol, zero: 0 };
-    let mapping = Mapping { external_vni: EXTERNAL, address: external, port, zero: 0, created_ns: START };
+    let mapping_key = MappingKey { router_vni: ROUTER, address: key.src, port: src_port, protocol, zero: 0 };
+    let mapping =
+        Mapping { external_vni: EXTERNAL, address: external, port, created_ns: START, ..Mapping::default() };
     let tables = &dataplane.object.tables;
     tables.sessions.put(&key, &session).unwrap();
     tables.replies.put(&reply, &key).unwrap();

@@ -70,16 +70,14 @@ impl Drop for Pins {
 pub fn two_ports(a: u32, b: u32) -> TableSet {
     let mut tables = TableSet::default();
     tables.config.dvr_mac = MacAddr([0x0e, 0, 0, 0, 0, 1]);
-    tables.networks.insert(
-        NetworkKey { vni: VNI },
-        Network { kind: Network::TENANT, mtu: 1450, ..Network::default() },
-    );
+    tables
+        .networks
+        .insert(NetworkKey { vni: VNI }, Network { kind: Network::TENANT, mtu: 1450, ..Network::default() });
     for (ifindex, mac, address) in [(a, VM_A, ADDRESS_A), (b, VM_B, ADDRESS_B)] {
         let address = Address::v4(address);
-        tables.ports.insert(
-            PortKey { ifindex },
-            Port { network_vni: VNI, flags: Port::FLAG_ACTIVE, mac, mtu: 1450 },
-        );
+        tables
+            .ports
+            .insert(PortKey { ifindex }, Port { network_vni: VNI, flags: Port::FLAG_ACTIVE, mac, mtu: 1450 });
         tables.port_addresses.insert(PortAddressKey { ifindex, mac, zero: 0, address }, 1);
         tables.stations.insert(
             StationKey { vni: VNI, mac, zero: 0 },

@@ -202,7 +202,8 @@ fn extra_routes_go_by_a_subnet_or_are_a_problem() {
 #[test]
 fn a_bad_object_is_reported_and_blocks_nobody_else() {
     let good = compiled(&fvn(), "ahv01");
-    let changes: [(&str, fn(&mut Fixture)); 5] = [
+    type Change = fn(&mut Fixture);
+    let changes: [(&str, Change); 5] = [
         ("a port on an unknown network", |fixture| {
             let mut port = fixture.port("vm_a").1;
             port.network = model::NetworkId::random();

@@ -14,6 +14,7 @@ use core::ops::Deref;
 pub struct PacketError;
 
 /// A frame, offsets from its Ethernet header. The semantics are those of the BPF helpers named.
+#[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
 pub trait Packet {
     /// Bytes of the frame (a super-packet counts as the one it is).
     fn len(&self) -> u32;

@@ -100,7 +100,6 @@ fn translate_addresses<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Resul
 }
 
 /// `from` and `to`: IPv4 addresses, the wire bytes read in memory order.
-
 #[inline(never)]
 fn replace_address<P: Packet, T: Tables>(
     walk: &mut Walk<'_, P, T>,

@@ -54,7 +54,12 @@ pub fn from_underlay(context: TcContext) -> i32 {
 pub fn test_tunnel(context: TcContext) -> i32 {
     run(&context, |skb, work, _| {
         let (vni, remote) = skb.test_metadata();
-        walk::from_tunnel(skb, &Maps, work, TunnelKey { vni, vtep: Address::v4(remote.to_be_bytes()), lone: false })
+        walk::from_tunnel(
+            skb,
+            &Maps,
+            work,
+            TunnelKey { vni, vtep: Address::v4(remote.to_be_bytes()), lone: false },
+        )
     })
 }
 
@@ -81,7 +86,8 @@ fn tunnel_key(skb: &Skb) -> TunnelKey {
     let mut key = MaybeUninit::<bpf_tunnel_key>::zeroed();
     // SAFETY: the context is valid; the buffer has the size given, all of it initialised.
     let (result, key) = unsafe {
-        let result = bpf_skb_get_tunnel_key(skb.as_ptr(), key.as_mut_ptr(), size_of::<bpf_tunnel_key>() as u32, 0);
+        let result =
+            bpf_skb_get_tunnel_key(skb.as_ptr(), key.as_mut_ptr(), size_of::<bpf_tunnel_key>() as u32, 0);
         (result, key.assume_init())
     };
     if result != 0 {

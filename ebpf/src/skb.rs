@@ -6,8 +6,8 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::bpf_f_adj_room_encap_l2;
 use aya_ebpf::helpers::generated::{
-    bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_load_bytes,
-    bpf_skb_store_bytes, bpf_skb_vlan_pop, bpf_skb_vlan_push,
+    bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_skb_vlan_pop, bpf_skb_vlan_push,
 };
 use core::mem::MaybeUninit;
 use pipeline::bounds::EVENT_PACKET_BYTES;
@@ -62,7 +62,9 @@ impl Skb {
     #[inline(always)]
     pub(crate) fn test_metadata(&self) -> (u32, u32) {
         // SAFETY: the context is valid, and `cb` may be read by tc programs.
-        unsafe { ((&raw const (*self.0).cb[3]).read_volatile(), (&raw const (*self.0).cb[4]).read_volatile()) }
+        unsafe {
+            ((&raw const (*self.0).cb[3]).read_volatile(), (&raw const (*self.0).cb[4]).read_volatile())
+        }
     }
 }
 

@@ -2,13 +2,12 @@
 //! kernel's 8021q module. The links are pinned, so they outlive the command that makes them.
 
 use crate::attach::{attach_program, detach_pinned};
-use crate::bpffs::ensure_bpffs;
+use crate::bpffs::{ensure_bpffs, make_directory};
 use crate::error::Error;
 use crate::sys::MapFd;
 use aya::maps::Map;
 use aya::programs::{Program, TcAttachType};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -21,7 +20,7 @@ const PROGRAMS: [(&str, TcAttachType, &str); 2] =
 /// directory on a BPF file system, one per network namespace; it is made if needed.
 pub fn attach(pin_dir: &Path, interface: &str, vlan: u16) -> Result<(), Error> {
     ensure_bpffs(pin_dir)?;
-    fs::create_dir_all(pin_dir).map_err(|source| Error::PinDirectory { path: pin_dir.to_owned(), source })?;
+    make_directory(pin_dir)?;
     let ifindex =
         nix::net::if_::if_nametoindex(interface).map_err(|_| Error::NoInterface(interface.to_owned()))?;
     let mut ebpf = EbpfLoader::new()

@@ -1,12 +1,16 @@
 //! The BPF file system that pins live in.
 
 use crate::error::Error;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
-use std::fs;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 const MOUNT_POINT: &str = "/sys/fs/bpf";
+const MOUNT_POINT_PARENT: &str = "/sys/fs";
 /// Layout of the pinned tables. A change of a key or value type needs a new number.
 const VERSION: &str = "v1";
 
@@ -24,9 +28,17 @@ impl PinDirectory {
         ensure_bpffs(directory)?;
         let maps = directory.join(VERSION);
         let links = maps.join("links");
-        fs::create_dir_all(&links).map_err(|source| Error::PinDirectory { path: links.clone(), source })?;
+        make_directory(&links)?;
         Ok(Self { maps, links })
     }
+}
+
+/// Makes a directory of pins with all above it.
+pub(crate) fn make_directory(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(|source| match source.kind() {
+        ErrorKind::PermissionDenied => Error::Privileges(source),
+        _ => Error::PinDirectory { path: path.to_owned(), source },
+    })
 }
 
 /// Makes sure that `directory` is, or will be made, on a BPF file system.
@@ -40,8 +52,16 @@ pub(crate) fn ensure_bpffs(directory: &Path) -> Result<(), Error> {
             "it is on another file system; choose a path below /sys/fs/bpf",
         )));
     }
-    mount(Some("bpf"), MOUNT_POINT, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-        .map_err(|error| fail(error.into()))
+    // Two agents that start at once must not mount twice: the second would hide the first one's pins.
+    let parent = File::open(MOUNT_POINT_PARENT).map_err(fail)?;
+    let _lock = Flock::lock(parent, FlockArg::LockExclusive).map_err(|(_, error)| fail(error.into()))?;
+    if is_bpffs(directory) {
+        return Ok(());
+    }
+    match mount(Some("bpf"), MOUNT_POINT, Some("bpf"), MsFlags::empty(), Some("mode=0700")) {
+        Err(error @ (Errno::EPERM | Errno::EACCES)) => Err(Error::Privileges(error.into())),
+        outcome => outcome.map_err(|error| fail(error.into())),
+    }
 }
 
 /// Whether the nearest existing ancestor is on a BPF file system.

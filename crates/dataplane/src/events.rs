@@ -16,9 +16,11 @@ impl std::fmt::Debug for EventReader {
     }
 }
 
-impl EventReader {
-    /// The oldest event not read yet.
-    pub fn next(&mut self) -> Option<Event> {
+/// The oldest event not read yet, and `None` when there is none for now.
+impl Iterator for EventReader {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
         let item = self.0.next()?;
         Event::read_from_prefix(&item).ok().map(|(event, _)| event)
     }

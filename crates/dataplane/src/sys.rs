@@ -281,7 +281,7 @@ impl<K: FromBytes + IntoBytes, V: FromBytes + IntoBytes> Iterator for Elements<'
 /// The values that a per-CPU map holds for a key, one per possible CPU.
 impl<K: IntoBytes, V: FromBytes + IntoBytes> MapFd<K, V> {
     pub(crate) fn get_per_cpu(&self, key: &K, cpus: usize) -> io::Result<Option<Vec<V>>> {
-        const { assert!(size_of::<V>() % 8 == 0, "the kernel rounds each CPU's value up to 8 bytes") };
+        const { assert!(size_of::<V>().is_multiple_of(8), "the kernel rounds each CPU's value up to 8 bytes") };
         let mut values: Vec<V> = std::iter::repeat_with(V::new_zeroed).take(cpus).collect();
         let mut attr = self.attr(key, values.as_mut_ptr() as u64, 0);
         // SAFETY: one value of the map's size per possible CPU, which is what the kernel writes.
@@ -294,7 +294,7 @@ impl<K: IntoBytes, V: FromBytes + IntoBytes> MapFd<K, V> {
 
     /// Adds zeroes for every CPU if the key is absent.
     pub(crate) fn add_per_cpu(&self, key: &K, cpus: usize) -> io::Result<()> {
-        const { assert!(size_of::<V>() % 8 == 0, "the kernel rounds each CPU's value up to 8 bytes") };
+        const { assert!(size_of::<V>().is_multiple_of(8), "the kernel rounds each CPU's value up to 8 bytes") };
         const NOEXIST: u64 = 1;
         let values: Vec<V> = std::iter::repeat_with(V::new_zeroed).take(cpus).collect();
         let mut attr = self.attr(key, values.as_ptr() as u64, NOEXIST);

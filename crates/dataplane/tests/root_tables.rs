@@ -114,3 +114,39 @@ fn a_pin_directory_elsewhere_is_refused() {
     assert!(matches!(error, Error::Bpffs { .. }), "{error}");
     assert!(!std::path::Path::new("/tmp/nanboku-no-bpffs").exists());
 }
+
+#[test]
+fn without_privileges_the_error_says_so() {
+    let pins = Pins::new("privileges");
+    let settings = settings(&pins);
+    let as_nobody = || {
+        // SAFETY: no pointers. The raw call changes this thread alone, which ends here.
+        assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) }, 0);
+        Dataplane::open(&settings).unwrap_err()
+    };
+    let error = std::thread::scope(|scope| scope.spawn(as_nobody).join()).unwrap();
+    assert!(matches!(error, Error::Privileges(_)), "{error}");
+    assert!(error.to_string().contains("root"), "{error}");
+}
+
+/// In a mount namespace of the test's own, in which nothing is mounted there yet.
+#[test]
+fn the_bpf_file_system_is_mounted_once_if_it_is_missing() {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let pins = Pins::new("mount");
+    let settings = settings(&pins);
+    let in_own_namespace = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        while umount2("/sys/fs/bpf", MntFlags::MNT_DETACH).is_ok() {}
+        let mut dataplane = Dataplane::open(&settings).unwrap();
+        dataplane.apply(&two_ports(5, 6)).unwrap();
+        drop(dataplane);
+        let again = Dataplane::open(&settings).unwrap().apply(&two_ports(5, 6)).unwrap();
+        assert_eq!(again.changed, 0, "the same file system as before");
+        let mounts = std::fs::read_to_string("/proc/thread-self/mounts").unwrap();
+        assert_eq!(mounts.lines().filter(|line| line.contains(" /sys/fs/bpf bpf ")).count(), 1);
+    };
+    std::thread::scope(|scope| scope.spawn(in_own_namespace).join()).unwrap();
+    assert!(!pins.0.exists(), "it was another mount namespace's");
+}

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 /// Virtual private clouds for a cluster of Linux hosts: networks, routers, SNAT and floating IPs, forwarded by
 /// eBPF on each host.
 #[derive(Debug, Parser)]
-#[command(name = "nanboku", version, max_term_width = 110, propagate_version = true)]
+#[command(name = "nanboku", version, max_term_width = 110)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -47,6 +47,9 @@ pub(crate) const FLOATING_IP: Kind = Kind {
 };
 pub(crate) const HOST: Kind = Kind { root: "/nanboku/v1", ..Kind::neutron("host", "hosts") };
 
+pub(crate) const BLOCK: Kind =
+    Kind { root: "/nanboku/v1", noun: "port block", ..Kind::neutron("block", "blocks") };
+
 /// One segment of a path: everything but unreserved characters is percent-encoded (RFC 3986 §2.1).
 fn encode(segment: &str) -> String {
     let byte = |byte: u8| match byte {
@@ -82,6 +85,12 @@ pub(crate) struct DeleteArgs {
 pub(crate) struct OneArgs {
     /// Name or id.
     name: String,
+}
+
+impl OneArgs {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl Context {

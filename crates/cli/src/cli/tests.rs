@@ -93,10 +93,13 @@ fn wrong_arguments_are_refused_with_the_reason() {
 }
 
 #[test]
-fn help_exists_for_every_command() {
+fn help_exists_for_every_command_and_argument() {
     fn walk(command: &clap::Command, path: &str) {
         assert!(command.get_about().is_some() || path == "nanboku", "{path} has no help");
-        for sub in command.get_subcommands() {
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            assert!(argument.get_help().is_some(), "{path}: {} has no help", argument.get_id());
+        }
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
             walk(sub, &format!("{path} {}", sub.get_name()));
         }
     }

@@ -36,9 +36,11 @@ pub(crate) struct CreateArgs {
     /// Which address of the port, if it has several.
     #[arg(long, value_name = "ADDRESS", requires = "port")]
     fixed_ip_address: Option<Ipv4Addr>,
-    #[arg(long)]
+    /// Free text.
+    #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    #[arg(long)]
+    /// Project that owns it.
+    #[arg(long, value_name = "ID")]
     project: Option<String>,
 }
 
@@ -62,7 +64,8 @@ pub(crate) struct SetArgs {
     /// Which address of the port, if it has several.
     #[arg(long, value_name = "ADDRESS", requires = "port")]
     fixed_ip_address: Option<Ipv4Addr>,
-    #[arg(long)]
+    /// Free text.
+    #[arg(long, value_name = "TEXT")]
     description: Option<String>,
 }
 

@@ -22,6 +22,7 @@ pub(crate) enum NetworkCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct CreateArgs {
+    /// Its name; need not be unique.
     name: String,
     /// A network to the outside; needs --provider-physical-network.
     #[arg(long, requires = "physical_network")]
@@ -47,9 +48,11 @@ pub(crate) struct CreateArgs {
     /// Ports are made without anti-spoofing.
     #[arg(long)]
     disable_port_security: bool,
-    #[arg(long)]
+    /// Free text.
+    #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    #[arg(long)]
+    /// Project that owns it.
+    #[arg(long, value_name = "ID")]
     project: Option<String>,
     #[command(flatten)]
     state: AdminState,
@@ -72,10 +75,13 @@ pub(crate) struct SetArgs {
     /// New name.
     #[arg(long)]
     name: Option<String>,
-    #[arg(long)]
+    /// Free text.
+    #[arg(long, value_name = "TEXT")]
     description: Option<String>,
+    /// Largest IP packet in bytes.
     #[arg(long, value_parser = clap::value_parser!(u16).range(68..))]
     mtu: Option<u16>,
+    /// Who sends to it.
     #[arg(long, value_enum)]
     egress: Option<Egress>,
     #[command(flatten)]

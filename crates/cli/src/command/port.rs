@@ -34,6 +34,7 @@ pub(crate) enum PortCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct CreateArgs {
+    /// Its name; need not be unique.
     name: String,
     /// Name or id of its network.
     #[arg(long)]
@@ -41,12 +42,14 @@ pub(crate) struct CreateArgs {
     /// subnet=NAME and/or ip-address=ADDRESS, instead of automatic addresses; may be repeated.
     #[arg(long = "fixed-ip", value_name = "ADDRESS", value_parser = fixed_ip)]
     fixed_ips: Vec<FixedIp>,
-    #[arg(long)]
+    /// This MAC address instead of an automatic one.
+    #[arg(long, value_name = "MAC")]
     mac_address: Option<Mac>,
     /// No anti-spoofing.
     #[arg(long)]
     disable_port_security: bool,
-    #[arg(long)]
+    /// Project that owns it.
+    #[arg(long, value_name = "ID")]
     project: Option<String>,
     #[command(flatten)]
     common: CommonArgs,
@@ -61,12 +64,14 @@ struct CommonArgs {
     /// Id of the VM.
     #[arg(long, value_name = "ID")]
     device: Option<String>,
+    /// What kind of device it is of, for example compute:nova.
     #[arg(long, value_name = "OWNER")]
     device_owner: Option<String>,
     /// ip-address=CIDR[,mac-address=MAC] that the port may also use; may be repeated.
     #[arg(long = "allowed-address", value_name = "PAIR", value_parser = allowed_address)]
     allowed_addresses: Vec<Value>,
-    #[arg(long)]
+    /// Free text.
+    #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     #[command(flatten)]
     state: AdminState,

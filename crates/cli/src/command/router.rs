@@ -3,7 +3,7 @@
 use crate::body::Body;
 use crate::output::Column;
 use crate::resource::{
-    AdminState, Context, DeleteArgs, NETWORK, OneArgs, ROUTER, SUBNET, nested, pairs, value_of,
+    AdminState, BLOCK, Context, DeleteArgs, HOST, NETWORK, OneArgs, ROUTER, SUBNET, nested, pairs, value_of,
 };
 use clap::{Args, Subcommand};
 use ipnet::Ipv4Net;
@@ -36,12 +36,15 @@ pub(crate) enum RouterCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct CreateArgs {
+    /// Its name; need not be unique.
     name: String,
     #[command(flatten)]
     gateway: GatewayArgs,
-    #[arg(long)]
+    /// Free text.
+    #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    #[arg(long)]
+    /// Project that owns it.
+    #[arg(long, value_name = "ID")]
     project: Option<String>,
     #[command(flatten)]
     state: AdminState,
@@ -77,7 +80,8 @@ pub(crate) struct SetArgs {
     name: Option<String>,
     #[command(flatten)]
     gateway: GatewayArgs,
-    #[arg(long)]
+    /// Free text.
+    #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     #[command(flatten)]
     state: AdminState,
@@ -145,7 +149,7 @@ pub(crate) async fn run(command: RouterCommand, cx: &Context) -> anyhow::Result<
     match command {
         RouterCommand::Create(args) => create(&args, cx).await,
         RouterCommand::List(args) => list(&args, cx).await,
-        RouterCommand::Show(args) => cx.show(&ROUTER, &args).await,
+        RouterCommand::Show(args) => show(&args, cx).await,
         RouterCommand::Set(args) => set(&args, cx).await,
         RouterCommand::Unset(args) => unset(&args, cx).await,
         RouterCommand::Delete(args) => cx.delete(&ROUTER, &args).await,
@@ -185,6 +189,52 @@ async fn list(args: &ListArgs, cx: &Context) -> anyhow::Result<String> {
     Ok(cx.output.list(COLUMNS, &cx.client.list(&ROUTER, &query).await?))
 }
 
+/// The router, and what follows from its gateway: which hosts are gateways, and who owns which ports.
+async fn show(args: &OneArgs, cx: &Context) -> anyhow::Result<String> {
+    let mut router = cx.client.find(&ROUTER, args.name()).await?;
+    let id = text(&router, "id").to_owned();
+    let network =
+        router.pointer("/external_gateway_info/network_id").and_then(Value::as_str).map(str::to_owned);
+    if let (Some(network), Value::Object(fields)) = (network, &mut router) {
+        let network = cx.client.find(&NETWORK, &network).await?;
+        let hosts = cx.client.list(&HOST, &[]).await?;
+        fields.insert("nanboku:gateways".to_owned(), json!(gateways(&network, &hosts)));
+        let blocks = cx.client.list(&BLOCK, &[]).await?;
+        fields.insert("nanboku:port_blocks".to_owned(), json!(blocks_of(&id, &blocks)));
+    }
+    Ok(cx.output.show(&router))
+}
+
+fn text<'a>(object: &'a Value, key: &str) -> &'a str {
+    object.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Names of the hosts that may send to an external network for others.
+fn gateways<'a>(network: &Value, hosts: &'a [Value]) -> Vec<&'a str> {
+    let physical = text(network, "provider:physical_network");
+    let is = |host: &Value, key: &str| host.get(key).and_then(Value::as_bool) == Some(true);
+    let has = |host: &Value| {
+        let names = host.get("physical_networks").and_then(Value::as_array);
+        names.is_some_and(|names| names.iter().any(|name| name == physical))
+    };
+    let usable = hosts.iter().filter(|host| has(host) && is(host, "live") && !is(host, "drained"));
+    usable.map(|host| text(host, "name")).collect()
+}
+
+/// `ahv01 172.22.7.27:1024-2047` of each port block of a router.
+fn blocks_of(router: &str, blocks: &[Value]) -> Vec<String> {
+    let number = |block: &Value, key: &str| block.get(key).and_then(Value::as_u64).unwrap_or_default();
+    let of_router = blocks.iter().filter(|block| text(block, "router_id") == router);
+    let mut texts: Vec<String> = of_router
+        .map(|block| {
+            let (first, last) = (number(block, "first_port"), number(block, "last_port"));
+            format!("{} {}:{first}-{last}", text(block, "host"), text(block, "address"))
+        })
+        .collect();
+    texts.sort();
+    texts
+}
+
 async fn set(args: &SetArgs, cx: &Context) -> anyhow::Result<String> {
     let id = cx.client.find_id(&ROUTER, &args.router).await?;
     let body = Body::default()
@@ -213,4 +263,30 @@ async fn route_action(args: &RouteArgs, action: &str, cx: &Context) -> anyhow::R
     let body = Body::default().with("routes", &args.routes).into_envelope("router");
     let answer = cx.client.put(&format!("{}/{action}", ROUTER.path_of(&id)), &body).await?;
     Ok(cx.output.show(answer.get("router").unwrap_or(&answer)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gateways_are_live_hosts_with_the_physical_network() {
+        let network = json!({"provider:physical_network": "physnet1"});
+        let host = |name, physical: &[&str], live, drained| json!({"name": name, "physical_networks": physical, "live": live, "drained": drained});
+        let hosts = [
+            host("ahv01", &["physnet1"], true, false),
+            host("ahv02", &["physnet0", "physnet1"], true, false),
+            host("ahv03", &[], true, false),
+            host("ahv04", &["physnet1"], false, false),
+            host("ahv05", &["physnet1"], true, true),
+        ];
+        assert_eq!(gateways(&network, &hosts), ["ahv01", "ahv02"]);
+    }
+
+    #[test]
+    fn port_blocks_are_told_by_host() {
+        let block = |router, host, first| json!({"router_id": router, "host": host, "address": "172.22.7.27", "first_port": first, "last_port": first + 1023});
+        let blocks = [block("r1", "ahv02", 2048), block("r2", "ahv02", 3072), block("r1", "ahv01", 1024)];
+        assert_eq!(blocks_of("r1", &blocks), ["ahv01 172.22.7.27:1024-2047", "ahv02 172.22.7.27:2048-3071"]);
+    }
 }

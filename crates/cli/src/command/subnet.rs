@@ -24,6 +24,7 @@ pub(crate) enum SubnetCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct CreateArgs {
+    /// Its name; need not be unique.
     name: String,
     /// Name or id of its network.
     #[arg(long)]
@@ -36,7 +37,8 @@ pub(crate) struct CreateArgs {
     gateway: Gateway,
     #[command(flatten)]
     common: CommonArgs,
-    #[arg(long)]
+    /// Project that owns it.
+    #[arg(long, value_name = "ID")]
     project: Option<String>,
 }
 
@@ -58,7 +60,8 @@ struct CommonArgs {
     /// Addresses are not handed out.
     #[arg(long)]
     no_dhcp: bool,
-    #[arg(long)]
+    /// Free text.
+    #[arg(long, value_name = "TEXT")]
     description: Option<String>,
 }
 

@@ -31,8 +31,10 @@ fn hosts(show: &mut Show) -> anyhow::Result<()> {
     let hosts = show.nanboku("host list")?;
     show.prove("three hosts are connected", hosts.success && hosts.has_all(&["ahv01", "ahv02", "ahv03"]));
     show.say("The VPC `blue` has one SNAT address for all its VMs.");
-    let router = show.nanboku("router show blue -c name -c external_gateway_info -c status")?;
-    show.prove("router blue has the SNAT address 172.22.7.27", router.has_all(&[SNAT]));
+    let columns = "-c name -c external_gateway_info -c nanboku:gateways -c nanboku:port_blocks";
+    let router = show.nanboku(&format!("router show blue {columns}"))?;
+    let told = router.has_all(&[SNAT, "ahv01", "ahv02"]);
+    show.prove("router blue has the SNAT address 172.22.7.27, and two gateways at once", told);
     Ok(())
 }
 

@@ -66,6 +66,9 @@ pub struct Flags {
     /// Where the controller listens for agents.
     #[arg(long, value_name = "HOST:PORT")]
     pub controller: Option<String>,
+    /// Name in the controller's certificate.
+    #[arg(long, value_name = "NAME")]
+    pub controller_name: Option<String>,
     /// Directory with ca.pem, NAME.pem and NAME.key.
     #[arg(long, value_name = "DIR")]
     pub certificates: Option<PathBuf>,
@@ -87,6 +90,9 @@ pub struct Flags {
     /// Unix socket for `nanboku port plug` and the local status.
     #[arg(long, value_name = "PATH")]
     pub control_socket: Option<PathBuf>,
+    /// Whether lone packets are taken out of the tunnel by the program; otherwise by the kernel's device.
+    #[arg(long, value_name = "BOOL")]
+    pub lone_path: Option<bool>,
     /// Take everything of this agent away from the kernel, and exit.
     #[arg(long)]
     pub detach: bool,
@@ -147,7 +153,11 @@ fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
             .clone()
             .or(file.controller)
             .ok_or_else(|| missing("controller", "controller"))?,
-        controller_name: file.controller_name.unwrap_or_else(|| proto::CONTROLLER_NAME.to_owned()),
+        controller_name: flags
+            .controller_name
+            .clone()
+            .or(file.controller_name)
+            .unwrap_or_else(|| proto::CONTROLLER_NAME.to_owned()),
         certificates: flags
             .certificates
             .clone()
@@ -171,7 +181,7 @@ fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
             .clone()
             .or(file.control_socket)
             .unwrap_or_else(|| PathBuf::from("/run/nanboku/agent.sock")),
-        lone_path: file.lone_path.unwrap_or(true),
+        lone_path: flags.lone_path.or(file.lone_path).unwrap_or(true),
         detach: flags.detach,
         host,
     };
@@ -264,11 +274,13 @@ mod tests {
         let flags = Flags {
             host: Some("ahv02".to_owned()),
             physical_networks: vec![("physnet1".to_owned(), "eth9".to_owned())],
+            lone_path: Some(false),
             ..Flags::default()
         };
         let config = parse(GOOD, &flags).unwrap();
         assert_eq!(config.host, "ahv02");
         assert_eq!(config.physical_networks["physnet1"], "eth9");
+        assert!(!config.lone_path);
     }
 
     #[test]

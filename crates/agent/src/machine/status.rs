@@ -36,6 +36,7 @@ impl Machine {
             link_port_ids: ids.collect(),
             uplinks: uplinks.collect(),
             counters: counters.into_iter().map(|(name, value)| proto::Counter { name, value }).collect(),
+            ..proto::Status::default()
         }
     }
 

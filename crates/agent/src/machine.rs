@@ -37,6 +37,8 @@ const BLOCK_REQUEST_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Settings {
     pub(crate) vtep: Ipv4Addr,
     pub(crate) underlay_ifindex: u32,
+    /// As it was when the agent started.
+    pub(crate) underlay_mtu: u16,
     /// NIC by physical network.
     pub(crate) physical_networks: BTreeMap<String, String>,
     pub(crate) lone_path: bool,
@@ -294,6 +296,7 @@ impl Machine {
             vtep: self.settings.vtep,
             dvr_mac: welcome.dvr_mac,
             underlay_ifindex: self.settings.underlay_ifindex,
+            underlay_mtu: self.settings.underlay_mtu,
             tunnel: welcome.tunnel.facts(self.settings.lone_path, tunnel.geneve_as_vxlan),
             links: links.collect(),
             uplinks: uplinks.collect(),

@@ -113,9 +113,12 @@ impl Agent {
         // The watch before the list, so that nothing falls between.
         let watch = LinkWatch::open()?;
         let links = Links::connect()?;
+        let underlay_ifindex = check::underlay(&config, &links).await?;
+        let underlay_mtu = links.get_index(underlay_ifindex).await?.mtu;
         let settings = Settings {
             vtep: config.vtep,
-            underlay_ifindex: check::underlay(&config, &links).await?,
+            underlay_ifindex,
+            underlay_mtu: u16::try_from(underlay_mtu).unwrap_or(u16::MAX),
             physical_networks: config.physical_networks.clone(),
             lone_path: config.lone_path,
         };

@@ -196,6 +196,7 @@ pub(crate) fn facts(
         vtep: side.vtep(),
         dvr_mac: side.dvr_mac(),
         underlay_ifindex: interfaces.underlay,
+        underlay_mtu: 1550,
         tunnel,
         links: BTreeMap::from([(side.port(), interfaces.port)]),
         uplinks: uplinks.into_iter().collect(),

@@ -12,6 +12,8 @@ pub struct LocalFacts {
     pub vtep: Ipv4Addr,
     pub dvr_mac: Mac,
     pub underlay_ifindex: u32,
+    /// Largest IP packet on the underlay: what goes through a tunnel is smaller by its headers.
+    pub underlay_mtu: u16,
     pub tunnel: TunnelFacts,
     /// Links of ports that exist on this host: `tap…` name to ifindex, by the port it belongs to.
     pub links: BTreeMap<PortId, u32>,

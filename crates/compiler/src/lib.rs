@@ -23,7 +23,7 @@ use output::Builder;
 pub fn compile(slice: &Slice, facts: &LocalFacts) -> Compiled {
     let mut builder = Builder::default();
     hosts::compile(slice, facts, &mut builder);
-    routers::compile(slice, &mut builder);
+    routers::compile(slice, facts, &mut builder);
     ports::compile(slice, facts, &mut builder);
     external::compile(slice, facts, &mut builder);
     nat::compile(slice, facts, &mut builder);

@@ -3,6 +3,7 @@
 //! A router that is administratively down has no entries at all: nothing is routed and nobody answers for
 //! its addresses.
 
+use crate::facts::LocalFacts;
 use crate::output::{Builder, NEIGHBORS, NETWORKS, ROUTES, STATIONS, by, mac};
 use ipnet::Ipv4Net;
 use model::slice::{ExternalNetwork, Interface, Network, ObjectId, Router, RouterGateway, Slice, Subnet};
@@ -17,6 +18,8 @@ use std::net::Ipv4Addr;
 
 /// MTU of a transit network without an external network: Ethernet's.
 const TRANSIT_MTU: u16 = 1500;
+/// Outer IPv4, UDP and Geneve or VXLAN headers, and the inner Ethernet header.
+const TUNNEL_OVERHEAD: u16 = 50;
 
 /// An interface with what it names.
 struct Leg<'a> {
@@ -28,7 +31,7 @@ struct Leg<'a> {
 /// The routers' legs on each tenant network.
 type LegsByNetwork<'a> = BTreeMap<NetworkId, Vec<(&'a Router, &'a Interface, bool)>>;
 
-pub(crate) fn compile(slice: &Slice, builder: &mut Builder) {
+pub(crate) fn compile(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) {
     let mut by_network = LegsByNetwork::new();
     for (id, router) in slice.routers.iter().filter(|(_, router)| router.admin_up) {
         let legs = legs(slice, *id, router, builder);
@@ -39,7 +42,7 @@ pub(crate) fn compile(slice: &Slice, builder: &mut Builder) {
             presence(*id, router, leg, builder);
         }
         let external = gateway_network(slice, *id, router, builder);
-        transit(*id, router, external.map(|(_, network)| network), builder);
+        transit(*id, router, external.map(|(_, network)| network), facts, builder);
         routes(*id, router, &legs, external, builder);
     }
     tenant_networks(slice, &by_network, builder);
@@ -94,13 +97,22 @@ fn presence(id: RouterId, router: &Router, leg: &Leg<'_>, builder: &mut Builder)
     builder.put(&NEIGHBORS, key, neighbor, by(object, "address of the router's interface"));
 }
 
-fn transit(id: RouterId, router: &Router, external: Option<&ExternalNetwork>, builder: &mut Builder) {
+/// The transit network is always a tunnel: an external packet may be too big for it although the external
+/// network and the VM's would take it.
+fn transit(
+    id: RouterId,
+    router: &Router,
+    external: Option<&ExternalNetwork>,
+    facts: &LocalFacts,
+    builder: &mut Builder,
+) {
+    let outside = external.map_or(TRANSIT_MTU, |network| network.mtu);
     let vni = router.vni.get();
     let entry = NetworkEntry {
         kind: NetworkEntry::TRANSIT,
         router_vni: vni,
         external_vni: external.map_or(0, |network| network.vni.get()),
-        mtu: external.map_or(TRANSIT_MTU, |network| network.mtu),
+        mtu: outside.min(facts.underlay_mtu.saturating_sub(TUNNEL_OVERHEAD)),
         ..NetworkEntry::default()
     };
     let origin = by(ObjectId::Router(id), "transit network of the router");

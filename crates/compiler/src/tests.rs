@@ -139,6 +139,19 @@ fn an_uplink_that_is_down_neither_sends_nor_answers() {
 }
 
 #[test]
+fn a_transit_network_takes_no_more_than_fits_the_tunnel() {
+    let fixture = fvn();
+    let mtu = |underlay_mtu| {
+        let mut facts = fixture.facts("ahv01");
+        facts.underlay_mtu = underlay_mtu;
+        let tables = compile(&fixture.slice, &facts).tables;
+        tables.networks.values().find(|network| network.kind == Network::TRANSIT).unwrap().mtu
+    };
+    assert_eq!(mtu(1500), 1450, "the tunnel is narrower than the external network");
+    assert_eq!(mtu(9000), 1500, "and here the external network is");
+}
+
+#[test]
 fn a_port_is_active_only_with_its_link_its_network_and_its_own_state() {
     let fixture = fvn();
     let key = PortKey { ifindex: fixture::TAP };

@@ -12,6 +12,7 @@ mod north_south;
 mod probe;
 mod raw;
 mod station;
+mod too_big;
 mod wire;
 
 use crate::plan::{Index, Plan, Segment};
@@ -124,6 +125,7 @@ fn together(bench: &Arc<Bench>) -> Vec<Check> {
     let mut checks = east_west::checks(bench);
     checks.extend(north_south::checks(bench));
     checks.extend(attacks::checks(bench));
+    checks.extend(too_big::checks(bench));
     checks
 }
 

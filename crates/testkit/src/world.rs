@@ -220,6 +220,7 @@ impl World {
                 vtep,
                 dvr_mac,
                 underlay_ifindex: UNDERLAY,
+                underlay_mtu: 1550,
                 tunnel: TunnelFacts { protocol, port: 6081, lone_path: true, geneve_as_vxlan: true },
                 links: BTreeMap::new(),
                 uplinks: physical.into_iter().map(|name| (name, uplink)).collect(),

@@ -113,6 +113,7 @@ impl Bench {
         let mut machine = Machine::new(Settings {
             vtep: Ipv4Addr::new(10, 1, 0, 1),
             underlay_ifindex: UNDERLAY,
+            underlay_mtu: 1500,
             physical_networks: BTreeMap::from([("physnet1".to_owned(), "uplink0".to_owned())]),
             lone_path: true,
         });

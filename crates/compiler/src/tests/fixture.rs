@@ -249,6 +249,7 @@ impl Fixture {
             vtep: host.vtep,
             dvr_mac: host.dvr_mac,
             underlay_ifindex: UNDERLAY,
+            underlay_mtu: 1550,
             tunnel: self.tunnel,
             links: here.zip(TAP..).map(|((id, _), ifindex)| (*id, ifindex)).collect(),
             neighbors: uplink.iter().map(|_| ((vni, address), mac)).collect(),

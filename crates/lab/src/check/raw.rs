@@ -2,7 +2,7 @@
 
 use super::station::ECHO_PORT;
 use netlink::{Links, MacAddr, Netns, PacketSocket};
-use packet::{arp, checksum, ethernet, ipv4};
+use packet::{arp, checksum, ethernet, icmp, ipv4};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -22,9 +22,31 @@ pub(super) struct Ends {
 pub(super) fn udp_frame(ends: &Ends, payload: &[u8]) -> Vec<u8> {
     const SOURCE_PORT: u16 = 40_000;
     let udp_len = u16::try_from(8 + payload.len()).unwrap_or(u16::MAX);
+    let mut frame = start(ends, ipv4::PROTOCOL_UDP, udp_len);
+    // A UDP checksum of zero says that there is none.
+    for field in [SOURCE_PORT, ECHO_PORT, udp_len, 0] {
+        frame.extend(field.to_be_bytes());
+    }
+    frame.extend(payload);
+    frame
+}
+
+/// An Ethernet frame with an ICMP echo request in an IP packet of this length, "don't fragment" set.
+pub(super) fn echo_frame(ends: &Ends, packet_len: usize) -> Vec<u8> {
+    let mut message = vec![0x5a; packet_len.saturating_sub(ipv4::LEN).max(icmp::LEN)];
+    message[..4].copy_from_slice(&[icmp::TYPE_ECHO_REQUEST, 0, 0, 0]);
+    let sum = checksum::checksum(&message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = start(ends, ipv4::PROTOCOL_ICMP, u16::try_from(message.len()).unwrap_or(u16::MAX));
+    frame.extend(message);
+    frame
+}
+
+/// Ethernet and IPv4 headers in front of so many bytes.
+fn start(ends: &Ends, protocol: u8, len: u16) -> Vec<u8> {
     let mut ip = vec![0x45, 0];
-    ip.extend((20 + udp_len).to_be_bytes());
-    ip.extend([0, 0, 0x40, 0, 64, ipv4::PROTOCOL_UDP, 0, 0]);
+    ip.extend((ipv4::LEN as u16).saturating_add(len).to_be_bytes());
+    ip.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
     ip.extend(ends.source.octets());
     ip.extend(ends.destination.octets());
     let sum = checksum::checksum(&ip);
@@ -33,11 +55,6 @@ pub(super) fn udp_frame(ends: &Ends, payload: &[u8]) -> Vec<u8> {
     frame.extend(ends.source_mac.0);
     frame.extend(ethernet::TYPE_IPV4.to_be_bytes());
     frame.extend(ip);
-    // A UDP checksum of zero says that there is none.
-    for field in [SOURCE_PORT, ECHO_PORT, udp_len, 0] {
-        frame.extend(field.to_be_bytes());
-    }
-    frame.extend(payload);
     frame
 }
 
@@ -59,6 +76,12 @@ impl Wire {
 
     pub(super) fn send(&self, frame: &[u8]) -> Result<(), String> {
         self.socket.send(self.ifindex, frame).map_err(|error| error.to_string())
+    }
+
+    /// The next frame, after [`Self::resolve`] has opened the ears. Blocks for at most [`ARP_RETRY`].
+    pub(super) fn receive(&self, buffer: &mut [u8]) -> Result<Option<usize>, String> {
+        let received = self.socket.receive(buffer).map_err(|error| error.to_string())?;
+        Ok(received.map(|received| received.len))
     }
 
     /// Asks for a MAC address the way an IP stack would, whatever this machine's own stack knows. Blocks.

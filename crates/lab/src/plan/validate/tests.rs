@@ -69,85 +69,75 @@ fn the_good_file_is_good() {
     assert_eq!(plan.floating_of(0), Some("192.0.2.11".parse().unwrap()));
 }
 
+/// What is replaced in the good file, by what, and a part of the message that must follow.
+const CASES: &[(&str, &str, &str)] = &[
+    ("name = \"t\"", "name = \"t t\"", "name: \"t t\" is not a name; use 1 to 32"),
+    ("name = \"h2\"", "name = \"h1\"", "host \"h1\".name: another host, external host or VM is named \"h1\""),
+    ("name = \"h2\"", "name = \"fabric\"", "host \"fabric\".name: \"fabric\" is a name of the lab itself"),
+    ("10.90.0.2\"", "10.90.0.1\"", "host \"h2\".vtep: 10.90.0.1 is the VTEP of \"h1\" too"),
+    ("10.90.0.2\"", "10.91.0.2\"", "host \"h2\".vtep: 10.91.0.2 is not in 10.90.0.0/24"),
+    ("10.90.0.2\"", "10.90.0.254\"", "controller.address: 10.90.0.254 is the VTEP of \"h2\""),
+    (
+        "[\"phys\"]",
+        "[\"fiz\"]",
+        "host \"h1\".physical_networks: there is no physical network \"fiz\"; the file has: phys",
+    ),
+    (
+        "behind = \"gw\"",
+        "behind = \"far\"",
+        "external_host \"far\".behind: there is no external host above this one \"far\"",
+    ),
+    ("behind = \"gw\"", "", "external_host \"far\": exactly one of physical_network and behind"),
+    (
+        "addresses = [\"8.8.8.8/32\"]",
+        "addresses = []",
+        "external_host \"far\".addresses: a machine needs an address",
+    ),
+    (
+        "gateway = \"192.0.2.1\"",
+        "gateway = \"192.0.3.1\"",
+        "external_network \"ext\".gateway: 192.0.3.1 is not in",
+    ),
+    ("192.0.2.10-192.0.2.20", "192.0.2.10", "external_network \"ext\".pool: \"192.0.2.10\" is not a range"),
+    (
+        "192.0.2.10-192.0.2.20",
+        "192.0.2.30-192.0.2.20",
+        "external_network \"ext\".pool: 192.0.2.30 comes after",
+    ),
+    (
+        "cidr = \"10.0.0.0/24\"",
+        "cidr = \"10.0.0.5/24\"",
+        "network \"net\".subnets (10.0.0.5/24): the prefix has host bits; write 10.0.0.0/24",
+    ),
+    (
+        "interfaces = [\"net\"]",
+        "interfaces = [\"nte\"]",
+        "router \"r\".interfaces: there is no network \"nte\"",
+    ),
+    (
+        "snat_address = \"192.0.2.10\"",
+        "snat_address = \"192.0.9.1\"",
+        "router \"r\".snat_address: 192.0.9.1 is not in",
+    ),
+    (
+        "address = \"10.0.0.11\"",
+        "address = \"10.0.1.11\"",
+        "vm \"vm1\".address: 10.0.1.11 is in no subnet of \"net\"; it has 10.0.0.0/24",
+    ),
+    (
+        "address = \"10.0.0.11\"",
+        "address = \"10.0.0.1\"",
+        "vm \"vm1\".address: 10.0.0.1 is the subnet's gateway",
+    ),
+    ("host = \"h1\"", "host = \"h9\"", "vm \"vm1\".host: there is no host \"h9\"; the file has: h1, h2"),
+    ("vm = \"vm1\"", "vm = \"vm9\"", "floating_ip \"192.0.2.11\".vm: there is no vm \"vm9\""),
+    ("192.0.2.11\"", "192.0.2.10\"", "floating_ip \"192.0.2.10\".address: the address is used already"),
+    ("host = \"h1\"", "host = \"h1\"\ncolour = 1", "unknown field `colour`"),
+];
+
 #[test]
 fn each_rule_names_the_field_and_the_reason() {
-    let cases = [
-        ("name = \"t\"", "name = \"t t\"", "name: \"t t\" is not a name; use 1 to 32"),
-        (
-            "name = \"h2\"",
-            "name = \"h1\"",
-            "host \"h1\".name: another host, external host or VM is named \"h1\"",
-        ),
-        (
-            "name = \"h2\"",
-            "name = \"fabric\"",
-            "host \"fabric\".name: \"fabric\" is a name of the lab itself",
-        ),
-        ("10.90.0.2\"", "10.90.0.1\"", "host \"h2\".vtep: 10.90.0.1 is the VTEP of \"h1\" too"),
-        ("10.90.0.2\"", "10.91.0.2\"", "host \"h2\".vtep: 10.91.0.2 is not in 10.90.0.0/24"),
-        ("10.90.0.2\"", "10.90.0.254\"", "controller.address: 10.90.0.254 is the VTEP of \"h2\""),
-        (
-            "[\"phys\"]",
-            "[\"fiz\"]",
-            "host \"h1\".physical_networks: there is no physical network \"fiz\"; the file has: phys",
-        ),
-        (
-            "behind = \"gw\"",
-            "behind = \"far\"",
-            "external_host \"far\".behind: there is no external host above this one \"far\"",
-        ),
-        ("behind = \"gw\"", "", "external_host \"far\": exactly one of physical_network and behind"),
-        (
-            "addresses = [\"8.8.8.8/32\"]",
-            "addresses = []",
-            "external_host \"far\".addresses: a machine needs an address",
-        ),
-        (
-            "gateway = \"192.0.2.1\"",
-            "gateway = \"192.0.3.1\"",
-            "external_network \"ext\".gateway: 192.0.3.1 is not in",
-        ),
-        (
-            "192.0.2.10-192.0.2.20",
-            "192.0.2.10",
-            "external_network \"ext\".pool: \"192.0.2.10\" is not a range",
-        ),
-        (
-            "192.0.2.10-192.0.2.20",
-            "192.0.2.30-192.0.2.20",
-            "external_network \"ext\".pool: 192.0.2.30 comes after",
-        ),
-        (
-            "cidr = \"10.0.0.0/24\"",
-            "cidr = \"10.0.0.5/24\"",
-            "network \"net\".subnets (10.0.0.5/24): the prefix has host bits; write 10.0.0.0/24",
-        ),
-        (
-            "interfaces = [\"net\"]",
-            "interfaces = [\"nte\"]",
-            "router \"r\".interfaces: there is no network \"nte\"",
-        ),
-        (
-            "snat_address = \"192.0.2.10\"",
-            "snat_address = \"192.0.9.1\"",
-            "router \"r\".snat_address: 192.0.9.1 is not in",
-        ),
-        (
-            "address = \"10.0.0.11\"",
-            "address = \"10.0.1.11\"",
-            "vm \"vm1\".address: 10.0.1.11 is in no subnet of \"net\"; it has 10.0.0.0/24",
-        ),
-        (
-            "address = \"10.0.0.11\"",
-            "address = \"10.0.0.1\"",
-            "vm \"vm1\".address: 10.0.0.1 is the subnet's gateway",
-        ),
-        ("host = \"h1\"", "host = \"h9\"", "vm \"vm1\".host: there is no host \"h9\"; the file has: h1, h2"),
-        ("vm = \"vm1\"", "vm = \"vm9\"", "floating_ip \"192.0.2.11\".vm: there is no vm \"vm9\""),
-        ("192.0.2.11\"", "192.0.2.10\"", "floating_ip \"192.0.2.10\".address: the address is used already"),
-        ("host = \"h1\"", "host = \"h1\"\ncolour = 1", "unknown field `colour`"),
-    ];
-    for (from, to, want) in cases {
+    for (from, to, want) in CASES {
         assert!(GOOD.contains(from), "{from} is in the good file");
         let found = problems(&GOOD.replacen(from, to, 1));
         assert!(found.iter().any(|problem| problem.contains(want)), "{to}: want {want:?} in {found:#?}");

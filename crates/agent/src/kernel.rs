@@ -2,11 +2,12 @@
 
 use crate::answer::Outgoing;
 use crate::control::HookStatus;
-use crate::machine::Plan;
+use crate::machine::{BlockUses, Plan};
 use dataplane::{Attachment, Dataplane, EventReader, Settings, Sizes, Timeouts};
 use netlink::PacketSocket;
+use pipeline::nat::Mapping;
 use pipeline::table_set::TableSet;
-use pipeline::tables::{PortBlock, RouterKey};
+use pipeline::tables::{BlockOwnerKey, NetworkKey, RouterKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,8 +25,8 @@ pub(crate) struct Kernel {
     /// Hooks of the last plan; none before the first.
     hooks: Option<BTreeSet<Attachment>>,
     sweep_due: Instant,
-    /// Own blocks as of the last purge.
-    own_blocks: BTreeSet<PortBlock>,
+    /// Own blocks as of the last purge, with the router's VNI.
+    own_blocks: BTreeMap<BlockOwnerKey, u32>,
     /// Frames that could not be sent.
     pub(crate) send_failures: u64,
 }
@@ -41,7 +42,7 @@ impl Kernel {
             attached: BTreeSet::new(),
             hooks: None,
             sweep_due: now + SWEEP_EVERY,
-            own_blocks: BTreeSet::new(),
+            own_blocks: BTreeMap::new(),
             send_failures: 0,
         };
         Ok((kernel, events))
@@ -94,9 +95,11 @@ impl Kernel {
         Ok(())
     }
 
-    /// Ends mappings in blocks that are no longer ours: another host's connections may use them.
+    /// Ends mappings in blocks that are no longer ours: another host's connections may use them. Those of a block
+    /// that is only retiring live on.
     fn purge(&mut self, tables: &TableSet) -> Result<(), dataplane::Error> {
-        let own: BTreeSet<PortBlock> = tables.own_blocks.values().copied().collect();
+        let owned = tables.block_owners.iter().filter(|(_, owner)| owner.vtep.is_zero());
+        let own: BTreeMap<BlockOwnerKey, u32> = owned.map(|(key, owner)| (*key, owner.router_vni)).collect();
         if self.own_blocks == own {
             return Ok(());
         }
@@ -104,9 +107,8 @@ impl Kernel {
             let router = RouterKey { router_vni: key.router_vni };
             let same_network =
                 tables.snat.get(&router).is_some_and(|snat| snat.external_vni == mapping.external_vni);
-            let of_router = tables.own_blocks.iter().filter(|(block, _)| block.router_vni == key.router_vni);
             same_network
-                && of_router.map(|(_, block)| block).any(|block| holds(block, mapping.address, mapping.port))
+                && block_of(tables, mapping).and_then(|block| own.get(&block)) == Some(&key.router_vni)
         })?;
         if purged > 0 {
             tracing::info!(purged, "mappings of blocks that are not ours any more ended");
@@ -152,6 +154,21 @@ impl Kernel {
         self.dataplane.sessions().map_while(Result::ok)
     }
 
+    /// Counts the ports in use. Of a table that cannot be read to its end nothing is told: a block would look
+    /// emptier than it is.
+    pub(crate) fn count_mappings(&self, uses: &mut BlockUses) {
+        for row in self.dataplane.mappings() {
+            match row {
+                Ok((key, mapping)) => uses.count(&key, &mapping),
+                Err(error) => {
+                    tracing::warn!(error = crate::chain(&error), "mappings not counted");
+                    *uses = BlockUses::default();
+                    return;
+                }
+            }
+        }
+    }
+
     /// Totals, drops that are not 0 (`drop.<stage>.<reason>`) and punts that are not 0 (`punt.<kind>`).
     pub(crate) fn counters(&self) -> BTreeMap<String, u64> {
         let counters = match self.dataplane.counters() {
@@ -181,7 +198,12 @@ impl Kernel {
     }
 }
 
-fn holds(block: &PortBlock, address: pipeline::Address, port: u16) -> bool {
-    block.address == address
-        && (u32::from(block.first)..u32::from(block.first) + u32::from(block.size)).contains(&u32::from(port))
+/// The block with a mapping's port; none if its external network is not there any more.
+fn block_of(tables: &TableSet, mapping: &Mapping) -> Option<BlockOwnerKey> {
+    let external = tables.externals.get(&NetworkKey { vni: mapping.external_vni })?;
+    Some(BlockOwnerKey {
+        external_vni: mapping.external_vni,
+        block: u32::from(mapping.port) >> external.block_shift,
+        address: mapping.address,
+    })
 }

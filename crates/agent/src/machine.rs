@@ -11,7 +11,7 @@ use crate::state::{Tunnel, Welcome};
 use compiler::{Compiled, LocalFacts, UplinkFacts};
 use dataplane::{Attachment, Hook};
 use model::slice::{Delta, Slice};
-use model::{Mac, PortId, RouterId, Vni};
+use model::{Mac, PortId, Vni};
 use packet::compose::{ArpSender, arp_announcement, arp_announcement_reply, arp_probe};
 use pipeline::Punt;
 use pipeline::event::Event;
@@ -22,15 +22,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+mod blocks;
 mod status;
+pub(crate) use blocks::BlockUses;
 pub(crate) use status::PortView;
 
 /// Between two status messages when nothing changes.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// Changes of the state are collected this long before the file is written.
 const SAVE_AFTER: Duration = Duration::from_millis(100);
-/// A router's wish for another port block is repeated at most this often.
-const BLOCK_REQUEST_EVERY: Duration = Duration::from_secs(1);
 
 /// What the configuration says.
 #[derive(Clone, Debug)]
@@ -76,6 +76,8 @@ pub(crate) enum BadMessage {
     Welcome { field: &'static str, value: String },
     #[error("the controller's {what} is not readable")]
     Json { what: &'static str, source: serde_json::Error },
+    #[error("the controller asks for sessions of '{0}', which is no address and port")]
+    Query(String),
     #[error("the controller sent a delta before a snapshot")]
     DeltaFirst,
 }
@@ -85,6 +87,8 @@ pub(crate) enum BadMessage {
 pub(crate) struct SessionsQuestion {
     pub(crate) query: u64,
     pub(crate) rows_max: usize,
+    /// Only sessions whose sender the outside sees so.
+    pub(crate) outside: Option<(Ipv4Addr, u16)>,
 }
 
 /// What events asked for that nothing came of.
@@ -114,7 +118,7 @@ pub(crate) struct Machine {
     /// What this connection was told last.
     reported: Option<(u64, Vec<String>)>,
     status_due: Option<Instant>,
-    block_requests: BTreeMap<RouterId, Instant>,
+    block_requests: blocks::Requests,
     outbox: Vec<agent_message::Message>,
     pub(crate) unanswered: Unanswered,
 }
@@ -135,7 +139,7 @@ impl Machine {
             connected: false,
             reported: None,
             status_due: None,
-            block_requests: BTreeMap::new(),
+            block_requests: blocks::Requests::default(),
             outbox: Vec::new(),
             unanswered: Unanswered::default(),
         }
@@ -260,8 +264,7 @@ impl Machine {
                 self.slice_changed(now);
             }
             controller_message::Message::SessionsQuery(query) => {
-                let rows_max = query.rows_max as usize;
-                return Ok(Some(SessionsQuestion { query: query.query, rows_max }));
+                return parse_query(&query).map(Some);
             }
         }
         Ok(None)
@@ -340,6 +343,7 @@ impl Machine {
         let (gateways, networks) = self.external_gateways();
         self.resolver.set_gateways(now, &gateways, &networks);
         self.announcer.set(now, &self.claims());
+        self.blocks_programmed(now);
         self.report();
     }
 
@@ -475,19 +479,6 @@ impl Machine {
         self.stale |= self.resolver.learn(now, (vni, ip.into()), Mac(mac.0));
     }
 
-    fn request_block(&mut self, now: Instant, router_vni: u32) {
-        let mut routers = self.slice.iter().flat_map(|slice| &slice.routers);
-        let Some((id, _)) = routers.find(|(_, router)| router.vni.get() == router_vni) else { return };
-        let id = *id;
-        let recent = self.block_requests.get(&id).is_some_and(|last| now < *last + BLOCK_REQUEST_EVERY);
-        if self.connected && !recent {
-            self.block_requests.retain(|_, last| now < *last + BLOCK_REQUEST_EVERY);
-            self.block_requests.insert(id, now);
-            let request = proto::BlockRequest { router_id: id.to_string() };
-            self.outbox.push(agent_message::Message::BlockRequest(request));
-        }
-    }
-
     fn icmp_error(&mut self, punt: Punt, event: &Event) -> Option<Outgoing> {
         let tables = &self.programmed.as_ref()?.compiled.tables;
         match answer::compose(tables, event, answer::error_of(punt, event)?) {
@@ -528,11 +519,12 @@ impl Machine {
         here.filter_map(|(id, _)| Some((*id, self.links.get(&id.link_name())?)))
     }
 
-    /// What is to be sent now. `counters` are asked for only when they are sent.
+    /// What is to be sent now. `told` is asked for only when it is sent: the counters, and how the own port
+    /// blocks are used.
     pub(crate) fn messages(
         &mut self,
         now: Instant,
-        counters: impl FnOnce() -> BTreeMap<String, u64>,
+        told: impl FnOnce(&mut BlockUses) -> BTreeMap<String, u64>,
     ) -> Vec<agent_message::Message> {
         if !self.connected {
             self.outbox.clear();
@@ -541,7 +533,9 @@ impl Machine {
         }
         if self.status_due.is_some_and(|due| due <= now) {
             self.status_due = Some(now + STATUS_EVERY);
-            let status = self.status_message(counters());
+            let mut blocks = self.own_blocks();
+            let counters = told(&mut blocks);
+            let status = self.status_message(counters, blocks);
             self.outbox.push(agent_message::Message::Status(status));
         }
         std::mem::take(&mut self.outbox)
@@ -566,6 +560,19 @@ fn parse_welcome(welcome: &proto::Welcome) -> Result<Welcome, BadMessage> {
         cluster: welcome.cluster_id.clone(),
         tunnel: Tunnel::try_from(welcome.tunnel.clone()).map_err(|_| bad("tunnel", &welcome.tunnel))?,
     })
+}
+
+fn parse_query(query: &proto::SessionsQuery) -> Result<SessionsQuestion, BadMessage> {
+    let proto::SessionsQuery { query: number, rows_max, outside_address, outside_port } = query;
+    let outside = match outside_address.as_str() {
+        "" => None,
+        address => {
+            let bad = || BadMessage::Query(format!("{address}:{outside_port}"));
+            let port = u16::try_from(*outside_port).map_err(|_| bad())?;
+            Some((address.parse().map_err(|_| bad())?, port))
+        }
+    };
+    Ok(SessionsQuestion { query: *number, rows_max: *rows_max as usize, outside })
 }
 
 #[cfg(test)]

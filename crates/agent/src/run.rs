@@ -243,7 +243,8 @@ impl Agent {
     fn send_messages(&mut self, now: Instant) {
         let kernel = &self.kernel;
         let unanswered = self.machine.unanswered;
-        let messages = self.machine.messages(now, || {
+        let messages = self.machine.messages(now, |blocks| {
+            kernel.count_mappings(blocks);
             let mut counters = kernel.counters();
             counters.insert("agent.icmp-errors-left-to-sender-host".to_owned(), unanswered.from_tunnel);
             counters.insert("agent.icmp-errors-refused".to_owned(), unanswered.refused);
@@ -321,7 +322,11 @@ impl Agent {
         let names = sessions::Names { host: &self.config.host, networks: &networks, links: &links };
         let rows_max = if question.rows_max == 0 { ROWS_MAX } else { question.rows_max.min(ROWS_MAX) };
         let rows = block_in_place(|| {
-            sessions::to_json(self.kernel.sessions(), &names, dataplane::boot_clock_ns(), rows_max)
+            let wanted = |row: &dataplane::SessionRow| {
+                question.outside.is_none_or(|outside| sessions::is_seen_as(row, outside))
+            };
+            let rows = self.kernel.sessions().filter(wanted);
+            sessions::to_json(rows, &names, dataplane::boot_clock_ns(), rows_max)
         });
         match rows {
             Ok(rows) => {

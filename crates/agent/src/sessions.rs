@@ -6,6 +6,7 @@ use pipeline::Address;
 use pipeline::session::{Path, Session, SessionKey};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 /// A row of `nanboku sessions`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -50,6 +51,12 @@ pub(crate) fn to_json(
 ) -> Result<Vec<u8>, serde_json::Error> {
     let rows: Vec<Row> = sessions.take(rows_max).map(|session| row(&session, names, now_ns)).collect();
     serde_json::to_vec(&rows)
+}
+
+/// Does the outside see the session's sender, translated, as that address and port?
+pub(crate) fn is_seen_as(session: &SessionRow, (address, port): (Ipv4Addr, u16)) -> bool {
+    let translated = session.flags & (Session::NAT_SNAT | Session::NAT_FLOATING_SRC) != 0;
+    translated && session.reply.dst == address.into() && session.reply.dst_port == port
 }
 
 fn row(session: &SessionRow, names: &Names<'_>, now_ns: u64) -> Row {
@@ -167,5 +174,9 @@ mod tests {
         let json = to_json([session, session].into_iter(), &names, 4_000_000_000, 1).unwrap();
         let want = r#"[{"host":"ahv01","network":"blue","protocol":"udp","src":"192.168.10.11:40000","dst":"8.8.8.8:53","translated_src":"172.22.7.27:2047","translated_dst":"8.8.8.8:53","nat":"snat","state":"active","age_ms":3000,"idle_ms":1000,"forward_packets":2,"forward_bytes":120,"reply_packets":1,"reply_bytes":60,"forward_output":"uplink uplink0 vlan 2207","reply_output":"port tap1"}]"#;
         assert_eq!(String::from_utf8(json).unwrap(), want);
+        let outside = Ipv4Addr::new(172, 22, 7, 27);
+        assert!(is_seen_as(&session, (outside, 2047)));
+        assert!(!is_seen_as(&session, (outside, 2048)));
+        assert!(!is_seen_as(&SessionRow { flags: 0, ..session }, (outside, 2047)), "not translated");
     }
 }

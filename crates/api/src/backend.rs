@@ -6,6 +6,7 @@ use model::RouterId;
 use model::resource::{FloatingIp, Host, Network, Port, Router, Subnet};
 use serde_json::Value;
 use std::future::Future;
+use std::net::SocketAddrV4;
 
 /// Equality filters the service may use to look up less; the API filters again, so ignoring them is right
 /// too. Values of one key are alternatives.
@@ -128,6 +129,16 @@ pub trait Admin: Send + Sync + 'static {
     fn status(&self) -> Value;
 
     fn blocks(&self) -> Vec<Value>;
+
+    /// Who has that external address and port, or had it at that time (RFC 3339).
+    ///
+    /// # Errors
+    /// The time is none or lies in the future, or nothing was kept of the past.
+    fn who(
+        &self,
+        endpoint: SocketAddrV4,
+        at: Option<&str>,
+    ) -> impl Future<Output = Result<Value, Error>> + Send;
 
     /// Sessions of the host of that id or name, or of all that are connected; at most `rows_max` per host.
     fn sessions(

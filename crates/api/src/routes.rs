@@ -42,6 +42,7 @@ pub fn router<B: Backend>(backend: Arc<B>) -> Router {
         .route("/nanboku/v1/hosts/{id}", get(admin::host::<B>))
         .route("/nanboku/v1/status", get(admin::status::<B>))
         .route("/nanboku/v1/blocks", get(admin::blocks::<B>))
+        .route("/nanboku/v1/who", get(admin::who::<B>))
         .route("/nanboku/v1/sessions", get(admin::sessions::<B>))
         .fallback(async || Error::HTTPNotFound {})
         .method_not_allowed_fallback(async || Error::HTTPMethodNotAllowed {})

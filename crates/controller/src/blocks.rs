@@ -3,27 +3,31 @@
 //! The rule: a host with a bound port on a network of a router with SNAT owns at least one block of one of
 //! that router's SNAT addresses, and a host without owns none. [`plan`] compares the rule with a snapshot and
 //! says what to grant and what to release; it is pure, and nothing is left to plan once its answer is applied.
-//! [`more`] is a host's request for further blocks.
+//! [`more`] is a host's request for further blocks, [`retire`](mod@retire) the way back.
 //!
-//! Race-free because both run on the working copy of a store transaction, of which there is one at a time.
+//! A host keeps to the SNAT address it has blocks of, or had a moment ago, until that has none free (RFC 4787
+//! REQ-2).
+//!
+//! Race-free because all of it runs on the working copy of a store transaction, of which there is one at a time.
 //!
 //! A released block rests before another host may have it: packets of the connections that used it may still
-//! come, and their peers must not reach somebody else (RFC 6888 §4 REQ-8). The memory of it is lost with the process;
-//! then a block is reused at most that much too early.
+//! come, and their peers must not reach somebody else (RFC 6888 §4 REQ-8). What rests is in the store and
+//! survives the controller. A clock that is set ends a rest early or late, never a block's ownership.
+
+pub mod retire;
 
 use crate::slices::{self, block_id};
-use model::resource::{Network, PortBlock, Router};
+use model::resource::{Network, PortBlock, RestingBlock, Router};
 use model::slice::BlockId;
 use model::{HostId, NetworkId, RouterId};
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
 use store::Snapshot;
 use store::allocate::block_starts;
 
 /// How long a released block is kept from other hosts (RFC 6888 §4 REQ-8 recommends 120 s).
-pub const COOL_DOWN: Duration = Duration::from_secs(120);
+pub const COOL_DOWN_MS: i64 = 120_000;
 
 /// Blocks of one router on one host: half the blocks of an address, so that one VM that opens connections
 /// without end leaves something to its siblings on other hosts.
@@ -34,41 +38,41 @@ pub const BLOCKS_PER_HOST_MAX: usize = 32;
 pub struct Plan {
     pub release: Vec<BlockId>,
     pub grant: Vec<PortBlock>,
+    /// Blocks that go on as if they had not been about to retire.
+    pub keep: Vec<BlockId>,
     /// No free block was left for these.
     pub short: Vec<(RouterId, HostId)>,
 }
 
 impl Plan {
     pub fn is_empty(&self) -> bool {
-        self.release.is_empty() && self.grant.is_empty()
+        self.release.is_empty() && self.grant.is_empty() && self.keep.is_empty()
     }
 }
 
-/// Released blocks and who had them.
-#[derive(Clone, Debug, Default)]
-pub struct Cooling {
-    released: HashMap<BlockId, (HostId, Instant)>,
+/// What a plan depends on besides the snapshot.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// Milliseconds since 1970.
+    pub now_ms: i64,
+    /// Hosts whose agents have been away for so long that their blocks go to others.
+    pub lost: &'a BTreeSet<HostId>,
 }
 
-impl Cooling {
-    /// Notes a release. What has cooled down is forgotten here, so that the memory stays bounded by the
-    /// releases of one cool-down.
-    pub fn note(&mut self, block: BlockId, host: HostId, now: Instant) {
-        self.released.retain(|_, (_, since)| now.duration_since(*since) < COOL_DOWN);
-        self.released.insert(block, (host, now));
-    }
+/// May `host` have the block? The former owner of one that rests may have it at once.
+pub fn allows(snapshot: &Snapshot, block: BlockId, host: HostId, now_ms: i64) -> bool {
+    let resting = snapshot.get::<RestingBlock>(block);
+    resting.is_none_or(|resting| resting.host == host || has_rested(resting, now_ms))
+}
 
-    /// May `host` have the block? Its former owner may have it at once.
-    pub fn allows(&self, block: &BlockId, host: HostId, now: Instant) -> bool {
-        self.released
-            .get(block)
-            .is_none_or(|(owner, since)| *owner == host || now.duration_since(*since) >= COOL_DOWN)
-    }
+fn has_rested(block: &RestingBlock, now_ms: i64) -> bool {
+    now_ms.abs_diff(block.since_ms) >= COOL_DOWN_MS.unsigned_abs()
+}
 
-    /// When the next block has cooled down, so that what is short can be planned again; past instants excluded.
-    pub fn next_end(&self, now: Instant) -> Option<Instant> {
-        self.released.values().map(|(_, since)| *since + COOL_DOWN).filter(|end| *end > now).min()
-    }
+/// When the next block has rested, so that what is short can be planned again; past moments excluded.
+pub fn next_rested(snapshot: &Snapshot, now_ms: i64) -> Option<i64> {
+    let ends = snapshot.resting_blocks.values().map(|block| block.since_ms + COOL_DOWN_MS);
+    ends.filter(|end| (now_ms + 1..=now_ms + COOL_DOWN_MS).contains(end)).min()
 }
 
 /// A router that translates: its external network and SNAT addresses.
@@ -79,9 +83,9 @@ struct Snat {
 }
 
 /// What the rule asks to change in `snapshot`.
-pub fn plan(snapshot: &Snapshot, cooling: &Cooling, now: Instant, rng: &mut impl Rng) -> Plan {
-    let mut chosen = Chosen::new(cooling, now);
-    let wanted = wanted(snapshot);
+pub fn plan(snapshot: &Snapshot, moment: Moment<'_>, rng: &mut impl Rng) -> Plan {
+    let mut chosen = Chosen::new(snapshot, moment.now_ms);
+    let wanted = wanted(snapshot, moment.lost);
     let translators: BTreeMap<RouterId, Snat> =
         wanted.keys().filter_map(|router| Some((*router, snat(snapshot, *router)?))).collect();
     let mut owners: BTreeSet<(RouterId, HostId)> = BTreeSet::new();
@@ -95,36 +99,37 @@ pub fn plan(snapshot: &Snapshot, cooling: &Cooling, now: Instant, rng: &mut impl
     for (router, snat) in &translators {
         for host in wanted.get(router).into_iter().flatten() {
             if !owners.contains(&(*router, *host)) {
-                chosen.grant(snapshot, snat, (*router, *host), rng);
+                let before = chosen.addresses_before(snat, *host);
+                chosen.grant(snat, &before, (*router, *host), rng);
             }
         }
     }
     chosen.plan
 }
 
-/// Grants `host` as many blocks of `router` again as it has, within [`BLOCKS_PER_HOST_MAX`]. Empty if it has
-/// none (then [`plan`] says whether it should) or the most it may have.
+/// Grants `host` as many blocks of `router` again as it has, within [`BLOCKS_PER_HOST_MAX`]; those about to
+/// retire come first. Empty if it has none (then [`plan`] says whether it should) or the most it may have.
 pub fn more(
     snapshot: &Snapshot,
     (router, host): (RouterId, HostId),
-    cooling: &Cooling,
-    now: Instant,
+    moment: Moment<'_>,
     rng: &mut impl Rng,
 ) -> Plan {
-    let mut chosen = Chosen::new(cooling, now);
-    let Some(mut snat) = snat(snapshot, router) else { return chosen.plan };
+    let mut chosen = Chosen::new(snapshot, moment.now_ms);
+    let Some(snat) = snat(snapshot, router) else { return chosen.plan };
     let own: Vec<_> = snapshot.blocks_of_host(host).filter(|block| block.router == router).collect();
-    let count = own.len().min(BLOCKS_PER_HOST_MAX.saturating_sub(own.len()));
-    // The address the host has already, before another one: a VM should keep one address outside.
+    let (retiring, active): (Vec<&PortBlock>, Vec<&PortBlock>) =
+        own.iter().map(AsRef::as_ref).partition(|block| block.retiring_since_ms.is_some());
+    let wanted = active.len().max(1).min(BLOCKS_PER_HOST_MAX.saturating_sub(active.len()));
+    if own.is_empty() {
+        return chosen.plan;
+    }
+    chosen.plan.keep.extend(retiring.iter().take(wanted).map(|block| block_id(block)));
+    let room = BLOCKS_PER_HOST_MAX.saturating_sub(own.len());
+    let count = wanted.saturating_sub(retiring.len()).min(room);
     let used: BTreeSet<Ipv4Addr> = own.iter().map(|block| block.address).collect();
-    let others: Vec<Ipv4Addr> =
-        snat.addresses.iter().copied().filter(|address| !used.contains(address)).collect();
     for _ in 0..count {
-        snat.addresses = used.iter().copied().collect();
-        if chosen.free_block(snapshot, &snat, host, rng).is_none() {
-            snat.addresses = others.clone();
-        }
-        chosen.grant(snapshot, &snat, (router, host), rng);
+        chosen.grant(&snat, &used, (router, host), rng);
     }
     chosen.plan
 }
@@ -142,11 +147,11 @@ fn is_due(
     host_needs_it && address_serves
 }
 
-/// The hosts with a bound port behind each router.
-fn wanted(snapshot: &Snapshot) -> BTreeMap<RouterId, BTreeSet<HostId>> {
+/// The hosts with a bound port behind each router, but for those that are lost.
+fn wanted(snapshot: &Snapshot, lost: &BTreeSet<HostId>) -> BTreeMap<RouterId, BTreeSet<HostId>> {
     let mut wanted: BTreeMap<RouterId, BTreeSet<HostId>> = BTreeMap::new();
     let mut routers_of: HashMap<NetworkId, BTreeSet<RouterId>> = HashMap::new();
-    for host in snapshot.hosts.values() {
+    for host in snapshot.hosts.values().filter(|host| !lost.contains(&host.id)) {
         for network in slices::networks_of_host(snapshot, &host.name) {
             let routers =
                 routers_of.entry(network).or_insert_with(|| slices::routers_of_network(snapshot, network));
@@ -172,40 +177,59 @@ fn snat(snapshot: &Snapshot, router: RouterId) -> Option<Snat> {
 struct Chosen<'a> {
     plan: Plan,
     taken: BTreeSet<BlockId>,
-    cooling: &'a Cooling,
-    now: Instant,
+    snapshot: &'a Snapshot,
+    now_ms: i64,
 }
 
 impl<'a> Chosen<'a> {
-    fn new(cooling: &'a Cooling, now: Instant) -> Self {
-        Self { plan: Plan::default(), taken: BTreeSet::new(), cooling, now }
+    fn new(snapshot: &'a Snapshot, now_ms: i64) -> Self {
+        Self { plan: Plan::default(), taken: BTreeSet::new(), snapshot, now_ms }
     }
 
+    /// `preferred`: addresses to exhaust before another one.
     fn grant(
         &mut self,
-        snapshot: &Snapshot,
         snat: &Snat,
+        preferred: &BTreeSet<Ipv4Addr>,
         (router, host): (RouterId, HostId),
         rng: &mut impl Rng,
     ) {
-        let Some(id) = self.free_block(snapshot, snat, host, rng) else {
+        let (near, far): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
+            snat.addresses.iter().partition(|address| preferred.contains(*address));
+        let found =
+            self.free_block(snat, &near, host, rng).or_else(|| self.free_block(snat, &far, host, rng));
+        let Some(BlockId { external_network, address, first_port }) = found else {
             self.plan.short.push((router, host));
             return;
         };
-        self.taken.insert(id);
-        let BlockId { external_network, address, first_port } = id;
-        self.plan.grant.push(PortBlock { external_network, address, first_port, router, host });
+        self.taken.insert(BlockId { external_network, address, first_port });
+        self.plan.grant.push(PortBlock {
+            external_network,
+            address,
+            first_port,
+            router,
+            host,
+            granted_at_ms: self.now_ms,
+            retiring_since_ms: None,
+        });
+    }
+
+    /// Addresses of which the host had blocks that still rest.
+    fn addresses_before(&self, snat: &Snat, host: HostId) -> BTreeSet<Ipv4Addr> {
+        let resting = self.snapshot.resting_blocks.values();
+        let own = resting.filter(|block| block.host == host && block.external_network == snat.network);
+        own.map(|block| block.address).collect()
     }
 
     /// A random free block of the address with the most free blocks.
     fn free_block(
         &self,
-        snapshot: &Snapshot,
         snat: &Snat,
+        addresses: &[Ipv4Addr],
         host: HostId,
         rng: &mut impl Rng,
     ) -> Option<BlockId> {
-        let free = snat.addresses.iter().map(|address| self.free_of_address(snapshot, snat, *address, host));
+        let free = addresses.iter().map(|address| self.free_of_address(snat, *address, host));
         let free = free.max_by_key(Vec::len)?;
         if free.is_empty() {
             return None;
@@ -213,38 +237,43 @@ impl<'a> Chosen<'a> {
         free.get(rng.random_range(0..free.len())).copied()
     }
 
-    fn free_of_address(
-        &self,
-        snapshot: &Snapshot,
-        snat: &Snat,
-        address: Ipv4Addr,
-        host: HostId,
-    ) -> Vec<BlockId> {
-        let used: BTreeSet<u16> =
-            snapshot.blocks_of_address(snat.network, address).map(|block| block.first_port).collect();
+    fn free_of_address(&self, snat: &Snat, address: Ipv4Addr, host: HostId) -> Vec<BlockId> {
+        let taken = self.snapshot.blocks_of_address(snat.network, address);
+        let used: BTreeSet<u16> = taken.map(|block| block.first_port).collect();
         block_starts(snat.block_size)
             .filter(|first_port| !used.contains(first_port))
             .map(|first_port| BlockId { external_network: snat.network, address, first_port })
-            .filter(|id| !self.taken.contains(id) && self.cooling.allows(id, host, self.now))
+            .filter(|id| !self.taken.contains(id) && allows(self.snapshot, *id, host, self.now_ms))
             .collect()
     }
 }
 
-/// Applies a plan to a transaction. The caller notes the releases in its [`Cooling`] once the transaction is
-/// durable; [`releases`] lists them.
-pub fn apply(transaction: &mut store::Transaction, plan: &Plan) {
+/// Applies a plan to a transaction. What it releases rests from `now_ms` on; what has rested is forgotten.
+pub fn apply(transaction: &mut store::Transaction, plan: &Plan, now_ms: i64) {
+    if plan.is_empty() {
+        return;
+    }
+    let rested = transaction.resting_blocks.values().filter(|block| has_rested(block, now_ms));
+    for id in rested.map(|block| resting_id(block)).collect::<Vec<_>>() {
+        transaction.remove::<RestingBlock>(id);
+    }
     for id in &plan.release {
-        transaction.remove::<PortBlock>(*id);
+        let Some(block) = transaction.remove::<PortBlock>(*id) else { continue };
+        let BlockId { external_network, address, first_port } = *id;
+        let host = block.host;
+        transaction.put(RestingBlock { external_network, address, first_port, host, since_ms: now_ms });
     }
     for block in &plan.grant {
+        transaction.remove::<RestingBlock>(block_id(block));
         transaction.put(*block);
+    }
+    for id in &plan.keep {
+        if let Some(block) = transaction.get::<PortBlock>(*id).map(|block| **block) {
+            transaction.put(PortBlock { retiring_since_ms: None, ..block });
+        }
     }
 }
 
-/// The blocks that `after` has no more or gave to somebody else, with their former owners.
-pub fn releases(before: &Snapshot, after: &Snapshot) -> Vec<(BlockId, HostId)> {
-    let gone = |id: &BlockId, block: &PortBlock| {
-        after.get::<PortBlock>(*id).is_none_or(|now| now.host != block.host)
-    };
-    before.blocks.iter().filter(|(id, block)| gone(id, block)).map(|(id, block)| (*id, block.host)).collect()
+fn resting_id(block: &RestingBlock) -> BlockId {
+    BlockId { external_network: block.external_network, address: block.address, first_port: block.first_port }
 }

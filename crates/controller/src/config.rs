@@ -3,6 +3,10 @@
 //! Everything is checked before anything is touched; an error names the field, what is wrong and, where there
 //! is one, the fix.
 
+mod nat;
+
+pub use nat::{Nat, NatFlags};
+
 use model::Mac;
 use serde::Deserialize;
 use std::fmt;
@@ -36,6 +40,7 @@ pub struct Config {
     pub dvr_base_mac: Mac,
     /// How long a host stays live after its agent's stream broke.
     pub liveness_grace: Duration,
+    pub nat: Nat,
 }
 
 /// How hosts send to one another: one choice for the cluster. Displays as agents are told it.
@@ -90,6 +95,27 @@ struct File {
     underlay_mtu: Option<u16>,
     dvr_base_mac: Option<String>,
     liveness_grace_ms: Option<u64>,
+    nat_log: Option<PathBuf>,
+    nat_log_bytes_max: Option<u64>,
+    nat_log_files: Option<u32>,
+    nat_log_syslog: Option<bool>,
+    nat_log_syslog_socket: Option<PathBuf>,
+    block_hold_s: Option<u64>,
+    block_reassign_after_s: Option<u64>,
+}
+
+impl File {
+    fn nat(&self) -> NatFlags {
+        NatFlags {
+            nat_log: self.nat_log.clone(),
+            nat_log_bytes_max: self.nat_log_bytes_max,
+            nat_log_files: self.nat_log_files,
+            nat_log_syslog: self.nat_log_syslog,
+            nat_log_syslog_socket: self.nat_log_syslog_socket.clone(),
+            block_hold_s: self.block_hold_s,
+            block_reassign_after_s: self.block_reassign_after_s,
+        }
+    }
 }
 
 /// Flags; each wins over the file's field of the same name.
@@ -131,6 +157,8 @@ pub struct Flags {
     /// How long a host stays live after its agent's stream broke [default: 10000].
     #[arg(long, value_name = "MS")]
     pub liveness_grace_ms: Option<u64>,
+    #[command(flatten)]
+    pub nat: NatFlags,
 }
 
 /// A configuration that is refused.
@@ -157,7 +185,8 @@ impl Config {
             Some(path) => read(path)?,
             None => File::default(),
         };
-        build(overlaid(file, flags.clone()))
+        let nat = flags.nat.clone().or(file.nat()).build()?;
+        build(overlaid(file, flags.clone()), nat)
     }
 }
 
@@ -181,10 +210,11 @@ fn overlaid(file: File, flags: Flags) -> File {
         underlay_mtu: flags.underlay_mtu.or(file.underlay_mtu),
         dvr_base_mac: flags.dvr_base_mac.or(file.dvr_base_mac),
         liveness_grace_ms: flags.liveness_grace_ms.or(file.liveness_grace_ms),
+        ..file
     }
 }
 
-fn build(file: File) -> Result<Config, ConfigError> {
+fn build(file: File, nat: Nat) -> Result<Config, ConfigError> {
     let protocol = file.tunnel.unwrap_or_default();
     let certificates =
         file.certificates.ok_or(ConfigError::Missing { field: "certificates", flag: "certificates" })?;
@@ -199,6 +229,7 @@ fn build(file: File) -> Result<Config, ConfigError> {
         underlay_mtu: underlay_mtu(file.underlay_mtu.unwrap_or(1500))?,
         dvr_base_mac: base_mac(file.dvr_base_mac.as_deref().unwrap_or("fa:16:3f:00:00:00"))?,
         liveness_grace: grace(file.liveness_grace_ms.unwrap_or(10_000))?,
+        nat,
     })
 }
 
@@ -279,6 +310,7 @@ mod tests {
         assert_eq!(config.dvr_base_mac.to_string(), "fa:16:3f:00:00:00");
         assert_eq!(config.liveness_grace, Duration::from_secs(10));
         assert_eq!(config.certificate, "controller");
+        assert_eq!(config.nat, Nat::default());
     }
 
     #[test]
@@ -299,6 +331,18 @@ mod tests {
     }
 
     #[test]
+    fn the_nat_log_is_kept_where_and_how_it_says() {
+        let config =
+            load("certificates = 'x'\nnat_log = '/l'\nnat_log_syslog = true\nnat_log_files = 2").unwrap();
+        let log = config.nat.log.unwrap();
+        assert_eq!((log.path, log.files, log.bytes_max), ("/l".into(), 2, 64 << 20));
+        assert_eq!(log.syslog, Some("/dev/log".into()));
+        let config = load("certificates = 'x'\nblock_reassign_after_s = 0\nblock_hold_s = 30").unwrap();
+        assert_eq!(config.nat.block_reassign_after, None);
+        assert_eq!(config.nat.block_hold, Duration::from_secs(30));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         const PKI: &str = "certificates = 'x'\n";
         let cases = [
@@ -313,6 +357,11 @@ mod tests {
             ("tunnel_port = 0", "`tunnel_port` is 0"),
             ("underlay_mtu = 1000", "`underlay_mtu` is 1000"),
             ("dvr_base_mac = '01:00:5e:00:00:00'", "`dvr_base_mac` is '01:00:5e:00:00:00'"),
+            ("nat_log_bytes_max = 10", "`nat_log_bytes_max` is 10, not between 65536 and 17179869184"),
+            ("nat_log_files = 0", "`nat_log_files` is 0, not between 1 and 1000"),
+            ("nat_log_syslog = true", "`nat_log_syslog` is true without `nat_log`"),
+            ("block_hold_s = 1", "`block_hold_s` is 1, not between 10 and 2592000"),
+            ("block_reassign_after_s = 5", "not between 300 and 2592000, or 0 for never"),
             ("liveness_grace_ms = 1000000", "`liveness_grace_ms` is 1000000"),
         ];
         for (text, want) in cases {

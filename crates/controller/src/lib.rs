@@ -3,6 +3,7 @@
 //! - [`service`]: what the API's verbs do to the store.
 //! - [`slices`]: what each host is told of the model. Pure.
 //! - [`blocks`]: which host owns which ports of a SNAT address. Pure.
+//! - [`nat_log`]: the record of which host had which ports when.
 //! - [`agents`]: the streams to the agents: registration, slices, acks, liveness.
 //! - [`ca`]: the certificates that agents and controller know one another by.
 //! - [`config`], [`server`]: from a configuration file to a running process.
@@ -15,6 +16,7 @@ pub mod agents;
 pub mod blocks;
 pub mod ca;
 pub mod config;
+pub mod nat_log;
 pub mod server;
 pub mod service;
 pub mod slices;

@@ -5,6 +5,7 @@
 
 use crate::agents::{self, Hub};
 use crate::config::{Config, Protocol, TUNNEL_OVERHEAD};
+use crate::nat_log::NatLog;
 use crate::service;
 use api::resources::NetworkType;
 use std::fs;
@@ -46,6 +47,8 @@ pub enum ServerError {
     Taken { field: &'static str, address: String },
     #[error("cannot listen on {address} (`{field}`)")]
     Listen { field: &'static str, address: String, source: io::Error },
+    #[error("cannot keep the NAT log {path} (`nat_log`)")]
+    NatLog { path: PathBuf, source: io::Error },
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
     #[error("a part of the controller stopped by itself; its log says why")]
@@ -91,8 +94,12 @@ impl Server {
             tunnel: config.tunnel.to_string(),
             dvr_base_mac: config.dvr_base_mac,
             liveness_grace: config.liveness_grace,
+            block_hold: config.nat.block_hold,
+            block_reassign_after: config.nat.block_reassign_after,
         };
-        let (service, control) = agents::Service::new(Arc::clone(&store), settings, stop.clone());
+        let nat_log = open_nat_log(&config, &store)?;
+        let (service, control) =
+            agents::Service::new(Arc::clone(&store), settings, nat_log.clone(), stop.clone());
         let hub = service.hub();
         let agents = listen("agents_listen", config.agents_listen).await?;
         let agents_address = local_address("agents_listen", &agents)?;
@@ -120,7 +127,7 @@ impl Server {
             });
             logged("agents", grpc.serve_with_incoming_shutdown(incoming, ended).await);
         });
-        let router = api_router(&config, &store, &hub);
+        let router = api_router(&config, &store, &hub, nat_log);
         if let Some(api) = api {
             tasks.spawn(serve_api(api, router.clone(), stop.clone()));
         }
@@ -158,6 +165,13 @@ fn open_store(data_dir: Option<&Path>) -> Result<Store, ServerError> {
     builder.recursive(true).mode(0o700);
     builder.create(dir).map_err(|source| ServerError::DataDir { path: dir.to_owned(), source })?;
     Ok(Store::open(Some(&dir.join("store.redb")))?)
+}
+
+fn open_nat_log(config: &Config, store: &Store) -> Result<Option<Arc<NatLog>>, ServerError> {
+    let Some(settings) = config.nat.log.clone() else { return Ok(None) };
+    let path = settings.path.clone();
+    let log = NatLog::open(settings, &store.snapshot(), agents::now_ms());
+    Ok(Some(Arc::new(log.map_err(|source| ServerError::NatLog { path, source })?)))
 }
 
 fn tls(config: &Config) -> Result<ServerTlsConfig, ServerError> {
@@ -228,7 +242,12 @@ fn logged(part: &str, result: Result<(), impl std::error::Error>) {
     }
 }
 
-fn api_router(config: &Config, store: &Arc<Store>, hub: &Arc<Hub>) -> axum::Router {
+fn api_router(
+    config: &Config,
+    store: &Arc<Store>,
+    hub: &Arc<Hub>,
+    nat_log: Option<Arc<NatLog>>,
+) -> axum::Router {
     let settings = service::Settings {
         tenant_mtu: config.underlay_mtu.saturating_sub(TUNNEL_OVERHEAD),
         overlay: match config.tunnel.protocol {
@@ -238,5 +257,6 @@ fn api_router(config: &Config, store: &Arc<Store>, hub: &Arc<Hub>) -> axum::Rout
         ..service::Settings::default()
     };
     let service = service::Service::new(Arc::clone(store), Arc::clone(hub), settings, agents::now_s);
+    let service = service.with_nat_log(nat_log);
     api::router(Arc::new(service))
 }

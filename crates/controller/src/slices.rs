@@ -206,7 +206,8 @@ impl Builder<'_> {
 
     fn add_block(&mut self, block: &resource::PortBlock) {
         let id = block_id(block);
-        self.slice.blocks.insert(id, Block { router: block.router, host: block.host });
+        let retiring = block.retiring_since_ms.is_some();
+        self.slice.blocks.insert(id, Block { router: block.router, host: block.host, retiring });
     }
 
     fn told_port(&self, port: &resource::Port) -> Port {

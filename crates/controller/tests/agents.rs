@@ -332,7 +332,7 @@ async fn sessions_are_asked_for_everywhere_and_who_does_not_answer_is_named() {
     while answers.queries.is_empty() {
         answers.update().await;
     }
-    let query = answers.queries[0];
+    let query = answers.queries[0].clone();
     assert_eq!(query.rows_max, 10);
     let rows = br#"[{"state":"established"}]"#.to_vec();
     answers.say(ToController::SessionsAnswer(proto::SessionsAnswer { query: query.query, rows })).await;
@@ -467,7 +467,17 @@ async fn a_host_without_a_block_gets_the_next_free_one() {
     let (external_network, router) = (network_id("ext"), router_id("blue"));
     world.port("vm0", "blue", "192.168.10.9", "crowd");
     for first_port in (1024..=64512).step_by(1024) {
-        world.put(PortBlock { external_network, address, first_port, router, host: host_id("crowd") });
+        let host = host_id("crowd");
+        let (granted_at_ms, retiring_since_ms) = (0, None);
+        world.put(PortBlock {
+            external_network,
+            address,
+            first_port,
+            router,
+            host,
+            granted_at_ms,
+            retiring_since_ms,
+        });
     }
     until(&world.store, "all blocks to be taken", |store| store.blocks.len() == 63).await;
     let mut agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;

@@ -4,13 +4,25 @@
 mod common;
 
 use common::world::{World, host_id, network_id, router_id};
-use controller::blocks::{BLOCKS_PER_HOST_MAX, COOL_DOWN, Cooling, Plan, apply, more, plan};
-use model::resource::{Host, Port, PortBlock, Router};
+use controller::blocks::retire::{self, Report, Use};
+use controller::blocks::{
+    BLOCKS_PER_HOST_MAX, COOL_DOWN_MS, Moment, Plan, allows, apply, more, next_rested, plan,
+};
+use model::HostId;
+use model::resource::{FixedIp, Host, Port, PortBlock, RestingBlock, Router};
 use model::slice::BlockId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Barrier;
-use std::time::{Duration, Instant};
-use store::StoreError;
+use store::{Store, StoreError};
+
+/// 2026-11-22T06:00:00Z.
+const NOW_MS: i64 = 1_795_327_200_000;
+
+static NOBODY: BTreeSet<HostId> = BTreeSet::new();
+
+fn at(now_ms: i64) -> Moment<'static> {
+    Moment { now_ms, lost: &NOBODY }
+}
 
 fn vpc() -> World {
     let world = World::new();
@@ -26,21 +38,59 @@ fn vpc() -> World {
     world
 }
 
-fn planned(world: &World, cooling: &Cooling, now: Instant) -> Plan {
-    plan(&world.snapshot(), cooling, now, &mut rand::rng())
+fn planned(world: &World, moment: Moment<'_>) -> Plan {
+    plan(&world.snapshot(), moment, &mut rand::rng())
 }
 
 /// Plans and applies until nothing is left to do, as the control loop does.
 fn settle(world: &World) -> Plan {
-    let now = Instant::now();
+    settle_at(world, at(NOW_MS))
+}
+
+fn settle_at(world: &World, moment: Moment<'_>) -> Plan {
     let made = world.store.transact::<_, StoreError>(|transaction| {
-        let plan = plan(transaction, &Cooling::default(), now, &mut rand::rng());
-        apply(transaction, &plan);
+        let plan = plan(transaction, moment, &mut rand::rng());
+        apply(transaction, &plan, moment.now_ms);
         Ok(plan)
     });
-    let again = planned(world, &Cooling::default(), now);
+    let again = planned(world, moment);
     assert!(again.is_empty(), "a second plan changes nothing: {again:?}");
     made.unwrap()
+}
+
+/// Grants more blocks of `blue` to the host; returns how many.
+fn grow(world: &World, host: &str) -> usize {
+    let key = (router_id("blue"), host_id(host));
+    let granted = world.store.transact::<_, StoreError>(|transaction| {
+        let plan = more(transaction, key, at(NOW_MS), &mut rand::rng());
+        apply(transaction, &plan, NOW_MS);
+        Ok(plan.grant.len())
+    });
+    granted.unwrap()
+}
+
+fn block_id(block: &PortBlock) -> BlockId {
+    BlockId { external_network: block.external_network, address: block.address, first_port: block.first_port }
+}
+
+fn second_address(world: &World) {
+    world.change::<Port>(common::world::port_id("blue:ext"), |port| {
+        let second = FixedIp { address: "172.22.7.28".parse().unwrap(), ..port.fixed_ips[0] };
+        port.fixed_ips.push(second);
+    });
+}
+
+/// A block of the one address.
+fn block(first_port: u16, host: &str) -> PortBlock {
+    PortBlock {
+        external_network: network_id("ext"),
+        address: "172.22.7.27".parse().unwrap(),
+        first_port,
+        router: router_id("blue"),
+        host: host_id(host),
+        granted_at_ms: NOW_MS,
+        retiring_since_ms: None,
+    }
 }
 
 fn owners(world: &World) -> Vec<(String, String)> {
@@ -113,11 +163,7 @@ fn blocks_go_with_their_reason() {
 #[test]
 fn several_addresses_fill_evenly() {
     let world = vpc();
-    world.change::<Port>(common::world::port_id("blue:ext"), |port| {
-        let second =
-            model::resource::FixedIp { address: "172.22.7.28".parse().unwrap(), ..port.fixed_ips[0] };
-        port.fixed_ips.push(second);
-    });
+    second_address(&world);
     for number in 3..=10 {
         let host = format!("ahv{number:02}");
         world.host(&host, &format!("10.0.0.{number}"), &[]);
@@ -144,15 +190,12 @@ fn when_nothing_is_free_it_says_for_whom() {
     settle(&world);
     let taken: BTreeSet<u16> = world.snapshot().blocks.values().map(|block| block.first_port).collect();
     for first_port in (1024..=64512).step_by(1024).filter(|first_port| !taken.contains(first_port)) {
-        let host = host_id("ahv02");
-        let (external_network, router) = (network_id("ext"), router_id("blue"));
-        let address = "172.22.7.27".parse().unwrap();
-        world.put(PortBlock { external_network, address, first_port, router, host });
+        world.put(block(first_port, "ahv02"));
     }
     assert_eq!(world.snapshot().blocks.len(), 63);
     world.host("ahv03", "10.0.0.3", &[]);
     world.port("vm3", "blue", "192.168.10.12", "ahv03");
-    let plan = planned(&world, &Cooling::default(), Instant::now());
+    let plan = planned(&world, at(NOW_MS));
     assert_eq!(plan.short, [(router_id("blue"), host_id("ahv03"))]);
     assert!(plan.is_empty());
 }
@@ -161,56 +204,274 @@ fn when_nothing_is_free_it_says_for_whom() {
 fn a_released_block_rests_before_another_host_has_it() {
     let world = vpc();
     settle(&world);
-    let block = *world.snapshot().blocks_of_host(host_id("ahv01")).next().unwrap().as_ref();
-    let id = BlockId {
-        external_network: block.external_network,
-        address: block.address,
-        first_port: block.first_port,
-    };
-    let start = Instant::now();
-    let mut cooling = Cooling::default();
-    cooling.note(id, host_id("ahv01"), start);
-    let soon = start + COOL_DOWN - Duration::from_millis(1);
-    assert!(!cooling.allows(&id, host_id("ahv02"), soon));
-    assert!(cooling.allows(&id, host_id("ahv01"), soon), "its former owner may have it back");
-    assert!(cooling.allows(&id, host_id("ahv02"), start + COOL_DOWN));
-    assert_eq!(cooling.next_end(start), Some(start + COOL_DOWN));
-    assert_eq!(cooling.next_end(start + COOL_DOWN), None, "nothing to wake up for");
+    let resting = *world.snapshot().blocks_of_host(host_id("ahv01")).next().unwrap().as_ref();
+    let id = block_id(&resting);
+    world.remove::<Port>(common::world::port_id("vm1"));
+    settle(&world);
+    let (soon, then) = (NOW_MS + COOL_DOWN_MS - 1, NOW_MS + COOL_DOWN_MS);
+    let snapshot = world.snapshot();
+    assert!(!allows(&snapshot, id, host_id("ahv02"), soon));
+    assert!(allows(&snapshot, id, host_id("ahv01"), soon), "its former owner may have it back");
+    assert!(allows(&snapshot, id, host_id("ahv02"), then));
+    assert_eq!(next_rested(&snapshot, NOW_MS), Some(then));
+    assert_eq!(next_rested(&snapshot, then), None, "nothing to wake up for");
 
     // All other blocks are taken: the resting one is not given away, and then it is.
-    world.remove::<PortBlock>(id);
-    world.remove::<Port>(common::world::port_id("vm1"));
     world.host("ahv03", "10.0.0.3", &[]);
     world.port("vm3", "blue", "192.168.10.12", "ahv03");
-    for first_port in (1024..=64512).step_by(1024).filter(|first_port| *first_port != block.first_port) {
-        world.put(PortBlock { first_port, host: host_id("ahv02"), ..block });
+    for first_port in (1024..=64512).step_by(1024).filter(|first_port| *first_port != resting.first_port) {
+        world.put(block(first_port, "ahv02"));
     }
-    assert_eq!(planned(&world, &cooling, soon).short.len(), 1);
-    let granted = planned(&world, &cooling, start + COOL_DOWN).grant;
-    assert_eq!(granted, [PortBlock { host: host_id("ahv03"), ..block }]);
+    assert_eq!(planned(&world, at(soon)).short.len(), 1);
+    let granted = settle_at(&world, at(then)).grant;
+    assert_eq!(granted, [PortBlock { host: host_id("ahv03"), granted_at_ms: then, ..resting }]);
+    assert!(world.snapshot().resting_blocks.is_empty());
+}
+
+#[test]
+fn what_rests_still_rests_after_the_controller_was_restarted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let open = || World::over(std::sync::Arc::new(Store::open(Some(&path)).unwrap()));
+    let world = open();
+    let resting = RestingBlock {
+        external_network: network_id("ext"),
+        address: "172.22.7.27".parse().unwrap(),
+        first_port: 2048,
+        host: host_id("ahv01"),
+        since_ms: NOW_MS,
+    };
+    world.put(resting);
+    drop(world);
+    let world = open();
+    let id = block_id(&block(2048, "ahv01"));
+    assert!(!allows(&world.snapshot(), id, host_id("ahv02"), NOW_MS + COOL_DOWN_MS - 1));
+    assert!(allows(&world.snapshot(), id, host_id("ahv02"), NOW_MS + COOL_DOWN_MS));
+}
+
+#[test]
+fn what_has_rested_is_forgotten_when_something_else_happens() {
+    let world = vpc();
+    settle(&world);
+    world.remove::<Port>(common::world::port_id("vm1"));
+    settle(&world);
+    assert_eq!(world.snapshot().resting_blocks.len(), 1);
+    world.remove::<Port>(common::world::port_id("vm2"));
+    settle_at(&world, at(NOW_MS + COOL_DOWN_MS));
+    let left: Vec<_> = world.snapshot().resting_blocks.values().map(|block| block.host).collect();
+    assert_eq!(left, [host_id("ahv02")]);
 }
 
 #[test]
 fn more_blocks_double_what_a_host_has_up_to_the_bound() {
     let world = vpc();
     settle(&world);
-    let key = (router_id("blue"), host_id("ahv01"));
-    let mut counts = Vec::new();
-    for _ in 0..7 {
-        let granted = world.store.transact::<_, StoreError>(|transaction| {
-            let plan = more(transaction, key, &Cooling::default(), Instant::now(), &mut rand::rng());
-            apply(transaction, &plan);
-            Ok(plan.grant.len())
-        });
-        counts.push(granted.unwrap());
-    }
+    let counts: Vec<usize> = (0..7).map(|_| grow(&world, "ahv01")).collect();
     assert_eq!(counts, [1, 2, 4, 8, 16, 0, 0]);
     assert_eq!(world.snapshot().blocks_of_host(host_id("ahv01")).count(), BLOCKS_PER_HOST_MAX);
     settle(&world);
     assert_eq!(world.snapshot().blocks_of_host(host_id("ahv01")).count(), BLOCKS_PER_HOST_MAX, "kept");
     let stranger = (router_id("blue"), host_id("nobody"));
-    let plan = more(&world.snapshot(), stranger, &Cooling::default(), Instant::now(), &mut rand::rng());
+    let plan = more(&world.snapshot(), stranger, at(NOW_MS), &mut rand::rng());
     assert!(plan.is_empty());
+}
+
+/// RFC 4787 REQ-2, as far as the choice of blocks decides it.
+#[test]
+fn rfc4787_req2_a_host_keeps_its_address_until_that_is_used_up() {
+    let world = vpc();
+    second_address(&world);
+    settle(&world);
+    let addresses = |host: &str| -> BTreeSet<String> {
+        world.snapshot().blocks_of_host(host_id(host)).map(|block| block.address.to_string()).collect()
+    };
+    let first = addresses("ahv01");
+    for _ in 0..6 {
+        grow(&world, "ahv01");
+        assert_eq!(addresses("ahv01"), first);
+    }
+    // It has given up everything and comes back within the cool-down: the same address, though the other one
+    // has more free blocks.
+    world.change::<Port>(common::world::port_id("vm1"), |port| port.binding_host.clear());
+    settle(&world);
+    for first_port in (1024..=40 * 1024).step_by(1024) {
+        let address = first.first().unwrap().parse().unwrap();
+        let stranger = PortBlock { address, ..block(first_port, "ahv02") };
+        if allows(&world.snapshot(), block_id(&stranger), host_id("ahv02"), NOW_MS) {
+            world.put(stranger);
+        }
+    }
+    world.change::<Port>(common::world::port_id("vm1"), |port| port.binding_host = "ahv01".into());
+    settle(&world);
+    assert_eq!(addresses("ahv01"), first);
+}
+
+#[test]
+fn when_an_address_is_used_up_the_next_one_is_taken() {
+    let world = vpc();
+    settle(&world);
+    for first_port in (1024..=64512).step_by(1024) {
+        if world.snapshot().get::<PortBlock>(block_id(&block(first_port, "ahv02"))).is_none() {
+            world.put(block(first_port, "ahv02"));
+        }
+    }
+    assert_eq!(grow(&world, "ahv01"), 0);
+    second_address(&world);
+    assert_eq!(grow(&world, "ahv01"), 1);
+    assert!(owners(&world).contains(&pair("172.22.7.28", "ahv01")));
+}
+
+/// Issue: at least 99 % of the ports of an address are usable before the first refusal. One block per host, as
+/// the worst case: nobody can have a part of a block.
+#[test]
+fn all_blocks_above_the_system_ports_can_be_had() {
+    for size in [64_u16, 128, 256, 512, 1024, 2048, 4096] {
+        let world = vpc();
+        world.change::<model::resource::Network>(network_id("ext"), |network| {
+            network.provider.as_mut().unwrap().block_size = size;
+        });
+        settle(&world);
+        let mut hosts = 2;
+        while planned(&world, at(NOW_MS)).short.is_empty() {
+            hosts += 1;
+            let host = format!("host{hosts}");
+            world.host(&host, &format!("10.{}.0.{}", 1 + hosts / 256, hosts % 256), &[]);
+            let at = format!("10.9.{}.{}", hosts / 256, hosts % 256);
+            world.port(&format!("{host}-vm"), "blue", &at, &host);
+            settle(&world);
+            if size < 512 && hosts > 20 {
+                // The rest at once: the search for a block does not depend on who asks.
+                for first_port in store::allocate::block_starts(size) {
+                    let next = block(first_port, "ahv01");
+                    if world.snapshot().get::<PortBlock>(block_id(&next)).is_none() {
+                        world.put(next);
+                    }
+                }
+            }
+        }
+        let usable = world.snapshot().blocks.len() as f64 * f64::from(size);
+        let share = usable / f64::from(65536 - 1024);
+        println!("blocks of {size}: {usable} of 64512 ports, {:.1} %", share * 100.0);
+        assert!(share >= if size > 1024 { 0.95 } else { 0.99 }, "blocks of {size}: {share}");
+    }
+}
+
+#[test]
+fn a_host_that_is_gone_for_good_leaves_its_blocks_to_others() {
+    let world = vpc();
+    settle(&world);
+    let lost = BTreeSet::from([host_id("ahv01")]);
+    settle_at(&world, Moment { now_ms: NOW_MS, lost: &lost });
+    assert_eq!(owners(&world), [pair("172.22.7.27", "ahv02")]);
+    assert_eq!(world.snapshot().resting_blocks.len(), 1, "as long as its last packets may come");
+    settle(&world);
+    assert_eq!(owners(&world).len(), 2, "it is back");
+
+    world.change::<Port>(common::world::port_id("vm1"), |port| port.binding_host.clear());
+    world.remove::<Host>(host_id("ahv01"));
+    settle(&world);
+    assert_eq!(owners(&world), [pair("172.22.7.27", "ahv02")]);
+}
+
+fn report(world: &World, host: &str, used: impl Fn(usize) -> u32) -> Report {
+    let snapshot = world.snapshot();
+    let blocks = snapshot.blocks_of_host(host_id(host)).enumerate();
+    let told = blocks.map(|(number, block)| {
+        let retiring = block.retiring_since_ms.is_some();
+        (block_id(block), Use { ports_used: used(number), retiring })
+    });
+    told.collect()
+}
+
+fn retire_all(world: &World, extra: &[BlockId], now_ms: i64) {
+    world
+        .store
+        .transact::<_, StoreError>(|transaction| {
+            retire::apply(transaction, &extra.iter().copied().collect(), now_ms);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn blocks_beyond_four_times_the_use_are_too_many() {
+    let world = vpc();
+    settle(&world);
+    for _ in 0..4 {
+        grow(&world, "ahv01");
+    }
+    // 16 blocks of 1024 ports. How much is used of the first, and how many blocks are too many.
+    let extra = |used: [u32; 2]| {
+        let report = report(&world, "ahv01", |number| used.get(number).copied().unwrap_or(0));
+        retire::surplus(&world.snapshot(), host_id("ahv01"), &report)
+            .remove(&router_id("blue"))
+            .unwrap_or_default()
+    };
+    for (used, want) in [([0, 0], 15), ([1, 0], 15), ([200, 100], 14), ([1000, 1000], 8), ([1024, 1023], 8)] {
+        assert_eq!(extra(used).len(), want, "{used:?}");
+    }
+    let busiest = report(&world, "ahv01", |_| 0).into_keys().next().unwrap();
+    assert!(!extra([1, 0]).contains(&busiest), "the one in use is the one that stays");
+    let old = report(&world, "ahv01", |_| 0).into_iter().skip(1).collect();
+    assert_eq!(retire::surplus(&world.snapshot(), host_id("ahv01"), &old), Default::default());
+}
+
+#[test]
+fn doubling_never_makes_too_many() {
+    let world = vpc();
+    settle(&world);
+    for blocks in [1_u32, 2, 4, 8, 16] {
+        grow(&world, "ahv01");
+        // Two thirds of what there was.
+        let used = blocks * 1024 * 2 / 3;
+        let report = report(&world, "ahv01", |number| if number == 0 { used } else { 0 });
+        assert_eq!(retire::surplus(&world.snapshot(), host_id("ahv01"), &report), Default::default());
+    }
+}
+
+#[test]
+fn a_retiring_block_is_released_when_its_owner_says_that_it_is_empty() {
+    let world = vpc();
+    settle(&world);
+    grow(&world, "ahv01");
+    let used = report(&world, "ahv01", |number| u32::from(number == 0));
+    let extra =
+        retire::surplus(&world.snapshot(), host_id("ahv01"), &used).remove(&router_id("blue")).unwrap();
+    assert_eq!(extra.len(), 1);
+    retire_all(&world, &extra, NOW_MS);
+    let later = NOW_MS + retire::RETIRING_MS_MIN;
+    let released =
+        |report: &Report, now_ms| retire::released(&world.snapshot(), host_id("ahv01"), report, now_ms);
+    assert_eq!(released(&used, later), [], "told before the host knew");
+    let knows = |ports_used| BTreeMap::from([(extra[0], Use { ports_used, retiring: true })]);
+    assert_eq!(released(&knows(1), later), [], "a connection lives");
+    assert_eq!(released(&knows(0), later - 1), [], "a packet may be under way");
+    assert_eq!(released(&knows(0), later), extra);
+    settle(&world);
+    assert_eq!(world.snapshot().blocks_of_host(host_id("ahv01")).count(), 2, "nobody else takes it away");
+}
+
+#[test]
+fn a_host_that_needs_more_gets_back_what_it_was_giving_up() {
+    let world = vpc();
+    settle(&world);
+    for _ in 0..2 {
+        grow(&world, "ahv01");
+    }
+    let used = report(&world, "ahv01", |number| u32::from(number == 0));
+    let extra =
+        retire::surplus(&world.snapshot(), host_id("ahv01"), &used).remove(&router_id("blue")).unwrap();
+    retire_all(&world, &extra, NOW_MS);
+    assert_eq!(grow(&world, "ahv01"), 0, "one of its own goes on");
+    let retiring = || {
+        let snapshot = world.snapshot();
+        let blocks = snapshot.blocks_of_host(host_id("ahv01"));
+        blocks.filter(|block| block.retiring_since_ms.is_some()).count()
+    };
+    assert_eq!(retiring(), 2);
+    assert_eq!(grow(&world, "ahv01"), 0);
+    assert_eq!(retiring(), 0);
+    assert_eq!(grow(&world, "ahv01"), 4);
 }
 
 /// Many hosts ask at the same moment while ports come and go: 16 threads, one store. No block has two owners, and
@@ -233,12 +494,11 @@ fn many_requests_at_once_never_share_a_block() {
                 let mut granted = Vec::new();
                 for _ in 0..4 {
                     let grants = world.store.transact::<_, StoreError>(|transaction| {
-                        let now = Instant::now();
-                        let first = plan(transaction, &Cooling::default(), now, &mut rand::rng());
-                        apply(transaction, &first);
+                        let first = plan(transaction, at(NOW_MS), &mut rand::rng());
+                        apply(transaction, &first, NOW_MS);
                         let key = (router_id("blue"), host_id(&format!("host{number}")));
-                        let further = more(transaction, key, &Cooling::default(), now, &mut rand::rng());
-                        apply(transaction, &further);
+                        let further = more(transaction, key, at(NOW_MS), &mut rand::rng());
+                        apply(transaction, &further, NOW_MS);
                         Ok([first.grant, further.grant].concat())
                     });
                     granted.extend(grants.unwrap());

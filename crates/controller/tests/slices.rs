@@ -19,6 +19,8 @@ fn block(world: &World, network: &str, address: &str, first_port: u16, (router, 
         first_port,
         router: router_id(router),
         host: host_id(host),
+        granted_at_ms: 0,
+        retiring_since_ms: None,
     });
 }
 

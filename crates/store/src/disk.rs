@@ -4,7 +4,7 @@ use crate::error::disk as failed;
 use crate::record::Record;
 use crate::transaction::Finished;
 use crate::{Doing, Snapshot, StoreError};
-use model::resource::{FloatingIp, Host, Network, Port, PortBlock, Router, Subnet};
+use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use std::path::Path;
 use uuid::Uuid;
@@ -75,6 +75,7 @@ impl Disk {
         load_table::<FloatingIp>(&read, &mut snapshot)?;
         load_table::<Host>(&read, &mut snapshot)?;
         load_table::<PortBlock>(&read, &mut snapshot)?;
+        load_table::<RestingBlock>(&read, &mut snapshot)?;
         Ok(snapshot)
     }
 

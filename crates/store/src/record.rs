@@ -2,7 +2,7 @@
 
 use crate::Snapshot;
 use imbl::OrdMap;
-use model::resource::{FloatingIp, Host, Network, Port, PortBlock, Router, Subnet};
+use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet};
 use model::slice::BlockId;
 use model::{FloatingIpId, HostId, NetworkId, PortId, RouterId, SubnetId};
 use serde::Serialize;
@@ -57,6 +57,7 @@ records! {
     FloatingIp, FloatingIpId, floating_ips;
     Host, HostId, hosts;
     PortBlock, BlockId, blocks;
+    RestingBlock, BlockId, resting_blocks;
 }
 
 mod identity {
@@ -80,6 +81,14 @@ mod identity {
     }
 
     pub(super) fn blocks(block: &PortBlock) -> BlockId {
+        BlockId {
+            external_network: block.external_network,
+            address: block.address,
+            first_port: block.first_port,
+        }
+    }
+
+    pub(super) fn resting_blocks(block: &RestingBlock) -> BlockId {
         BlockId {
             external_network: block.external_network,
             address: block.address,

@@ -2,7 +2,7 @@
 
 use crate::record::{Record, Table};
 use imbl::{OrdMap, OrdSet};
-use model::resource::{FloatingIp, Host, Network, Port, PortBlock, Router, Subnet};
+use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet};
 use model::slice::BlockId;
 use model::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
 use std::net::Ipv4Addr;
@@ -22,6 +22,7 @@ pub struct Snapshot {
     pub floating_ips: Table<FloatingIp>,
     pub hosts: Table<Host>,
     pub blocks: Table<PortBlock>,
+    pub resting_blocks: Table<RestingBlock>,
     pub(crate) indexes: Indexes,
 }
 
@@ -57,6 +58,7 @@ impl Snapshot {
             floating_ips: Table::<FloatingIp>::new(),
             hosts: Table::<Host>::new(),
             blocks: Table::<PortBlock>::new(),
+            resting_blocks: Table::<RestingBlock>::new(),
             indexes: Indexes::default(),
         }
     }
@@ -227,6 +229,9 @@ impl Indexes {
         set(&mut self.blocks_by_router, (block.router, id), present);
         set(&mut self.blocks_by_host, (block.host, id), present);
     }
+
+    /// Asked for by id alone.
+    pub(crate) fn resting_blocks(&mut self, _block: &RestingBlock, _present: bool) {}
 }
 
 fn set<K: Clone + Ord>(index: &mut OrdSet<K>, key: K, present: bool) {

@@ -286,7 +286,8 @@ proptest! {
             let id = free_block(&snapshot, external_network, &addresses, size, &mut rng).unwrap();
             prop_assert!(seen.insert(id));
             let block = PortBlock {
-                external_network, address: id.address, first_port: id.first_port, router, host,
+                external_network, address: id.address, first_port: id.first_port, router, host, granted_at_ms: 0,
+                retiring_since_ms: None,
             };
             put(&store, block);
             let counts = addresses.map(|a| store.snapshot().blocks_of_address(external_network, a).count());

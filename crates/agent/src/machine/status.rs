@@ -1,6 +1,6 @@
 //! What the machine tells of itself: to the controller, to the control socket, to whoever plugs a port.
 
-use super::Machine;
+use super::{BlockUses, Machine};
 use crate::control;
 use model::slice::Slice;
 use model::{Mac, PortId};
@@ -19,7 +19,7 @@ pub(crate) struct PortView {
 }
 
 impl Machine {
-    pub(super) fn status_message(&self, counters: BTreeMap<String, u64>) -> proto::Status {
+    pub(super) fn status_message(&self, counters: BTreeMap<String, u64>, blocks: BlockUses) -> proto::Status {
         let known: BTreeMap<String, PortId> =
             self.slice.iter().flat_map(|slice| slice.ports.keys()).map(|id| (id.link_name(), *id)).collect();
         let present = self.links.keys().filter(|name| super::is_port_link(name));
@@ -36,7 +36,7 @@ impl Machine {
             link_port_ids: ids.collect(),
             uplinks: uplinks.collect(),
             counters: counters.into_iter().map(|(name, value)| proto::Counter { name, value }).collect(),
-            ..proto::Status::default()
+            blocks: blocks.to_proto(),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::*;
 use model::slice::*;
-use model::{HostId, NetworkId, SubnetId};
+use model::{HostId, NetworkId, RouterId, SubnetId};
 use packet::compose::arp_reply;
 use pipeline::bounds::EVENT_PACKET_BYTES;
 use pipeline::tables::{NeighborKey, StationKey};
@@ -154,7 +154,7 @@ impl Bench {
     }
 
     fn messages(&mut self) -> Vec<agent_message::Message> {
-        self.machine.messages(self.now, || BTreeMap::from([("in-port".to_owned(), 5)]))
+        self.machine.messages(self.now, |_| BTreeMap::from([("in-port".to_owned(), 5)]))
     }
 
     /// Programmed messages among those due: revision and number of ports.
@@ -353,23 +353,113 @@ fn an_address_is_announced_in_both_forms_while_this_host_answers_for_it() {
     assert_eq!(bench.machine.tick(bench.now), []);
 }
 
+fn block_id(first_port: u16) -> BlockId {
+    BlockId {
+        external_network: NetworkId::from_uuid(id(3)),
+        address: Ipv4Addr::new(172, 22, 7, 27),
+        first_port,
+    }
+}
+
+impl Bench {
+    /// The data path says that blocks run low; how often the controller is asked for more.
+    fn low(&mut self) -> usize {
+        let low = Event { detail: ROUTER_VNI, ..event(Punt::PortBlockLow, TAP, EXTERNAL_VNI) };
+        for _ in 0..10 {
+            assert_eq!(self.machine.event(self.now, &low), None);
+        }
+        let want = proto::BlockRequest { router_id: id(4).to_string() };
+        let asked = self.messages().into_iter().filter(|message| match message {
+            agent_message::Message::BlockRequest(request) => *request == want,
+            _ => false,
+        });
+        asked.count()
+    }
+
+    /// The controller gives, takes or retires a block of this host.
+    fn block(&mut self, revision: u64, first_port: u16, retiring: bool) {
+        let block = Block { router: RouterId::from_uuid(id(4)), host: host(), retiring };
+        let upserts = vec![Object::Block(block_id(first_port), block)];
+        let delta = serde_json::to_vec(&Delta { revision, upserts, removals: vec![] }).unwrap();
+        self.hear(controller_message::Message::Delta(proto::Delta { delta })).unwrap();
+        assert!(self.program());
+    }
+}
+
 #[test]
-fn another_block_is_asked_for_at_most_once_a_second() {
+fn one_request_for_blocks_is_outstanding_and_repeated_less_and_less_often() {
     let mut bench = Bench::connected();
     bench.program();
     bench.messages();
-    let low = Event { detail: ROUTER_VNI, ..event(Punt::PortBlockLow, TAP, EXTERNAL_VNI) };
-    for _ in 0..10 {
-        assert_eq!(bench.machine.event(bench.now, &low), None);
+    assert_eq!(bench.low(), 1);
+    assert_eq!(bench.low(), 0);
+    for seconds in [1, 2, 4, 8, 16, 32, 32] {
+        bench.now += Duration::from_secs(seconds) - Duration::from_millis(1);
+        assert_eq!(bench.low(), 0, "before {seconds} s");
+        bench.now += Duration::from_millis(1);
+        assert_eq!(bench.low(), 1, "after {seconds} s");
     }
-    let request = proto::BlockRequest { router_id: id(4).to_string() };
-    assert_eq!(bench.messages(), [agent_message::Message::BlockRequest(request.clone())]);
-    bench.now += BLOCK_REQUEST_EVERY;
-    bench.machine.event(bench.now, &low);
-    assert_eq!(bench.messages(), [agent_message::Message::BlockRequest(request)]);
-    let foreign = Event { detail: 999, ..low };
-    bench.machine.event(bench.now + BLOCK_REQUEST_EVERY, &foreign);
+    let foreign = Event { detail: 999, ..event(Punt::PortBlockLow, TAP, EXTERNAL_VNI) };
+    bench.machine.event(bench.now + Duration::from_secs(60), &foreign);
     assert_eq!(bench.messages(), []);
+}
+
+#[test]
+fn a_burst_gets_one_grant_after_the_other_without_waiting() {
+    let mut bench = Bench::connected();
+    bench.program();
+    bench.messages();
+    for number in 1..=5_u16 {
+        assert_eq!(bench.low(), 1, "request {number}");
+        bench.now += Duration::from_millis(5);
+        bench.block(7 + u64::from(number), 1024 * number, false);
+        bench.messages();
+        assert_eq!(bench.low(), 0, "an event from before the grant");
+        bench.now += Duration::from_millis(10);
+    }
+}
+
+#[test]
+fn the_use_of_every_block_is_told_when_it_is_in_the_tables() {
+    let mut bench = Bench::connected();
+    bench.program();
+    bench.block(8, 1024, false);
+    bench.block(9, 2048, true);
+    let told = |bench: &mut Bench| {
+        bench.now += STATUS_EVERY;
+        let status = bench.statuses().pop().unwrap();
+        status.blocks.into_iter().map(|block| (block.block_id, block.retiring)).collect::<Vec<_>>()
+    };
+    let want = [(block_id(1024).to_string(), false), (block_id(2048).to_string(), true)];
+    assert_eq!(told(&mut bench), want);
+    let tables = &bench.machine.programmed().unwrap().compiled.tables;
+    let first_ports: Vec<u16> = tables.own_blocks.values().map(|block| block.first).collect();
+    assert_eq!(first_ports, [1024], "no new mappings where it retires");
+    assert_eq!(tables.block_owners.len(), 2, "those there are live on");
+    let block = Block { router: RouterId::from_uuid(id(4)), host: host(), retiring: true };
+    let upserts = vec![Object::Block(block_id(1024), block)];
+    let delta = serde_json::to_vec(&Delta { revision: 10, upserts, removals: vec![] }).unwrap();
+    bench.hear(controller_message::Message::Delta(proto::Delta { delta })).unwrap();
+    assert_eq!(told(&mut bench), [], "heard of, not yet programmed");
+}
+
+#[test]
+fn questions_about_an_endpoint_are_understood_or_refused() {
+    let mut bench = Bench::connected();
+    let query = |address: &str, port| {
+        controller_message::Message::SessionsQuery(proto::SessionsQuery {
+            query: 1,
+            rows_max: 5,
+            outside_address: address.to_owned(),
+            outside_port: port,
+        })
+    };
+    let outside = |question: Option<SessionsQuestion>| question.unwrap().outside;
+    assert_eq!(outside(bench.hear(query("", 0)).unwrap()), None);
+    let want = Some((Ipv4Addr::new(172, 22, 7, 27), 2047));
+    assert_eq!(outside(bench.hear(query("172.22.7.27", 2047)).unwrap()), want);
+    assert!(bench.hear(query("172.22.7.27", 65_536)).is_err());
+    assert!(bench.hear(query("nobody", 1)).is_err());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::hub::Hub;
 use super::programmed::{Acked, OwnFloatingIps, own_floating_ips};
 use super::registration::{Refused, Registration};
 use super::service::Caller;
+use crate::blocks::retire::{Report, Use};
 use crate::slices::slice_for;
 use model::resource::Host;
 use model::slice::Slice;
@@ -206,8 +207,9 @@ impl Connection {
             Some(FromAgent::Programmed(programmed)) => self.acked(programmed)?,
             Some(FromAgent::Status(status)) => {
                 let links = bounded(&status.link_port_ids)?.iter().cloned().collect();
+                let blocks = block_uses(&status.blocks)?;
                 self.shared.hub.status(host, status);
-                Some(Event::Links { host, connection, links })
+                Some(Event::Status { host, connection, links, blocks })
             }
             Some(FromAgent::BlockRequest(request)) => {
                 let router = request.router_id.parse();
@@ -255,6 +257,17 @@ fn bounded(ids: &[String]) -> Result<&[String], Status> {
         0..=bounds::PORTS_MAX => Ok(ids),
         _ => Err(Status::resource_exhausted("too many ports in one message")),
     }
+}
+
+fn block_uses(uses: &[proto::BlockUse]) -> Result<Report, Status> {
+    if uses.len() > bounds::PORTS_MAX {
+        return Err(Status::resource_exhausted("too many port blocks in one message"));
+    }
+    let parsed = uses.iter().map(|told| {
+        let id = told.block_id.parse().map_err(|_| Status::invalid_argument("not a port block's id"))?;
+        Ok((id, Use { ports_used: told.ports_used, retiring: told.retiring }))
+    });
+    parsed.collect()
 }
 
 fn json(object: &impl serde::Serialize) -> Result<Vec<u8>, Status> {

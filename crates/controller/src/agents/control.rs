@@ -7,18 +7,20 @@
 
 use super::Settings;
 use super::bounds;
-use super::hub::{Hub, now_s};
+use super::hub::{Hub, now_ms};
 use super::liveness::Liveness;
 use super::programmed::Acked;
 use super::registration::{Refused, Registration};
 use super::settle::{Batch, Circumstances, Facts, Outcome, settle};
-use crate::blocks::{self, Cooling};
+use crate::blocks;
+use crate::blocks::retire::Report;
+use crate::nat_log::NatLog;
 use model::resource::Host;
 use model::{HostId, RouterId};
 use proto::SessionsQuery;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use store::{Snapshot, Store, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -31,11 +33,12 @@ pub(super) enum Event {
         connection: u64,
         acked: Acked,
     },
-    /// All links the host has now.
-    Links {
+    /// All links the host has now, and how it uses its port blocks.
+    Status {
         host: HostId,
         connection: u64,
         links: BTreeSet<String>,
+        blocks: Report,
     },
     BlocksWanted {
         host: HostId,
@@ -69,42 +72,60 @@ pub struct Control {
     hub: Arc<Hub>,
     settings: Settings,
     facts: Arc<Facts>,
+    nat_log: Option<Arc<NatLog>>,
+    /// What the NAT log knows.
+    logged: Arc<Snapshot>,
     links: HashMap<HostId, BTreeSet<String>>,
     /// None until the first step is done.
     settled: Option<Arc<Snapshot>>,
     published: watch::Sender<Arc<Snapshot>>,
     events: mpsc::Receiver<Event>,
     revisions: watch::Receiver<u64>,
-    /// The instant by which the last step decided what is live and what has cooled down.
+    /// The instant by which the last step decided what is live and what has rested.
     looked_at: Instant,
+    /// The same, in milliseconds since 1970.
+    looked_at_ms: i64,
+    /// What the last step took for lost.
+    lost: BTreeSet<HostId>,
     /// The last step failed, or there was none yet.
     retry_at: Option<Instant>,
 }
 
 impl Control {
-    pub(super) fn new(store: Arc<Store>, hub: Arc<Hub>, settings: Settings) -> (Self, Handle) {
+    pub(super) fn new(
+        store: Arc<Store>,
+        hub: Arc<Hub>,
+        settings: Settings,
+        nat_log: Option<Arc<NatLog>>,
+    ) -> (Self, Handle) {
         let now = Instant::now();
         let snapshot = store.snapshot();
         let were_live = snapshot.hosts.values().filter(|host| host.live).map(|host| host.id);
         let facts = Facts {
             liveness: Liveness::new(settings.liveness_grace, were_live, now),
             acked: HashMap::new(),
-            cooling: Cooling::default(),
             short: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            lost_changed: false,
+            surplus_since: HashMap::new(),
         };
         let (sender, events) = mpsc::channel(bounds::EVENTS_MAX);
-        let (published, settled) = watch::channel(snapshot);
+        let (published, settled) = watch::channel(Arc::clone(&snapshot));
         let control = Self {
             revisions: store.watch(),
             store,
             hub,
             settings,
             facts: Arc::new(facts),
+            nat_log,
+            logged: snapshot,
             links: HashMap::new(),
             settled: None,
             published,
             events,
             looked_at: now,
+            looked_at_ms: now_ms(),
+            lost: BTreeSet::new(),
             retry_at: Some(now),
         };
         (control, Handle { events: sender, settled })
@@ -167,8 +188,14 @@ impl Control {
         if self.retry_at.is_some() {
             return self.retry_at;
         }
-        let cooled = self.facts.cooling.next_end(self.looked_at).filter(|_| !self.facts.short.is_empty());
-        self.facts.liveness.next_change(self.looked_at).into_iter().chain(cooled).min()
+        let settled = self.settled.as_ref().filter(|_| !self.facts.short.is_empty());
+        let rested = settled.and_then(|settled| blocks::next_rested(settled, self.looked_at_ms));
+        let rested =
+            rested.map(|end_ms| self.looked_at + Duration::from_millis(end_ms.abs_diff(self.looked_at_ms)));
+        let liveness = &self.facts.liveness;
+        let after = self.settings.block_reassign_after;
+        let lost = after.and_then(|after| liveness.next_lost(after, self.looked_at));
+        liveness.next_change(self.looked_at).into_iter().chain(rested).chain(lost).min()
     }
 
     fn facts(&mut self) -> &mut Facts {
@@ -192,8 +219,9 @@ impl Control {
                     batch.suspects.insert(host);
                 }
             }
-            Event::Links { host, connection, links } => {
+            Event::Status { host, connection, links, blocks } => {
                 if self.hub.is_current(host, connection) {
+                    batch.block_uses.insert(host, blocks);
                     let former = self.links.insert(host, links.clone()).unwrap_or_default();
                     batch.links.extend(links.difference(&former).map(|link| (host, link.clone())));
                 }
@@ -211,36 +239,65 @@ impl Control {
 
     /// One transaction; then the new state is published.
     async fn step(&mut self, batch: Arc<Batch>) -> Result<Outcome, StoreError> {
+        let now = Instant::now();
+        let now_ms = now_ms();
+        self.look_for_lost(now);
         let store = Arc::clone(&self.store);
         let facts = Arc::clone(&self.facts);
+        let (nat_log, logged) = (self.nat_log.clone(), Arc::clone(&self.logged));
         let settled = self.settled.clone();
-        let base_mac = self.settings.dvr_base_mac;
-        let now = Instant::now();
+        let (base_mac, block_hold) = (self.settings.dvr_base_mac, self.settings.block_hold);
         let transact = move || {
-            store.transact(|transaction| {
+            let outcome = store.transact(|transaction| {
                 let mut rng = rand::rng();
-                let circumstances = Circumstances { base_mac, now, now_s: now_s(), rng: &mut rng };
+                let circumstances = Circumstances { base_mac, block_hold, now, now_ms, rng: &mut rng };
                 Ok::<_, StoreError>(settle(transaction, settled.as_deref(), &facts, &batch, circumstances))
-            })
+            })?;
+            // Before anybody is told of it.
+            if let Some(log) = &nat_log
+                && let Err(error) = log.record(&logged, &outcome.settled, now_ms)
+            {
+                tracing::error!(%error, "the NAT log cannot be written; it is repaired at the next event");
+            }
+            Ok::<_, StoreError>(outcome)
         };
         let outcome = tokio::task::spawn_blocking(transact).await;
         let outcome = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        self.after(&outcome, now);
+        (self.looked_at, self.looked_at_ms) = (now, now_ms);
+        self.after(&outcome);
         Ok(outcome)
     }
 
-    fn after(&mut self, outcome: &Outcome, now: Instant) {
-        self.looked_at = now;
+    /// Which hosts have been away for too long to keep their blocks.
+    fn look_for_lost(&mut self, now: Instant) {
+        let Some(after) = self.settings.block_reassign_after else { return };
+        let snapshot = self.store.snapshot();
+        let hosts = snapshot.hosts.keys().copied();
+        let lost: BTreeSet<HostId> =
+            hosts.filter(|host| self.facts.liveness.is_lost(*host, after, now)).collect();
+        let lost_changed = lost != self.lost;
+        let facts = self.facts();
+        facts.lost = lost;
+        facts.lost_changed = lost_changed;
+    }
+
+    fn after(&mut self, outcome: &Outcome) {
         self.retry_at = None;
         let settled = Arc::clone(&outcome.settled);
-        let released = match &self.settled {
-            Some(former) if !former.blocks.ptr_eq(&settled.blocks) => blocks::releases(former, &settled),
-            _ => Vec::new(),
-        };
+        self.logged = Arc::clone(&settled);
+        let now_ms = self.looked_at_ms;
+        self.lost.clone_from(&self.facts.lost);
         let facts = self.facts();
         facts.short.clone_from(&outcome.short);
-        for (block, host) in released {
-            facts.cooling.note(block, host, now);
+        let is_surplus = |router: &RouterId, host: &HostId| {
+            outcome.surplus.get(host).is_none_or(|routers| routers.contains(router))
+                && settled.hosts.contains_key(host)
+        };
+        facts.surplus_since.retain(|(router, host), _| is_surplus(router, host));
+        for (host, routers) in &outcome.surplus {
+            for router in routers {
+                facts.surplus_since.entry((*router, *host)).or_insert(now_ms);
+            }
         }
         self.hub.retain(|host| settled.hosts.contains_key(&host));
         self.links.retain(|host, _| settled.hosts.contains_key(host));

@@ -4,6 +4,7 @@ use super::bounds;
 use model::HostId;
 use proto::{SessionsQuery, Status};
 use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -85,7 +86,10 @@ impl Hub {
         let snapshot = self.store.snapshot();
         let mut hosts: Vec<_> = snapshot.hosts.values().collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
-        let asked: Vec<_> = hosts.iter().map(|host| self.ask(host.id, query, rows_max)).collect();
+        let asked: Vec<_> = hosts
+            .iter()
+            .map(|host| self.ask(host.id, SessionsQuery { query, rows_max, ..Default::default() }))
+            .collect();
         let mut sessions = Vec::with_capacity(hosts.len());
         for (host, answer) in hosts.iter().zip(asked) {
             let rows = match answer {
@@ -99,11 +103,30 @@ impl Hub {
         sessions
     }
 
-    fn ask(&self, host: HostId, query: u64, rows_max: u32) -> Option<oneshot::Receiver<Vec<u8>>> {
+    /// Asks one host for the sessions whose sender the outside sees as that endpoint. None: it did not answer.
+    pub async fn sessions_outside(
+        &self,
+        host: HostId,
+        (address, port): (Ipv4Addr, u16),
+        rows_max: u32,
+        timeout: Duration,
+    ) -> Option<Vec<serde_json::Value>> {
+        let query = self.next_number();
+        let (outside_address, outside_port) = (address.to_string(), port.into());
+        let answer = self.ask(host, SessionsQuery { query, rows_max, outside_address, outside_port });
+        let answer = match answer {
+            Some(answer) => tokio::time::timeout(timeout, answer).await.ok().and_then(Result::ok),
+            None => None,
+        };
+        lock(&self.answers).remove(&(query, host));
+        parse_rows(&host.to_string(), &answer?)
+    }
+
+    fn ask(&self, host: HostId, query: SessionsQuery) -> Option<oneshot::Receiver<Vec<u8>>> {
         let queries = lock(&self.streams).get(&host)?.queries.clone();
         let (sender, receiver) = oneshot::channel();
-        lock(&self.answers).insert((query, host), sender);
-        queries.try_send(SessionsQuery { query, rows_max }).ok()?;
+        lock(&self.answers).insert((query.query, host), sender);
+        queries.try_send(query).ok()?;
         Some(receiver)
     }
 
@@ -202,6 +225,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Seconds since 1970.
 pub(crate) fn now_s() -> i64 {
+    now_ms().div_euclid(1000)
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Liveness {
     grace: Duration,
+    started: Instant,
     hosts: BTreeMap<HostId, State>,
 }
 
@@ -30,7 +31,7 @@ impl Liveness {
     /// `were_live`: the hosts the store holds for live.
     pub fn new(grace: Duration, were_live: impl IntoIterator<Item = HostId>, now: Instant) -> Self {
         let gone = |host| (host, State::Gone { live_until: now + grace });
-        Self { grace, hosts: were_live.into_iter().map(gone).collect() }
+        Self { grace, started: now, hosts: were_live.into_iter().map(gone).collect() }
     }
 
     pub fn connected(&mut self, host: HostId, now: Instant) {
@@ -73,6 +74,27 @@ impl Liveness {
             }
             Some(State::Connected { live_until: None }) | None => false,
         }
+    }
+
+    /// Has the host been away for `after`? Of one that did not come since this controller started, it counts
+    /// from then.
+    pub fn is_lost(&self, host: HostId, after: Duration, now: Instant) -> bool {
+        self.away_since(self.hosts.get(&host)).is_some_and(|since| now >= since + after)
+    }
+
+    fn away_since(&self, state: Option<&State>) -> Option<Instant> {
+        match state {
+            Some(State::Programmed | State::Connected { .. }) => None,
+            Some(State::Gone { live_until }) => Some(*live_until),
+            None => Some(self.started),
+        }
+    }
+
+    /// When the next host is lost; past instants excluded.
+    pub fn next_lost(&self, after: Duration, now: Instant) -> Option<Instant> {
+        let known = self.hosts.values().map(Some).chain([None]);
+        let ends = known.filter_map(|state| Some(self.away_since(state)? + after));
+        ends.filter(|end| *end > now).min()
     }
 
     /// When a host stops being live by itself; past instants excluded.
@@ -147,6 +169,23 @@ mod tests {
         }
         assert!(liveness.is_live(ahv01(), start + second(9)));
         assert!(!liveness.is_live(ahv01(), start + second(10)));
+    }
+
+    #[test]
+    fn a_host_is_lost_when_it_has_been_away_for_long() {
+        let (start, after) = (Instant::now(), second(3600));
+        let mut liveness = Liveness::new(GRACE, [], start);
+        assert!(!liveness.is_lost(ahv01(), after, start + second(3599)), "it may still come");
+        assert!(liveness.is_lost(ahv01(), after, start + second(3600)));
+        assert_eq!(liveness.next_lost(after, start), Some(start + after));
+        liveness.connected(ahv01(), start + second(4000));
+        assert!(!liveness.is_lost(ahv01(), after, start + second(4000)), "it is back");
+        liveness.programmed(ahv01());
+        liveness.disconnected(ahv01(), start + second(5000));
+        let away = start + second(5000) + GRACE;
+        assert!(!liveness.is_lost(ahv01(), after, away + second(3599)));
+        assert!(liveness.is_lost(ahv01(), after, away + second(3600)));
+        assert_eq!(liveness.next_lost(after, away), Some(away + after));
     }
 
     #[test]

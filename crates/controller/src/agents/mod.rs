@@ -15,8 +15,8 @@ pub mod registration;
 mod service;
 mod settle;
 
-pub(crate) use hub::now_s;
 pub use hub::{Hub, Presence, SessionsOf, Uplink};
+pub(crate) use hub::{now_ms, now_s};
 pub use service::Service;
 
 use model::Mac;
@@ -31,6 +31,10 @@ pub struct Settings {
     pub dvr_base_mac: Mac,
     /// How long a host stays live after its stream broke.
     pub liveness_grace: Duration,
+    /// How long a host has port blocks too many before it gives them up.
+    pub block_hold: Duration,
+    /// How long a host is away before its port blocks go to others; none: for ever.
+    pub block_reassign_after: Option<Duration>,
 }
 
 /// Bounds of the agents' side.
@@ -51,6 +55,6 @@ mod bounds {
     pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
     /// After the store refused a transaction, before the next try.
     pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
-    /// Ports or links in one message of an agent.
+    /// Ports, links or port blocks in one message of an agent.
     pub(super) const PORTS_MAX: usize = 16_384;
 }

@@ -7,6 +7,7 @@ use super::connection::{Outbound, Shared, serve};
 use super::control::Control;
 use super::hub::Hub;
 use super::{Settings, bounds};
+use crate::nat_log::NatLog;
 use proto::controller_server::{Controller, ControllerServer};
 use proto::{AgentMessage, ControllerMessage};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -25,9 +26,14 @@ pub struct Service {
 
 impl Service {
     /// The service and the loop to run beside it; both end with `stop`.
-    pub fn new(store: Arc<Store>, settings: Settings, stop: CancellationToken) -> (Self, Control) {
+    pub fn new(
+        store: Arc<Store>,
+        settings: Settings,
+        nat_log: Option<Arc<NatLog>>,
+        stop: CancellationToken,
+    ) -> (Self, Control) {
         let hub = Arc::new(Hub::new(Arc::clone(&store)));
-        let (control, handle) = Control::new(store, Arc::clone(&hub), settings.clone());
+        let (control, handle) = Control::new(store, Arc::clone(&hub), settings.clone(), nat_log);
         (Self { shared: Shared { hub, handle, settings: Arc::new(settings), stop } }, control)
     }
 

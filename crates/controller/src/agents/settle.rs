@@ -6,13 +6,15 @@
 use super::liveness::Liveness;
 use super::programmed::{Acked, Suspects, corrections};
 use super::registration::{Refused, Registration, register};
-use crate::blocks::{self, Cooling};
+use crate::blocks::retire::{self, Report};
+use crate::blocks::{self, Moment};
 use model::resource::{Host, Port};
+use model::slice::BlockId;
 use model::{HostId, Mac, PortId, RouterId};
 use rand::Rng;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use store::{Snapshot, Transaction};
 use uuid::Uuid;
 
@@ -23,9 +25,14 @@ const LINK_ID_LENGTH: usize = 11;
 pub(super) struct Facts {
     pub(super) liveness: Liveness,
     pub(super) acked: HashMap<HostId, Acked>,
-    pub(super) cooling: Cooling,
-    /// Blocks were asked for and none was free: planned again when one has cooled down.
+    /// Blocks were asked for and none was free: planned again when one has rested.
     pub(super) short: BTreeSet<(RouterId, HostId)>,
+    /// Away for so long that others get their blocks.
+    pub(super) lost: BTreeSet<HostId>,
+    /// The last step knew of other lost hosts.
+    pub(super) lost_changed: bool,
+    /// Since when (milliseconds since 1970) a host has blocks of a router too many.
+    pub(super) surplus_since: HashMap<(RouterId, HostId), i64>,
 }
 
 /// What came in since the last step.
@@ -35,6 +42,8 @@ pub(super) struct Batch {
     /// Links that appeared: whole port ids or their first eleven characters.
     pub(super) links: Vec<(HostId, String)>,
     pub(super) blocks_wanted: BTreeSet<(RouterId, HostId)>,
+    /// How hosts use their blocks.
+    pub(super) block_uses: BTreeMap<HostId, Report>,
     /// Hosts whose ports and floating IPs have a new ack behind them.
     pub(super) suspects: BTreeSet<HostId>,
 }
@@ -44,6 +53,8 @@ pub(super) struct Batch {
 pub(super) struct Outcome {
     pub(super) hosts: Vec<Result<Host, Refused>>,
     pub(super) short: BTreeSet<(RouterId, HostId)>,
+    /// Of the hosts that told how they use their blocks: the routers of which they have too many.
+    pub(super) surplus: BTreeMap<HostId, BTreeSet<RouterId>>,
     /// The records as the transaction leaves them. Its revision is not yet the one they are published with.
     pub(super) settled: Arc<Snapshot>,
 }
@@ -51,8 +62,10 @@ pub(super) struct Outcome {
 /// Now, and what chooses among equals.
 pub(super) struct Circumstances<'a, R> {
     pub(super) base_mac: Mac,
+    pub(super) block_hold: Duration,
     pub(super) now: Instant,
-    pub(super) now_s: i64,
+    /// Since 1970.
+    pub(super) now_ms: i64,
     pub(super) rng: &'a mut R,
 }
 
@@ -64,7 +77,8 @@ pub(super) fn settle(
     batch: &Batch,
     mut circumstances: Circumstances<'_, impl Rng>,
 ) -> Outcome {
-    let Circumstances { base_mac, now_s, .. } = circumstances;
+    let Circumstances { base_mac, now_ms, block_hold, .. } = circumstances;
+    let now_s = now_ms.div_euclid(1000);
     let registrations = batch.registrations.iter();
     let hosts =
         registrations.map(|registration| register(transaction, registration, base_mac, now_s)).collect();
@@ -74,12 +88,13 @@ pub(super) fn settle(
     }
     let short = assign_blocks(transaction, settled, facts, &mut circumstances);
     for wanted in &batch.blocks_wanted {
-        let Circumstances { now, rng, .. } = &mut circumstances;
-        let plan = blocks::more(transaction, *wanted, &facts.cooling, *now, *rng);
-        blocks::apply(transaction, &plan);
+        let moment = Moment { now_ms, lost: &facts.lost };
+        let plan = blocks::more(transaction, *wanted, moment, circumstances.rng);
+        blocks::apply(transaction, &plan, now_ms);
     }
+    let surplus = take_back(transaction, facts, &batch.block_uses, block_hold, now_ms);
     write_programmed(transaction, settled, facts, &batch.suspects);
-    Outcome { hosts, short, settled: Arc::new(Snapshot::clone(transaction)) }
+    Outcome { hosts, short, surplus, settled: Arc::new(Snapshot::clone(transaction)) }
 }
 
 fn write_liveness(transaction: &mut Transaction, facts: &Facts, now: Instant) {
@@ -137,15 +152,44 @@ fn assign_blocks(
             && before.networks.ptr_eq(&after.networks)
             && before.blocks.ptr_eq(&after.blocks)
     };
-    if facts.short.is_empty() && settled.is_some_and(|settled| same(settled, transaction)) {
+    let due = !facts.short.is_empty() || facts.lost_changed;
+    if !due && settled.is_some_and(|settled| same(settled, transaction)) {
         return BTreeSet::new();
     }
-    let plan = blocks::plan(transaction, &facts.cooling, circumstances.now, circumstances.rng);
+    let now_ms = circumstances.now_ms;
+    let plan = blocks::plan(transaction, Moment { now_ms, lost: &facts.lost }, circumstances.rng);
     for (router, host) in plan.short.iter().filter(|short| !facts.short.contains(short)) {
         tracing::warn!(%router, %host, "no port block is free: the host's VMs cannot reach the outside");
     }
-    blocks::apply(transaction, &plan);
+    blocks::apply(transaction, &plan, now_ms);
     plan.short.into_iter().collect()
+}
+
+/// Releases what hosts have emptied, and has those give up blocks that have had too many for long enough.
+/// Returns who has too many.
+fn take_back(
+    transaction: &mut Transaction,
+    facts: &Facts,
+    uses: &BTreeMap<HostId, Report>,
+    hold: Duration,
+    now_ms: i64,
+) -> BTreeMap<HostId, BTreeSet<RouterId>> {
+    let mut surplus: BTreeMap<HostId, BTreeSet<RouterId>> = BTreeMap::new();
+    for (host, report) in uses {
+        let release = retire::released(transaction, *host, report, now_ms);
+        blocks::apply(transaction, &blocks::Plan { release, ..blocks::Plan::default() }, now_ms);
+        let routers = surplus.entry(*host).or_default();
+        for (router, extra) in retire::surplus(transaction, *host, report) {
+            let since = facts.surplus_since.get(&(router, *host)).copied().unwrap_or(now_ms);
+            if u128::from(now_ms.abs_diff(since)) >= hold.as_millis() {
+                tracing::info!(%router, %host, blocks = extra.len(), "port blocks are not needed: given up");
+                retire::apply(transaction, &extra.into_iter().collect::<BTreeSet<BlockId>>(), now_ms);
+            } else {
+                routers.insert(router);
+            }
+        }
+    }
+    surplus
 }
 
 fn write_programmed(

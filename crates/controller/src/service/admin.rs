@@ -5,11 +5,12 @@ use api::{Admin, Error};
 use model::HostId;
 use model::resource::{Host, PortBlock};
 use serde_json::{Value, json};
+use std::net::SocketAddrV4;
 use std::time::Duration;
 use store::Snapshot;
 
 /// Agents that have not answered by then are left out.
-const SESSIONS_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const SESSIONS_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Admin for Service {
     fn hosts(&self) -> Vec<Value> {
@@ -45,7 +46,12 @@ impl Admin for Service {
 
     fn blocks(&self) -> Vec<Value> {
         let snapshot = self.snapshot();
-        snapshot.blocks.values().map(|block| block_view(&snapshot, block)).collect()
+        let now = (self.clock)();
+        snapshot.blocks.values().map(|block| block_view(&snapshot, block, now)).collect()
+    }
+
+    async fn who(&self, endpoint: SocketAddrV4, at: Option<&str>) -> Result<Value, Error> {
+        Service::who(self, endpoint, at).await
     }
 
     async fn sessions(&self, host_wanted: Option<String>, rows_max: u32) -> Result<Vec<Value>, Error> {
@@ -109,10 +115,12 @@ fn host<'a>(snapshot: &'a Snapshot, id_or_name: &str) -> Result<&'a Host, Error>
     host.map(AsRef::as_ref).ok_or_else(|| Error::HostNotFound { id: id_or_name.to_owned() })
 }
 
-fn block_view(snapshot: &Snapshot, block: &PortBlock) -> Value {
+/// `now`: seconds since 1970.
+fn block_view(snapshot: &Snapshot, block: &PortBlock, now: i64) -> Value {
     let network = snapshot.networks.get(&block.external_network);
     let size = network.and_then(|network| network.provider.as_ref()).map(|provider| provider.block_size);
     let last_port = size.map(|size| block.first_port.saturating_add(size - 1));
+    let age = now.saturating_sub(block.granted_at_ms.div_euclid(1000)).max(0);
     json!({
         "external_network_id": block.external_network,
         "address": block.address,
@@ -122,6 +130,10 @@ fn block_view(snapshot: &Snapshot, block: &PortBlock) -> Value {
         "router": snapshot.routers.get(&block.router).map(|router| router.standard.name.clone()),
         "host_id": block.host,
         "host": snapshot.hosts.get(&block.host).map(|host| host.name.clone()),
+        "ports": size,
+        // Blocks of stores that did not write it down are as old as can be.
+        "age_seconds": (block.granted_at_ms != 0).then_some(age),
+        "retiring": block.retiring_since_ms.is_some(),
     })
 }
 

@@ -17,8 +17,10 @@ mod router;
 mod routes;
 mod standard;
 mod subnet;
+mod who;
 
 use crate::agents::Hub;
+use crate::nat_log::NatLog;
 use api::Error;
 use api::resources::NetworkType;
 use model::Vni;
@@ -55,11 +57,17 @@ pub struct Service {
     settings: Settings,
     /// Seconds since 1970.
     clock: fn() -> i64,
+    nat_log: Option<Arc<NatLog>>,
 }
 
 impl Service {
     pub fn new(store: Arc<Store>, hub: Arc<Hub>, settings: Settings, clock: fn() -> i64) -> Self {
-        Self { store, hub, settings, clock }
+        Self { store, hub, settings, clock, nat_log: None }
+    }
+
+    /// Answers about the past come from that log.
+    pub fn with_nat_log(self, nat_log: Option<Arc<NatLog>>) -> Self {
+        Self { nat_log, ..self }
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {

@@ -155,6 +155,8 @@ async fn administrators_see_hosts_blocks_and_status() {
             first_port: 2048,
             router: text(&router["id"]).parse().unwrap(),
             host: ahv01.id,
+            granted_at_ms: (NOW - 90) * 1000,
+            retiring_since_ms: None,
         },
     );
     let hosts = api.get("/nanboku/v1/hosts").await;
@@ -168,6 +170,7 @@ async fn administrators_see_hosts_blocks_and_status() {
     let want = json!({
         "external_network_id": external["id"], "address": "172.22.7.27", "first_port": 2048,
         "last_port": 3071, "router_id": router["id"], "router": "blue", "host_id": ahv01.id, "host": "ahv01",
+        "ports": 1024, "age_seconds": 90, "retiring": false,
     });
     assert_eq!(blocks, json!({"blocks": [want]}));
     let status = api.get("/nanboku/v1/status").await["status"].clone();

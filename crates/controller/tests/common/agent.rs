@@ -38,6 +38,7 @@ pub(crate) fn config(pki: &Path) -> Config {
         underlay_mtu: 1500,
         dvr_base_mac: "fa:16:3f:00:00:00".parse().unwrap(),
         liveness_grace: Duration::from_millis(300),
+        nat: Default::default(),
     }
 }
 

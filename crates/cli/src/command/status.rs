@@ -88,8 +88,21 @@ fn local(status: &Value, output: &Output) -> String {
             writeln_to(&mut page, &format!("{title}: {}", text_of(line)));
         }
     }
-    page += &details(&counters);
-    page
+    for key in ["ports", "uplinks", "neighbors"] {
+        page += &objects(status.get(key).unwrap_or(&Value::Null));
+    }
+    page + &details(&counters)
+}
+
+/// A list of like objects as a table; nothing if there are none.
+fn objects(list: &Value) -> String {
+    let rows: Vec<&Map<String, Value>> =
+        list.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
+    let Some(first) = rows.first() else { return String::new() };
+    let headers: Vec<&str> = first.keys().map(String::as_str).collect();
+    let cell = |row: &Map<String, Value>, key: &str| text_of(row.get(key).unwrap_or(&Value::Null));
+    let cells = rows.iter().map(|row| headers.iter().map(|key| cell(row, key)).collect());
+    format!("\n{}", table(&headers, cells))
 }
 
 /// Attributes that are one word, as a table.
@@ -227,6 +240,22 @@ mod tests {
         assert!(balance.holds());
         assert!(!super::balance(&counters_of(&host(3))).unwrap().holds(), "a packet too many");
         assert_eq!(super::balance(&counters_of(&json!({"counters": {}}))), None, "not reported");
+    }
+
+    #[test]
+    fn the_local_view_lists_ports_and_what_is_wrong() {
+        let mut status = host(2);
+        status["ports"] = json!([{"link": "tap1", "programmed": true}]);
+        status["warnings"] = json!(["no uplink"]);
+        let page = local(&status, &output(Format::Table));
+        for want in [
+            "balanced             true",
+            "warnings: no uplink",
+            "LINK  PROGRAMMED\ntap1  true",
+            "ports-exhausted",
+        ] {
+            assert!(page.contains(want), "want '{want}' in\n{page}");
+        }
     }
 
     #[test]

@@ -78,6 +78,12 @@ pub(crate) enum Command {
     /// Hosts: machines with an agent.
     #[command(subcommand)]
     Host(command::host::HostCommand),
+    /// Port blocks: which host has which ports of an external address.
+    #[command(subcommand)]
+    Block(command::block::BlockCommand),
+    /// Who is, or was, behind what the outside sees.
+    #[command(subcommand)]
+    Explain(command::explain::ExplainCommand),
     /// Sessions: one row per connection, both directions and their NAT.
     Sessions(command::sessions::SessionsArgs),
     /// What the cluster or this host is doing: counters, drops with their reasons.

@@ -48,6 +48,9 @@ fn documented_commands_are_accepted() {
         "host list --lab fvn",
         "host show ahv01 --endpoint unix:/run/x.sock",
         "sessions --host ahv01",
+        "block list --router blue --host ahv01 --address 172.22.7.27",
+        "explain who 172.22.7.27:2050",
+        "explain who 172.22.7.27:2050 --at 2026-11-22T07:00:00Z",
         "status",
         "completion zsh",
         "demo --keep",
@@ -82,6 +85,7 @@ fn wrong_arguments_are_refused_with_the_reason() {
         ("router add-route r --route destination=1,gateway=2", "destination=CIDR"),
         ("router unset r", "--external-gateway"),
         ("floatingip unset 1.2.3.4", "--port"),
+        ("explain who 172.22.7.27", "invalid socket address"),
         ("network lst", "similar subcommand exists: 'list'"),
         ("netwrk list", "similar subcommand"),
     ] {

@@ -18,9 +18,11 @@ use tokio::signal::unix::{SignalKind, signal};
 const UPLINK: &str = "uplink0";
 const UNDERLAY: &str = "underlay0";
 
-/// Names and builders of the scenarios, in the order they are shown.
-const SCENARIOS: &[(&str, fn(&mut Show) -> anyhow::Result<()>)] =
-    &[(fvn::LAB, fvn::run), (dvr::LAB, dvr::run)];
+/// The name of a scenario's lab, and what shows it.
+type Scenario = (&'static str, fn(&mut Show) -> anyhow::Result<()>);
+
+/// The scenarios, in the order they are shown.
+const SCENARIOS: &[Scenario] = &[(fvn::LAB, fvn::run), (dvr::LAB, dvr::run)];
 
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
@@ -33,9 +35,7 @@ pub(crate) struct DemoArgs {
 }
 
 impl DemoArgs {
-    fn scenarios(
-        &self,
-    ) -> impl Iterator<Item = &'static (&'static str, fn(&mut Show) -> anyhow::Result<()>)> {
+    fn scenarios(&self) -> impl Iterator<Item = &'static Scenario> {
         SCENARIOS.iter().filter(|(lab, _)| self.only.as_ref().is_none_or(|only| lab.ends_with(only.as_str())))
     }
 }

@@ -1,9 +1,11 @@
 //! The commands: one file per noun, all with the same skeleton: arguments, then `run`.
 
 pub(crate) mod agent;
+pub(crate) mod block;
 pub(crate) mod ca;
 pub(crate) mod completion;
 pub(crate) mod demo;
+pub(crate) mod explain;
 pub(crate) mod floatingip;
 pub(crate) mod host;
 pub(crate) mod lab;
@@ -38,6 +40,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Router(command) => api(global, |cx| async move { router::run(command, &cx).await })?,
         Command::FloatingIp(command) => api(global, |cx| async move { floatingip::run(command, &cx).await })?,
         Command::Host(command) => api(global, |cx| async move { host::run(command, &cx).await })?,
+        Command::Block(command) => api(global, |cx| async move { block::run(command, &cx).await })?,
+        Command::Explain(command) => api(global, |cx| async move { explain::run(command, &cx).await })?,
         Command::Sessions(args) => api(global, |cx| async move { sessions::run(args, &cx).await })?,
     }
     Ok(ExitCode::SUCCESS)

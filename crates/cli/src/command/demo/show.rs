@@ -259,11 +259,8 @@ fn start_of_capture(child: &mut Child) -> anyhow::Result<mpsc::Receiver<String>>
 fn end_of_capture(mut child: Child, lines: &mpsc::Receiver<String>) -> anyhow::Result<String> {
     let deadline = Instant::now() + CAPTURE_END;
     let mut text = String::new();
-    loop {
-        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) => text = format!("{text}{line}\n"),
-            Err(_) => break,
-        }
+    while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        text = format!("{text}{line}\n");
     }
     if child.try_wait()?.is_none() {
         child.kill()?;

@@ -493,3 +493,96 @@ async fn a_host_without_a_block_gets_the_next_free_one() {
     assert_eq!(agent.slice.blocks.keys().next().unwrap().address.to_string(), "172.22.7.28");
     agent.expect_silence().await;
 }
+
+fn uses(agent: &common::agent::Agent, used: impl Fn(usize) -> u32) -> Vec<proto::BlockUse> {
+    let blocks = agent.slice.blocks.iter().enumerate();
+    let told = blocks.map(|(number, (id, block))| proto::BlockUse {
+        block_id: id.to_string(),
+        ports_used: used(number),
+        retiring: block.retiring,
+    });
+    told.collect()
+}
+
+/// A host that has had too many blocks for long enough is told to give them up. It is not obeyed blindly: what is
+/// not said to be empty, or was not retiring for a moment, stays.
+#[tokio::test]
+async fn blocks_that_are_not_needed_retire_and_come_back_on_demand() {
+    let cluster = Cluster::start_with(|config| config.nat.block_hold = Duration::from_millis(200)).await;
+    let world = vpc(&cluster);
+    let mut agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv01");
+    agent.until("the first block", |slice| slice.blocks.len() == 1).await;
+    let request =
+        || ToController::BlockRequest(proto::BlockRequest { router_id: router_id("blue").to_string() });
+    for wanted in [2, 4] {
+        agent.say(request()).await;
+        agent.until("more blocks", |slice| slice.blocks.len() == wanted).await;
+    }
+    let status = |blocks| ToController::Status(proto::Status { blocks, ..Default::default() });
+    let started = Instant::now();
+    let retiring = |slice: &Slice| slice.blocks.values().filter(|block| block.retiring).count();
+    let mut reports = tokio::time::interval(Duration::from_millis(50));
+    while retiring(&agent.slice) == 0 {
+        assert!(started.elapsed() < Duration::from_secs(5), "nothing retires");
+        tokio::select! {
+            () = agent.update() => {}
+            _ = reports.tick() => agent.say(status(uses(&agent, |number| u32::from(number == 0)))).await,
+        }
+    }
+    assert!(started.elapsed() >= Duration::from_millis(200), "{:?}", started.elapsed());
+    assert_eq!(retiring(&agent.slice), 3, "all but the one that is used");
+    agent.say(status(uses(&agent, |_| 0))).await;
+    agent.expect_silence().await;
+    agent.say(request()).await;
+    agent.until("one of them to go on", |slice| retiring(slice) == 2).await;
+    assert_eq!(agent.slice.blocks.len(), 4);
+
+    // Long after: what is empty is released, and rests.
+    for id in agent.slice.blocks.iter().filter(|(_, block)| block.retiring).map(|(id, _)| *id) {
+        world.change::<PortBlock>(id, |block| block.retiring_since_ms = Some(1));
+    }
+    let empty_one = |number| u32::from(number != 3 && number != 2);
+    let told = uses(&agent, empty_one);
+    let gone = told.iter().filter(|block| block.retiring && block.ports_used == 0).count();
+    agent.say(status(told)).await;
+    agent.until("what is empty to go", |slice| slice.blocks.len() == 4 - gone).await;
+    assert_eq!(cluster.server.store.snapshot().resting_blocks.len(), gone);
+}
+
+/// The log has every block event before its host has the block, in files that a restart goes on with.
+#[tokio::test]
+async fn the_nat_log_follows_the_blocks_through_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("nat.log");
+    let with_log = |config: &mut controller::Config| {
+        config.data_dir = Some(data.path().join("store"));
+        config.nat.log = Some(controller::nat_log::Settings {
+            path: path.clone(),
+            bytes_max: 1 << 20,
+            files: 2,
+            syslog: None,
+        });
+    };
+    let events = || -> Vec<String> {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.map(|line| format!("{} {}", line["event"], line["host_name"]).replace('"', "")).collect()
+    };
+    let cluster = Cluster::start_with(with_log).await;
+    let world = vpc(&cluster);
+    let mut agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv01");
+    agent.until("a block", |slice| slice.blocks.len() == 1).await;
+    assert_eq!(events(), ["checkpoint null", "granted ahv01"], "written before it was told");
+    drop(world);
+    cluster.server.shutdown().await;
+
+    let cluster = Cluster::start_with(with_log).await;
+    let world = World::over(cluster.server.store.clone());
+    world.change::<Port>(port_id("vm1"), |port| port.binding_host.clear());
+    until(&world.store, "the block to go", |store| store.blocks.is_empty()).await;
+    cluster.server.shutdown().await;
+    let want = ["checkpoint null", "granted ahv01", "checkpoint null", "held ahv01", "revoked ahv01"];
+    assert_eq!(events(), want);
+}

@@ -13,10 +13,11 @@ pub(crate) fn server(plan: &Plan, names: &Names) -> String {
     format!(
         "api_socket = {socket:?}\napi_listen = \"127.0.0.1:9696\"\nagents_listen = \"{address}:{AGENTS_PORT}\"\n\
          data_dir = {data:?}\ncertificates = {certificates:?}\ncertificate = \"{CONTROLLER}\"\n\
-         tunnel = \"{tunnel}\"\nunderlay_mtu = {mtu}\n",
+         tunnel = \"{tunnel}\"\nunderlay_mtu = {mtu}\nnat_log = {nat_log:?}\n",
         socket = names.api_socket(),
         address = plan.controller_address(),
         data = dir.join("store"),
+        nat_log = dir.join("nat.log"),
         certificates = names.certificates(),
         tunnel = plan.tunnel.word(),
         mtu = plan.underlay.mtu,

@@ -4,6 +4,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use controller::agents::Hub;
+use controller::nat_log::NatLog;
 use controller::service::{Service, Settings};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -28,9 +29,13 @@ pub(crate) struct Answer {
 
 impl Api {
     pub(crate) fn new() -> Self {
-        let store = Arc::new(Store::open(None).unwrap());
+        Self::over(Arc::new(Store::open(None).unwrap()), None)
+    }
+
+    pub(crate) fn over(store: Arc<Store>, nat_log: Option<Arc<NatLog>>) -> Self {
         let hub = Arc::new(Hub::new(Arc::clone(&store)));
         let service = Service::new(Arc::clone(&store), hub, Settings::default(), || NOW);
+        let service = service.with_nat_log(nat_log);
         Self { router: api::router(Arc::new(service)), store }
     }
 

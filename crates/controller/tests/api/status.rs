@@ -1,6 +1,7 @@
 //! Status and binding of ports and floating IPs, agents, and administrators' views.
 
 use crate::common::{Api, NOW, UNKNOWN, refusal, text};
+use controller::nat_log::{self, NatLog};
 use model::resource::{FloatingIp, Host, Port, PortBlock};
 use model::{HostId, Mac};
 use serde_json::{Value, json};
@@ -199,4 +200,74 @@ async fn administrators_see_hosts_blocks_and_status() {
         refusal("key", ("GET", "/nanboku/v1/sessions?hots=a", Value::Null), (400, "HTTPBadRequest", "hots")),
     ])
     .await;
+}
+
+fn in_ms(block: &PortBlock, granted_at_ms: i64) -> PortBlock {
+    PortBlock { granted_at_ms, ..*block }
+}
+
+#[tokio::test]
+async fn who_has_a_port_now_and_had_it_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = std::sync::Arc::new(store::Store::open(None).unwrap());
+    let settings =
+        nat_log::Settings { path: dir.path().join("nat.log"), bytes_max: 1 << 20, files: 2, syslog: None };
+    let log = std::sync::Arc::new(NatLog::open(settings, &store.snapshot(), (NOW - 3600) * 1000).unwrap());
+    let api = Api::over(store, Some(std::sync::Arc::clone(&log)));
+    let (external, _) = api.external().await;
+    let gateway =
+        json!({"network_id": external["id"], "external_fixed_ips": [{"ip_address": "172.22.7.27"}]});
+    let router = api.create("router", json!({"name": "blue", "external_gateway_info": gateway})).await;
+    let (ahv01, ahv02) = (host("ahv01", 1), host("ahv02", 2));
+    put(&api, ahv01.clone());
+    put(&api, ahv02.clone());
+    let block = PortBlock {
+        external_network: text(&external["id"]).parse().unwrap(),
+        address: [172, 22, 7, 27].into(),
+        first_port: 2048,
+        router: text(&router["id"]).parse().unwrap(),
+        host: ahv01.id,
+        granted_at_ms: 0,
+        retiring_since_ms: None,
+    };
+    let mut before = api.store.snapshot();
+    for (host, at) in [(ahv01.id, NOW - 1800), (ahv02.id, NOW - 60)] {
+        put(&api, PortBlock { host, ..in_ms(&block, at * 1000) });
+        let after = api.store.snapshot();
+        log.record(&before, &after, at * 1000).unwrap();
+        before = after;
+    }
+    let who = async |query: &str| {
+        let who = api.get(&format!("/nanboku/v1/who?address=172.22.7.27&{query}")).await["who"].clone();
+        let holders = who["holders"].as_array().unwrap().iter();
+        let holders =
+            holders.map(|holder| [&holder["host"], &holder["router"], &holder["since"], &holder["until"]]);
+        holders
+            .map(|texts| texts.map(|text| text.as_str().unwrap_or("-").to_owned()).join(" "))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(who("port=3071").await, ["ahv02 blue 2026-11-22T05:59:00.000Z -"]);
+    assert_eq!(who("port=3072").await, [""; 0]);
+    let then = "ahv01 blue 2026-11-22T05:30:00.000Z 2026-11-22T05:59:00.000Z";
+    assert_eq!(who("port=2048&at=2026-11-22T05:58:59Z").await, [then]);
+    assert_eq!(who("port=2048&at=2026-11-22T06:58:59%2B01:00").await, [then]);
+    assert_eq!(who("port=2048&at=2026-11-22T05:29:59Z").await, [""; 0]);
+    let get = |query: &str| ("GET", format!("/nanboku/v1/who?{query}"), Value::Null);
+    for (query, said) in [
+        ("port=1", "address is required"),
+        ("address=172.22.7.27", "port is required"),
+        ("address=here&port=1", "address must be an IPv4 address and not 'here'"),
+        ("address=172.22.7.27&port=65536", "port must be a port and not '65536'"),
+        ("address=172.22.7.27&port=1&at=yesterday", "at must be a time such as"),
+        ("address=172.22.7.27&port=1&at=2030-01-01T00:00:00Z", "at lies in the future"),
+        ("address=172.22.7.27&port=1&when=now", "'when'"),
+    ] {
+        let (method, path, body) = get(query);
+        api.refuses(&[refusal(query, (method, &path, body), (400, "HTTPBadRequest", said))]).await;
+    }
+    let path = "/nanboku/v1/who?address=172.22.7.27&port=1&at=2026-11-22T05:00:00Z";
+    let without = Api::new();
+    without
+        .refuses(&[refusal("no log", ("GET", path, Value::Null), (400, "HTTPBadRequest", "nat_log"))])
+        .await;
 }

@@ -135,7 +135,8 @@ fn fits(index: &mut File, log: &Path) -> io::Result<bool> {
     let log_length = std::fs::metadata(log).map(|metadata| metadata.len()).unwrap_or(0);
     let mut magic = [0; MAGIC.len()];
     index.seek(SeekFrom::Start(0))?;
-    if length < magic.len() as u64 || (length - magic.len() as u64) % RECORD_BYTES as u64 != 0 {
+    let records = length.checked_sub(magic.len() as u64);
+    if records.is_none_or(|bytes| !bytes.is_multiple_of(RECORD_BYTES as u64)) {
         return Ok(false);
     }
     index.read_exact(&mut magic)?;

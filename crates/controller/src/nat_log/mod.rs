@@ -58,6 +58,9 @@ pub struct NatLog {
     writer: Mutex<Writer>,
 }
 
+/// A line: the number of its file, and its offset there.
+type Place = (usize, u64);
+
 struct Writer {
     log: File,
     index: File,
@@ -130,7 +133,7 @@ impl NatLog {
     /// A file cannot be read.
     pub fn who(&self, address: Ipv4Addr, port: u16, at_ms: i64) -> io::Result<Vec<Answer>> {
         let mut files = self.files()?;
-        let mut networks: BTreeMap<u32, Vec<(Record, (usize, u64))>> = BTreeMap::new();
+        let mut networks: BTreeMap<u32, Vec<(Record, Place)>> = BTreeMap::new();
         let mut records = Vec::new();
         for (number, (_, index)) in files.iter_mut().enumerate() {
             let found = index::matching(index, address, port)?;

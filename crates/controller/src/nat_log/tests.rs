@@ -57,7 +57,7 @@ impl Onlooker {
     fn turn(&mut self, number: u16, host: u8, now_ms: i64) -> Event {
         match self.held.remove(&number) {
             Some(held) => {
-                let kind = if host % 2 == 0 { Kind::Returned } else { Kind::Revoked };
+                let kind = if host.is_multiple_of(2) { Kind::Returned } else { Kind::Revoked };
                 self.past.push((held.clone(), now_ms));
                 event(kind, now_ms, &held)
             }

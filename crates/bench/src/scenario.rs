@@ -197,6 +197,7 @@ pub(crate) fn facts(
         dvr_mac: side.dvr_mac(),
         underlay_ifindex: interfaces.underlay,
         underlay_mtu: 1550,
+        dead_hosts: Default::default(),
         tunnel,
         links: BTreeMap::from([(side.port(), interfaces.port)]),
         uplinks: uplinks.into_iter().collect(),

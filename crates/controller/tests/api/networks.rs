@@ -134,6 +134,11 @@ async fn places_that_are_wrong_or_taken_are_refused() {
             (400, "HTTPBadRequest", "'1000' is not a power of two between 64 and 4096"),
         ),
         refusal(
+            "block size of a tenant network",
+            post(json!({"nanboku:block_size": 1024})),
+            (400, "InvalidInput", "nanboku:block_size is only for networks of type flat and vlan"),
+        ),
+        refusal(
             "egress inside",
             post(json!({"nanboku:egress": "direct"})),
             (400, "InvalidInput", "nanboku:egress"),
@@ -176,4 +181,38 @@ async fn an_external_network_with_a_gateway_stays_external() {
     let path = format!("/v2.0/networks/{}", text(&external["id"]));
     let body = json!({"network": {"router:external": false}});
     api.refuses(&[refusal("in use", ("PUT", &path, body), (409, "ExternalNetworkInUse", ""))]).await;
+}
+
+#[tokio::test]
+async fn impossible_block_sizes_are_refused_and_a_size_is_for_ever() {
+    let api = Api::new();
+    let with_size = |size: Value| {
+        let attributes = json!({
+            "router:external": true, "provider:network_type": "flat",
+            "provider:physical_network": "physnet9", "nanboku:block_size": size,
+        });
+        ("POST", "/v2.0/networks", json!({"network": attributes}))
+    };
+    for size in [
+        json!(0),
+        json!(1),
+        json!(32),
+        json!(63),
+        json!(8192),
+        json!(65536),
+        json!(-64),
+        json!(1.5),
+        json!("many"),
+        json!([]),
+    ] {
+        let name = format!("block size {size}");
+        api.refuses(&[refusal(&name, with_size(size), (400, "HTTPBadRequest", "nanboku:block_size"))]).await;
+    }
+    let (method, path, body) = with_size(json!(4096));
+    let network = api.call(method, path, body).await.body["network"].clone();
+    assert_eq!(network["nanboku:block_size"], 4096);
+    let path = format!("/v2.0/networks/{}", text(&network["id"]));
+    let change = json!({"network": {"nanboku:block_size": 64}});
+    api.refuses(&[refusal("change", ("PUT", &path, change), (400, "HTTPBadRequest", "nanboku:block_size"))])
+        .await;
 }

@@ -5,11 +5,13 @@
 
 use anyhow::{Context as _, ensure};
 use netlink::Netns;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrIn, connect, recvmmsg, sendmmsg,
     setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
+use nix::unistd::Pid;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
@@ -88,6 +90,16 @@ fn start<'scope, T: Send + 'scope>(
 
 fn join<T>(handle: thread::ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::Result<T> {
     handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Keeps the calling thread on one core, the same for all that ask: with client and server on two, the time a core
+/// takes to wake up is added to a path that takes less.
+fn stay_on_one_core() -> anyhow::Result<()> {
+    let (this_thread, allowed) = (Pid::from_raw(0), sched_getaffinity(Pid::from_raw(0))?);
+    let last = (0..CpuSet::count()).rev().find(|core| allowed.is_set(*core).unwrap_or(false));
+    let mut one = CpuSet::new();
+    one.set(last.context("a thread without a core")?)?;
+    Ok(sched_setaffinity(this_thread, &one)?)
 }
 
 type Worker<'scope> = thread::ScopedJoinHandle<'scope, anyhow::Result<()>>;
@@ -241,7 +253,7 @@ fn sink_packets(socket: &UdpSocket, shared: &Shared) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// TCP connections per second, one after the other: connect, 5 bytes, their echo, reset.
+/// TCP connections per second and core, one after the other: connect, 5 bytes, their echo, reset.
 pub(crate) fn connections_per_second(ends: Ends<'_>, window: Duration) -> anyhow::Result<f64> {
     let shared = Shared::default();
     let listener = listen(&ends)?;
@@ -259,6 +271,7 @@ pub(crate) fn connections_per_second(ends: Ends<'_>, window: Duration) -> anyhow
 }
 
 fn open_connections(ends: Ends<'_>, shared: &Shared) -> anyhow::Result<()> {
+    stay_on_one_core()?;
     let mut bytes = *b"hello";
     while !shared.stopped() {
         let mut stream = connect_tcp(&ends)?;
@@ -272,6 +285,7 @@ fn open_connections(ends: Ends<'_>, shared: &Shared) -> anyhow::Result<()> {
 }
 
 fn serve_echoes(listener: &TcpListener, shared: &Shared) -> anyhow::Result<()> {
+    stay_on_one_core()?;
     let mut bytes = [0; ECHO_BYTES];
     while let Some(mut stream) = accept(listener, shared)? {
         // Timeouts are the listener's. A connection that the client gave up is no error of the server.
@@ -282,7 +296,7 @@ fn serve_echoes(listener: &TcpListener, shared: &Shared) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Median round trip of a UDP datagram and its echo, microseconds.
+/// Median round trip of a UDP datagram and its echo on one core, microseconds.
 pub(crate) fn round_trip_us(ends: Ends<'_>, window: Duration) -> anyhow::Result<f64> {
     let shared = Shared::default();
     let shared = &shared;
@@ -299,6 +313,7 @@ pub(crate) fn round_trip_us(ends: Ends<'_>, window: Duration) -> anyhow::Result<
 }
 
 fn echo_datagrams(socket: &UdpSocket, shared: &Shared) -> anyhow::Result<()> {
+    stay_on_one_core()?;
     let mut buffer = [0; RTT_BYTES];
     while !shared.closed.load(Relaxed) {
         match socket.recv_from(&mut buffer) {
@@ -313,6 +328,7 @@ fn echo_datagrams(socket: &UdpSocket, shared: &Shared) -> anyhow::Result<()> {
 }
 
 fn ping_pong(ends: Ends<'_>, window: Duration) -> anyhow::Result<f64> {
+    stay_on_one_core()?;
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.set_read_timeout(Some(POLL))?;
     socket.connect(ends.socket_address())?;

@@ -21,7 +21,8 @@ const MASQUERADE_OFF: &str = "delete table ip bench";
 pub(crate) enum Subject {
     /// The hosts route, without overlay and without translation.
     Plain,
-    /// A Linux bridge and a VXLAN device on each host.
+    /// A Linux bridge and a VXLAN device on each host, with the kernel's defaults: where it has bridge netfilter, that
+    /// is on, as Neutron's Linux bridges need it.
     Bridge,
     /// The hosts route, and host a masquerades with nftables.
     Masquerade,

@@ -85,7 +85,7 @@ fn wrong_arguments_are_refused_with_the_reason() {
         ("router add-route r --route destination=1,gateway=2", "destination=CIDR"),
         ("router unset r", "--external-gateway"),
         ("floatingip unset 1.2.3.4", "--port"),
-        ("explain who 172.22.7.27", "invalid socket address"),
+        ("explain who 172.22.7.27", "invalid IPv4 socket address"),
         ("network lst", "similar subcommand exists: 'list'"),
         ("netwrk list", "similar subcommand"),
     ] {

@@ -32,6 +32,10 @@ pub struct Config {
     pub pin_dir: PathBuf,
     pub control_socket: PathBuf,
     pub lone_path: bool,
+    /// Between two BFD packets to another host.
+    pub bfd_interval_ms: u16,
+    /// BFD packets in a row that may be missing.
+    pub bfd_multiplier: u8,
     /// Take programs, pins and the tunnel device away and exit, instead of running.
     pub detach: bool,
 }
@@ -52,6 +56,8 @@ struct File {
     pin_dir: Option<PathBuf>,
     control_socket: Option<PathBuf>,
     lone_path: Option<bool>,
+    bfd_interval_ms: Option<u16>,
+    bfd_multiplier: Option<u8>,
 }
 
 /// Flags; each wins over the file's field of the same name.
@@ -93,6 +99,12 @@ pub struct Flags {
     /// Whether lone packets are taken out of the tunnel by the program; otherwise by the kernel's device.
     #[arg(long, value_name = "BOOL")]
     pub lone_path: Option<bool>,
+    /// Milliseconds between two BFD packets to another host; 10 to 1000.
+    #[arg(long, value_name = "MS")]
+    pub bfd_interval_ms: Option<u16>,
+    /// BFD packets in a row that may be missing before a host is declared dead; 2 to 20.
+    #[arg(long, value_name = "COUNT")]
+    pub bfd_multiplier: Option<u8>,
     /// Take everything of this agent away from the kernel, and exit.
     #[arg(long)]
     pub detach: bool,
@@ -182,6 +194,8 @@ fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
             .or(file.control_socket)
             .unwrap_or_else(|| PathBuf::from("/run/nanboku/agent.sock")),
         lone_path: flags.lone_path.or(file.lone_path).unwrap_or(true),
+        bfd_interval_ms: flags.bfd_interval_ms.or(file.bfd_interval_ms).unwrap_or(50),
+        bfd_multiplier: flags.bfd_multiplier.or(file.bfd_multiplier).unwrap_or(3),
         detach: flags.detach,
         host,
     };
@@ -205,6 +219,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if vtep.is_unspecified() || vtep.is_multicast() || vtep.is_broadcast() || vtep.is_loopback() {
         return invalid("vtep", format!("is {vtep}, not the address of a host"));
     }
+    check_bfd(config)?;
     let mut used = BTreeMap::new();
     for (network, link) in &config.physical_networks {
         check_link("physical_networks", link)?;
@@ -226,6 +241,19 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         if !path.is_absolute() {
             return invalid(field, format!("is {}, not an absolute path", path.display()));
         }
+    }
+    Ok(())
+}
+
+fn check_bfd(config: &Config) -> Result<(), ConfigError> {
+    let Config { bfd_interval_ms, bfd_multiplier, .. } = config;
+    if !(10..=1000).contains(bfd_interval_ms) {
+        let reason = format!("is {bfd_interval_ms}, not 10 to 1000");
+        return Err(ConfigError::Invalid { field: "bfd_interval_ms", reason });
+    }
+    if !(2..=20).contains(bfd_multiplier) {
+        let reason = format!("is {bfd_multiplier}, not 2 to 20");
+        return Err(ConfigError::Invalid { field: "bfd_multiplier", reason });
     }
     Ok(())
 }
@@ -294,6 +322,8 @@ mod tests {
             ("host = \"ahv01\"", "host = \"ahv01\"\nhots = 1", "unknown field `hots`"),
             ("uplink0", "much-too-long-link-name", "`physical_networks` names link"),
             ("uplink0\"", "uplink0\"\nphysnet2 = \"uplink0\"", "to both 'physnet1' and 'physnet2'"),
+            ("vtep =", "bfd_interval_ms = 5\nvtep =", "`bfd_interval_ms` is 5, not 10 to 1000"),
+            ("vtep =", "bfd_multiplier = 1\nvtep =", "`bfd_multiplier` is 1, not 2 to 20"),
             ("vtep =", "state_dir = \"here\"\nvtep =", "`state_dir` is here, not an absolute path"),
         ];
         for (from, to, want) in table {

@@ -4,6 +4,7 @@
 //! - [`config`]: the configuration file and flags.
 //! - [`control`]: the local socket and its client, for `nanboku port plug`.
 //! - `machine` with `neighbors`, `announce`, `answer`, `backoff`: the logic, sans IO.
+//! - `liveness`: BFD between hosts, in a thread of its own.
 //! - `run`, `kernel`, `connection`, `control_server`, `plug`, `tunnel`, `state`, `check`: the IO around it.
 //!
 //! Everything that packets need is pinned: the agent may be killed, upgraded or absent, and packets go on.
@@ -19,6 +20,7 @@ pub mod control;
 mod control_server;
 mod error;
 mod kernel;
+mod liveness;
 mod machine;
 mod neighbors;
 mod plug;

@@ -11,7 +11,7 @@ use crate::state::{Tunnel, Welcome};
 use compiler::{Compiled, LocalFacts, UplinkFacts};
 use dataplane::{Attachment, Hook};
 use model::slice::{Delta, Slice};
-use model::{Mac, PortId, Vni};
+use model::{HostId, Mac, PortId, Vni};
 use packet::compose::{ArpSender, arp_announcement, arp_announcement_reply, arp_probe};
 use pipeline::Punt;
 use pipeline::event::Event;
@@ -23,6 +23,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 mod blocks;
+mod health;
 mod status;
 pub(crate) use blocks::BlockUses;
 pub(crate) use status::PortView;
@@ -109,6 +110,10 @@ pub(crate) struct Machine {
     tunnel: Option<TunnelLink>,
     resolver: Resolver,
     announcer: Announcer,
+    /// Hosts that are no gateways, as BFD found out.
+    dead_hosts: BTreeSet<HostId>,
+    /// The uplink or the gateway behind it is of no use.
+    path_down: bool,
     /// What the kernel has: of the last plan that was carried out.
     programmed: Option<Plan>,
     /// Something changed since the last plan was made.
@@ -133,6 +138,8 @@ impl Machine {
             tunnel: None,
             resolver: Resolver::default(),
             announcer: Announcer::default(),
+            dead_hosts: BTreeSet::new(),
+            path_down: false,
             programmed: None,
             stale: true,
             unsaved_since: None,
@@ -304,6 +311,7 @@ impl Machine {
             links: links.collect(),
             uplinks: uplinks.collect(),
             neighbors: self.resolver.resolved(),
+            dead_hosts: self.no_gateways(welcome.host),
         })
     }
 
@@ -409,6 +417,7 @@ impl Machine {
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<Outgoing> {
         let (probes, given_up) = self.resolver.poll(now);
         self.stale |= given_up;
+        self.watch_path();
         let mut frames: Vec<Outgoing> = probes.iter().filter_map(|probe| self.probe(probe)).collect();
         for claim in self.announcer.poll(now) {
             frames.extend(self.announcement(claim));

@@ -28,6 +28,8 @@ const VERIFY: Duration = Duration::from_secs(30);
 const VERIFY_RETRY: Duration = Duration::from_secs(1);
 /// Verifications without an answer before an asked neighbour is given up. A gateway is kept.
 const VERIFY_UNANSWERED_MAX: u32 = 5;
+/// Probes without an answer, the one that is due not counted, after which a gateway is said to be silent.
+const SILENT_AFTER: u32 = 3;
 /// Verifications are sent to the known MAC alone, from this one on to everybody: the MAC may have changed.
 const VERIFY_BROADCAST_FROM: u32 = 2;
 
@@ -122,6 +124,11 @@ impl Resolver {
 
     pub(crate) fn resolved(&self) -> BTreeMap<Target, Mac> {
         self.entries.iter().filter_map(|(target, entry)| Some((*target, entry.mac?))).collect()
+    }
+
+    /// A gateway that has not answered several probes in a row.
+    pub(crate) fn has_silent_gateway(&self) -> bool {
+        self.entries.values().any(|entry| entry.gateway && entry.unanswered > SILENT_AFTER)
     }
 
     /// Every address that is known or asked for.

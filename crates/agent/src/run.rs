@@ -10,9 +10,11 @@ use crate::control_server::{self, Server, StatusQuestion};
 use crate::kernel::Kernel;
 use crate::machine::{Link, Machine, SessionsQuestion, Settings};
 use crate::plug::Views;
+use crate::liveness::{self, Liveness, Timing};
 use crate::state::Tunnel;
 use crate::{Error, chain, check, control, sessions, state, tunnel};
 use dataplane::EventReader;
+use model::HostId;
 use netlink::{LinkEvent, LinkWatch, Links};
 use proto::{AgentMessage, agent_message};
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,6 +74,7 @@ struct Agent {
     /// Uplinks that were told to take frames for the DVR MAC.
     accepting: BTreeSet<u32>,
     inputs: Option<Inputs>,
+    liveness: Liveness,
 }
 
 /// What the main loop waits for.
@@ -80,6 +83,7 @@ struct Inputs {
     watch: LinkWatch,
     connection: mpsc::Receiver<Incoming>,
     status: mpsc::Receiver<StatusQuestion>,
+    dead_hosts: watch::Receiver<BTreeSet<HostId>>,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -90,6 +94,7 @@ enum Wake {
     Connection(Incoming),
     Status(StatusQuestion),
     Events,
+    DeadHosts,
     Time,
     End,
 }
@@ -97,6 +102,7 @@ enum Wake {
 impl Inputs {
     async fn next(&mut self, deadline: Instant) -> Wake {
         tokio::select! {
+            Ok(()) = self.dead_hosts.changed() => Wake::DeadHosts,
             event = self.watch.next() => Wake::Links(event),
             Some(incoming) = self.connection.recv() => Wake::Connection(incoming),
             Some(question) = self.status.recv() => Wake::Status(question),
@@ -134,7 +140,13 @@ impl Agent {
         tokio::spawn(control_server::run(listener, server));
         let (incoming, connection) = mpsc::channel(QUEUE);
         tokio::spawn(connection::run(config.clone(), incoming));
+        let timing = Timing {
+            interval: Duration::from_millis(config.bfd_interval_ms.into()),
+            multiplier: config.bfd_multiplier,
+        };
+        let liveness = liveness::start(config.vtep, timing).map_err(Error::Runtime)?;
         let inputs = Inputs {
+            dead_hosts: liveness.dead(),
             events: watched(events)?,
             watch,
             connection,
@@ -153,6 +165,7 @@ impl Agent {
             retry_due: None,
             accepting: BTreeSet::new(),
             inputs: Some(inputs),
+            liveness,
         };
         agent.list_links(now).await?;
         for warning in agent.machine.warnings() {
@@ -177,6 +190,10 @@ impl Agent {
                 // Whoever asked may have gone.
                 Wake::Status(question) => drop(question.send(self.status())),
                 Wake::Events => self.events(&mut inputs.events).await?,
+                Wake::DeadHosts => {
+                    let dead = inputs.dead_hosts.borrow_and_update().clone();
+                    self.machine.set_dead_hosts(dead);
+                }
                 // Also without a wake-up: a ring that is not read is not announced again.
                 Wake::Time => drop(self.drain(inputs.events.get_mut())),
                 Wake::End => break,
@@ -201,6 +218,7 @@ impl Agent {
         if self.retry_due.is_none_or(|due| due <= now) {
             self.program(now);
         }
+        self.liveness.want(self.machine.liveness_wanted());
         self.send_messages(now);
         self.publish();
         self.save(now);
@@ -244,7 +262,7 @@ impl Agent {
         let kernel = &self.kernel;
         let unanswered = self.machine.unanswered;
         let messages = self.machine.messages(now, |blocks| {
-            kernel.count_mappings(blocks);
+            block_in_place(|| kernel.count_mappings(blocks));
             let mut counters = kernel.counters();
             counters.insert("agent.icmp-errors-left-to-sender-host".to_owned(), unanswered.from_tunnel);
             counters.insert("agent.icmp-errors-refused".to_owned(), unanswered.refused);

@@ -21,6 +21,8 @@ pub enum Diagnostic {
     None = 0,
     ControlDetectionTimeExpired = 1,
     NeighborSignaledDown = 3,
+    /// The sender is there, the path behind it is not (RFC 5880 §6.8.17).
+    ConcatenatedPathDown = 6,
     AdministrativelyDown = 7,
 }
 

@@ -46,6 +46,9 @@ pub struct Session {
     final_due: bool,
     /// Our own Poll Sequence is under way: our transmit interval changed.
     polling: bool,
+    /// What the path behind this system is told to be, and what the peer said of its own.
+    path_down: bool,
+    remote_diagnostic: u8,
 }
 
 impl Session {
@@ -63,6 +66,8 @@ impl Session {
             transmit_at: now,
             final_due: false,
             polling: false,
+            path_down: false,
+            remote_diagnostic: Diagnostic::None as u8,
         }
     }
 
@@ -70,9 +75,27 @@ impl Session {
         self.state
     }
 
+    pub fn discriminator(&self) -> u32 {
+        self.settings.discriminator
+    }
+
     /// The peer's discriminator, 0 while it is not known.
     pub fn remote_discriminator(&self) -> u32 {
         self.remote_discriminator
+    }
+
+    /// The peer is there and says that the path behind it is down.
+    pub fn remote_path_down(&self) -> bool {
+        self.state == State::Up && self.remote_diagnostic == Diagnostic::ConcatenatedPathDown as u8
+    }
+
+    /// Says of this system that the path behind it is down, or works again: the session stays as it is, the
+    /// peer learns it from the diagnostic, with a packet sent at once (RFC 5880 §6.8.17).
+    pub fn set_path_down(&mut self, down: bool, now: Duration) {
+        if self.path_down != down {
+            self.path_down = down;
+            self.transmit_at = now;
+        }
     }
 
     /// How long the peer may be silent: its multiplier times the slower of its and our interval
@@ -96,6 +119,7 @@ impl Session {
         }
         self.remote_discriminator = control.my_discriminator;
         self.remote_state = control.state;
+        self.remote_diagnostic = control.diagnostic;
         self.remote_min_rx = Duration::from_micros(u64::from(control.required_min_rx_us));
         let desired = Duration::from_micros(u64::from(control.desired_min_tx_us));
         self.remote_timing = Some((control.detect_mult, desired));
@@ -181,9 +205,13 @@ impl Session {
         } else {
             self.settings.desired_min_tx.max(SLOW_TX)
         };
+        let diagnostic = match self.state {
+            State::Up if self.path_down => Diagnostic::ConcatenatedPathDown,
+            _ => self.diagnostic,
+        };
         Control {
             state: self.state,
-            diagnostic: self.diagnostic as u8,
+            diagnostic: diagnostic as u8,
             poll: self.polling && !r#final,
             r#final,
             detect_mult: self.settings.detect_mult,

@@ -45,6 +45,7 @@ pub(crate) const FLOATING_IP: Kind = Kind {
     name_key: "floating_ip_address",
     ..Kind::neutron("floatingip", "floatingips")
 };
+pub(crate) const AGENT: Kind = Kind::neutron("agent", "agents");
 pub(crate) const HOST: Kind = Kind { root: "/nanboku/v1", ..Kind::neutron("host", "hosts") };
 
 pub(crate) const BLOCK: Kind =

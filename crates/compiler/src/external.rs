@@ -3,7 +3,7 @@
 use crate::facts::LocalFacts;
 use crate::output::{Builder, EXTERNALS, GATEWAYS, NEIGHBORS, UPLINKS, by, mac};
 use model::slice::{Egress, ExternalNetwork, ObjectId, Slice};
-use model::{HostId, NetworkId};
+use model::NetworkId;
 use pipeline::bounds::GATEWAYS_MAX;
 use pipeline::tables::{External, GatewayKey, GatewayValue, Neighbor, NeighborKey, NetworkKey, UplinkKey};
 use std::net::Ipv4Addr;
@@ -27,11 +27,8 @@ fn gateways(
     builder: &mut Builder,
 ) -> Vec<Ipv4Addr> {
     let ready = facts.uplink_ready(&network.physical_network).is_some();
-    let mut hosts: Vec<HostId> = network.gateways.clone();
-    hosts.sort();
-    hosts.dedup();
     let mut vteps = Vec::new();
-    for host in hosts {
+    for host in facts.live_gateways(network) {
         if host == facts.host {
             vteps.extend(ready.then_some(facts.vtep));
         } else if let Some(remote) = slice.hosts.get(&host) {
@@ -64,10 +61,11 @@ fn external(
     }
     let ready = facts.uplink_ready(&network.physical_network);
     let mut flags = 0;
-    if ready.is_some() && network.egress == Egress::Direct {
+    let sends = facts.may_send(network);
+    if sends && network.egress == Egress::Direct {
         flags |= External::FLAG_DIRECT;
     }
-    if ready.is_some() && network.gateways.contains(&facts.host) {
+    if sends && network.gateways.contains(&facts.host) {
         flags |= External::FLAG_GATEWAY;
     }
     let mut count = 0;

@@ -1,7 +1,8 @@
 //! What a host knows of itself and the controller does not: links, uplinks, resolved neighbours.
 
+use model::slice::ExternalNetwork;
 use model::{HostId, Mac, PortId, Vni};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 /// The facts of one host at one moment.
@@ -21,6 +22,9 @@ pub struct LocalFacts {
     pub uplinks: BTreeMap<String, UplinkFacts>,
     /// Resolved neighbours on external networks.
     pub neighbors: BTreeMap<(Vni, Ipv4Addr), Mac>,
+    /// Hosts that must not be used as gateways whatever the slice says: they do not answer, or say that their
+    /// uplink is of no use. This host too, if that is what it found out about itself.
+    pub dead_hosts: BTreeSet<HostId>,
 }
 
 /// The NIC of a physical network.
@@ -50,6 +54,23 @@ pub enum TunnelProtocol {
 }
 
 impl LocalFacts {
+    /// The gateways of an external network that can be used, ascending. If none can, all of them: what looks
+    /// dead from here may forward, what is not tried does not.
+    pub(crate) fn live_gateways(&self, network: &ExternalNetwork) -> Vec<HostId> {
+        let mut all = network.gateways.clone();
+        all.sort();
+        all.dedup();
+        let live: Vec<HostId> = all.iter().copied().filter(|host| !self.dead_hosts.contains(host)).collect();
+        if live.is_empty() { all } else { live }
+    }
+
+    /// Whether this host sends to the network itself: its NIC is up, and it did not withdraw for others.
+    pub(crate) fn may_send(&self, network: &ExternalNetwork) -> bool {
+        let withdrawn = self.dead_hosts.contains(&self.host)
+            && network.gateways.iter().any(|host| !self.dead_hosts.contains(host));
+        self.uplink_ready(&network.physical_network).is_some() && !withdrawn
+    }
+
     /// The NIC that frames to a physical network leave by, if there is one that is up.
     pub(crate) fn uplink_ready(&self, physical_network: &str) -> Option<u32> {
         self.uplinks.get(physical_network).filter(|uplink| uplink.up).map(|uplink| uplink.ifindex)

@@ -103,7 +103,8 @@ fn snat(
 
 /// Whether this host answers ARP for an address of ours. `floating_host`: of a floating IP, the VM's host,
 /// which answers itself if it may send directly; everything else is spread over the live gateways. Every
-/// host decides from the same part of the slice, so exactly one answers.
+/// host decides from the same part of the slice, so exactly one answers while they agree on who is alive; while
+/// they do not, each one that answers forwards correctly ([decision 0010](../../../docs/decisions/0010-liveness.md)).
 fn answers(
     slice: &Slice,
     facts: &LocalFacts,
@@ -112,9 +113,11 @@ fn answers(
     floating_host: Option<HostId>,
 ) -> bool {
     let itself = floating_host.filter(|host| {
-        external.egress == Egress::Direct && has_physical_network(slice, facts, *host, external)
+        external.egress == Egress::Direct
+            && has_physical_network(slice, facts, *host, external)
+            && !facts.dead_hosts.contains(host)
     });
-    let owner = itself.or_else(|| rendezvous::owner(address, &external.gateways));
+    let owner = itself.or_else(|| rendezvous::owner(address, &facts.live_gateways(external)));
     owner == Some(facts.host) && facts.uplink_ready(&external.physical_network).is_some()
 }
 

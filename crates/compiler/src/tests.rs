@@ -138,6 +138,33 @@ fn an_uplink_that_is_down_neither_sends_nor_answers() {
     assert_eq!(tables.uplinks.len(), 1, "frames that come anyway are still recognised");
 }
 
+/// Addresses the host answers for, what it does with packets to the outside, and how many gateways it uses.
+fn duties(fixture: &Fixture, host: &str, dead: &[&str]) -> (usize, u32, u32) {
+    let mut facts = fixture.facts(host);
+    facts.dead_hosts = dead.iter().map(|name| fixture::host_id(name)).collect();
+    let tables = compile(&fixture.slice, &facts).tables;
+    let answered =
+        tables.external_addresses.values().filter(|entry| entry.flags & ExternalAddress::FLAG_ANSWER != 0);
+    let external = tables.externals.values().next().unwrap();
+    (answered.count(), external.flags, external.gateway_count)
+}
+
+#[test]
+fn a_dead_gateway_is_replaced_and_whoever_sees_only_dead_ones_owns_all() {
+    let fixture = fvn();
+    let both = External::FLAG_DIRECT | External::FLAG_GATEWAY;
+    let gateways = ["ahv01", "ahv02"];
+    for (alive, dead) in [(0, 1), (1, 0)] {
+        let (alive, dead) = (gateways[alive], gateways[dead]);
+        assert_eq!(duties(&fixture, alive, &[dead]), (1, both, 1), "{alive} takes over from {dead}");
+        assert_eq!(duties(&fixture, dead, &[alive]), (1, both, 1), "{dead} cannot know that it is cut off");
+        assert_eq!(duties(&fixture, dead, &[dead]), (0, 0, 1), "{dead} withdrew and uses the other");
+        let (all, flags, count) = duties(&fixture, dead, &gateways);
+        assert_eq!((flags, count), (both, 2), "with nobody else, {dead} goes on as if nothing happened");
+        assert_eq!(all, duties(&fixture, dead, &[]).0);
+    }
+}
+
 #[test]
 fn a_transit_network_takes_no_more_than_fits_the_tunnel() {
     let fixture = fvn();

@@ -9,6 +9,7 @@ mod links;
 mod netns;
 mod offload;
 mod packet_socket;
+mod realtime;
 mod tap;
 mod watch;
 
@@ -18,5 +19,6 @@ pub use netns::Netns;
 pub use offload::{Offloads, set_offloads};
 pub use packet::ethernet::MacAddr;
 pub use packet_socket::{PacketSocket, Received};
+pub use realtime::realtime_thread;
 pub use tap::{Tap, TapOptions, VNET_HDR_LEN};
 pub use watch::{LinkEvent, LinkWatch};

@@ -221,6 +221,7 @@ impl World {
                 dvr_mac,
                 underlay_ifindex: UNDERLAY,
                 underlay_mtu: 1550,
+                dead_hosts: Default::default(),
                 tunnel: TunnelFacts { protocol, port: 6081, lone_path: true, geneve_as_vxlan: true },
                 links: BTreeMap::new(),
                 uplinks: physical.into_iter().map(|name| (name, uplink)).collect(),

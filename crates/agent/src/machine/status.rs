@@ -137,6 +137,7 @@ impl Machine {
                 Some(_) => {}
             }
         }
+        warnings.extend(self.health_warnings());
         warnings
     }
 

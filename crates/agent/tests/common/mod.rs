@@ -115,6 +115,8 @@ impl Bench {
             pin_dir: self.pin_dir(),
             control_socket: directory.join("agent.sock"),
             lone_path: true,
+            bfd_interval_ms: 50,
+            bfd_multiplier: 3,
             detach: false,
         }
     }

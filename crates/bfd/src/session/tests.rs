@@ -184,3 +184,20 @@ proptest! {
         prop_assert_eq!(pair.changes.len(), changes, "no flapping on a whole wire");
     }
 }
+
+#[test]
+fn a_path_that_is_down_is_told_at_once_and_the_session_stays_up() {
+    let mut pair = Pair::new();
+    pair.run(2000 * MS);
+    assert!(!pair.b.remote_path_down());
+    pair.changes.clear();
+    pair.a.set_path_down(true, pair.now);
+    pair.run(2001 * MS);
+    assert!(pair.b.remote_path_down() && !pair.a.remote_path_down());
+    pair.run(4000 * MS);
+    assert!(pair.b.remote_path_down());
+    pair.a.set_path_down(false, pair.now);
+    pair.run(4001 * MS);
+    assert!(!pair.b.remote_path_down());
+    assert_eq!(pair.changes, [], "the sessions stayed up");
+}

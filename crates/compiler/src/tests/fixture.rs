@@ -250,6 +250,7 @@ impl Fixture {
             dvr_mac: host.dvr_mac,
             underlay_ifindex: UNDERLAY,
             underlay_mtu: 1550,
+            dead_hosts: Default::default(),
             tunnel: self.tunnel,
             links: here.zip(TAP..).map(|((id, _), ifindex)| (*id, ifindex)).collect(),
             neighbors: uplink.iter().map(|_| ((vni, address), mac)).collect(),

@@ -1,0 +1,64 @@
+//! Who can be a gateway: what BFD says of other hosts, and what this host finds out about itself.
+
+use super::Machine;
+use crate::liveness::Wanted;
+use model::HostId;
+use std::collections::BTreeSet;
+
+impl Machine {
+    /// Hosts that are not to be used as gateways, as BFD found out.
+    pub(crate) fn set_dead_hosts(&mut self, dead: BTreeSet<HostId>) {
+        self.stale |= self.dead_hosts != dead;
+        self.dead_hosts = dead;
+    }
+
+    /// The other dead hosts, and this one if its uplink is of no use.
+    pub(super) fn no_gateways(&self, own: HostId) -> BTreeSet<HostId> {
+        let mut hosts = self.dead_hosts.clone();
+        hosts.extend(self.path_down.then_some(own));
+        hosts
+    }
+
+    /// Looks at the uplinks and the gateways behind them.
+    pub(super) fn watch_path(&mut self) {
+        let down = self.uplink_missing() || self.resolver.has_silent_gateway();
+        self.stale |= self.path_down != down;
+        self.path_down = down;
+    }
+
+    /// An external network's NIC is configured here and is not up.
+    fn uplink_missing(&self) -> bool {
+        let mut networks = self.slice.iter().flat_map(|slice| slice.external_networks.values());
+        networks.any(|network| {
+            let link = self.settings.physical_networks.get(&network.physical_network);
+            link.is_some_and(|link| !self.links.get(link).is_some_and(|link| link.up))
+        })
+    }
+
+    /// The BFD sessions there should be: with every host where either side may be the other's gateway.
+    pub(crate) fn liveness_wanted(&self) -> Wanted {
+        let serving = self.programmed.is_some();
+        let (Some(welcome), Some(slice)) = (&self.welcome, &self.slice) else { return Wanted::default() };
+        let here = !self.settings.physical_networks.is_empty();
+        let others = slice.hosts.iter().filter(|(id, host)| {
+            **id != welcome.host
+                && host.vtep != self.settings.vtep
+                && (here || !host.physical_networks.is_empty())
+        });
+        let peers = others.map(|(id, host)| (*id, host.vtep)).collect();
+        Wanted { peers, serving, path_down: self.path_down }
+    }
+
+    pub(super) fn health_warnings(&self) -> Vec<String> {
+        let Some(slice) = &self.slice else { return Vec::new() };
+        let name = |id: &HostId| slice.hosts.get(id).map_or_else(|| id.to_string(), |host| host.name.clone());
+        let dead = self.dead_hosts.iter().filter(|id| slice.hosts.contains_key(id));
+        let mut warnings: Vec<String> = dead
+            .map(|id| format!("host '{}' does not answer, or its uplink is of no use: no gateway", name(id)))
+            .collect();
+        if self.resolver.has_silent_gateway() {
+            warnings.push("a gateway of an external network does not answer ARP".to_owned());
+        }
+        warnings
+    }
+}

@@ -44,6 +44,10 @@ pub struct Dataplane {
     /// Keys of the punt buckets.
     ingresses: BTreeSet<u32>,
     resting: RestingPorts,
+    /// Entries that `sessions` was made for.
+    sessions_max: u32,
+    /// Whether the last sweep found sessions or ports getting scarce.
+    pressed: bool,
 }
 
 impl Dataplane {
@@ -53,21 +57,23 @@ impl Dataplane {
         let pins = PinDirectory::open(&settings.pin_dir)?;
         let programs = Hook::ALL.map(Hook::program);
         let object = Object::load(Some(&pins.maps), &settings.sizes, &programs)?;
-        Self::new(object, Some(pins))
+        Self::new(object, Some(pins), &settings.sizes)
     }
 
     /// With maps of its own that vanish with it.
     pub(crate) fn open_private(sizes: &Sizes, programs: &[&'static str]) -> Result<Self, Error> {
-        Self::new(Object::load(None, sizes, programs)?, None)
+        Self::new(Object::load(None, sizes, programs)?, None, sizes)
     }
 
-    fn new(object: Object, pin_directory: Option<PinDirectory>) -> Result<Self, Error> {
+    fn new(object: Object, pin_directory: Option<PinDirectory>, sizes: &Sizes) -> Result<Self, Error> {
         let mut dataplane = Self {
             object,
             pin_directory,
             current: TableSet::default(),
             ingresses: BTreeSet::new(),
             resting: RestingPorts::default(),
+            sessions_max: sizes.sessions,
+            pressed: false,
         };
         dataplane.reread()?;
         Ok(dataplane)

@@ -133,9 +133,11 @@ pub struct Timeouts {
     pub tcp_established: Duration,
     /// RFC 5382 REQ-5: four minutes.
     pub tcp_transitory: Duration,
-    /// Shorter than the transitory time on purpose: both ends have said that it is over, and a client that
-    /// opens thousands of connections a second would otherwise fill the table with dead ones.
+    /// RFC 7857 §2.1 and §2.2: four minutes.
     pub tcp_closed: Duration,
+    /// Instead, while sessions or ports are scarce: both ends have said that it is over, and a client that
+    /// opens thousands of connections a second would otherwise leave others none (RFC 6888 REQ-8).
+    pub tcp_closed_pressed: Duration,
     /// Rest of a freed external port of UDP and ICMP (RFC 6888 REQ-8). TCP's is reused at once: its sessions
     /// end by its own state machine.
     pub port_rest: Duration,
@@ -150,7 +152,8 @@ impl Default for Timeouts {
             icmp: Duration::from_secs(60),
             tcp_established: Duration::from_secs(7440),
             tcp_transitory: Duration::from_secs(240),
-            tcp_closed: Duration::from_secs(10),
+            tcp_closed: Duration::from_secs(240),
+            tcp_closed_pressed: Duration::from_secs(10),
             port_rest: Duration::from_secs(120),
             mapping_grace: Duration::from_secs(5),
         }
@@ -167,6 +170,10 @@ impl Timeouts {
             State::Icmp => self.icmp,
             State::Other => self.udp,
         }
+    }
+
+    const fn under(self, pressed: bool) -> Self {
+        if pressed { Self { tcp_closed: self.tcp_closed_pressed, ..self } } else { self }
     }
 
     fn rest(&self, protocol: u8) -> Duration {
@@ -248,8 +255,10 @@ impl Dataplane {
     /// claims on ports that no mapping has, once they have rested.
     pub fn sweep(&mut self, now_ns: u64, timeouts: &Timeouts) -> Result<Swept, Error> {
         let mut swept = Swept::default();
+        let timeouts = &timeouts.under(self.pressed);
         let in_use = self.sweep_sessions(now_ns, timeouts, &mut swept)?;
         let usage = self.sweep_mappings(now_ns, timeouts, &in_use, &mut swept)?;
+        self.pressed = swept.sessions_alive > self.sessions_max as usize / 4 || self.ports_scarce(&usage);
         self.correct_usage(&usage)?;
         self.sweep_bindings(now_ns, timeouts, &mut swept)?;
         Ok(swept)
@@ -299,6 +308,19 @@ impl Dataplane {
             swept.mappings_removed += usize::from(removed);
         }
         Ok(usage)
+    }
+
+    /// Whether the mappings of some router are half as many as its ports here.
+    fn ports_scarce(&self, usage: &HashMap<FixedKey, u32>) -> bool {
+        let mut ports: HashMap<u32, u32> = HashMap::new();
+        for (key, block) in &self.current.own_blocks {
+            *ports.entry(key.router_vni).or_default() += u32::from(block.size);
+        }
+        let mut used: HashMap<u32, u32> = HashMap::new();
+        for (owner, mappings) in usage {
+            *used.entry(owner.router_vni).or_default() += mappings;
+        }
+        used.iter().any(|(router, used)| ports.get(router).is_some_and(|ports| *used > ports / 2))
     }
 
     /// The programs count mappings up; this counts them as they are. A mapping made meanwhile may be missed
@@ -372,7 +394,7 @@ impl Dataplane {
     }
 }
 
-fn binding_of(key: &MappingKey, mapping: &Mapping) -> BindingKey {
+pub(crate) fn binding_of(key: &MappingKey, mapping: &Mapping) -> BindingKey {
     BindingKey {
         external_vni: mapping.external_vni,
         address: mapping.address,

@@ -7,10 +7,13 @@
 //! the programs in the control block too.
 
 use crate::error::Error;
+use crate::sessions::binding_of;
 use crate::{Dataplane, EventReader, Hook, Sizes};
 use aya::TestRun as _;
 use aya::programs::TestRunOptions;
+use pipeline::nat::{Mapping, MappingKey};
 use pipeline::table_set::TableSet;
+use pipeline::tables::FixedKey;
 use pipeline::{Punt, Reason, Stage, Verdict};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -135,6 +138,16 @@ impl TestRun {
             frame: out,
             vlan: (tag >> 16 != 0).then_some((tag & 0x0fff) as u16),
         })
+    }
+
+    /// Makes a mapping and its claim, as if a packet had: for repeating what chose its port by chance.
+    pub fn insert_mapping(&mut self, key: &MappingKey, mapping: &Mapping) -> Result<(), Error> {
+        let tables = &self.dataplane.object_mut().tables;
+        let owner = FixedKey { router_vni: key.router_vni, address: key.address };
+        let used = tables.port_usage.get(&owner).map_err(Error::table("port_usage"))?.unwrap_or(0);
+        tables.port_usage.put(&owner, &(used + 1)).map_err(Error::table("port_usage"))?;
+        tables.bindings.put(&binding_of(key, mapping), key).map_err(Error::table("bindings"))?;
+        tables.mappings.put(key, mapping).map_err(Error::table("mappings"))
     }
 
     /// Mean time of a run. Each run is fed the frame that the one before left, so it means something only for

@@ -2,7 +2,7 @@
 
 use crate::runtime::{InsertError, Packet, Tables};
 use crate::session::{Direction, Path, Session, SessionKey, seen};
-use crate::stage::{acl, dnat, icmp_error, output, port_security, resolve, route, snat, switch};
+use crate::stage::{acl, dnat, output, port_security, resolve, route, snat, switch};
 use crate::verdict::{Reason, Stage, Verdict};
 use crate::walk::{Hook, Step, Target, Translated, Walk, deny};
 use core::sync::atomic::Ordering::Relaxed;
@@ -14,7 +14,6 @@ pub(crate) fn forward<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<V
     let tables = walk.tables;
     if let Some((session, direction)) = find(walk) {
         follow(walk, &session, direction)?;
-        icmp_error::check(walk)?;
         output::check(walk)?;
         account(walk, &session, direction);
         return output::send(walk);
@@ -287,7 +286,11 @@ fn account<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session, direc
         // RFC 5508 REQ-6, RFC 5382 REQ-10: an error neither refreshes nor ends a session.
         return;
     }
-    session.count(direction, walk.packet.gso_segments(), headers.ip_len, walk.tables.now_ns());
+    // RFC 7857 §7: a stranger that was let in keeps nothing alive, nor does the reset it is answered with.
+    let uninvited = session.flags & Session::NAT_MAPPED_DST != 0
+        && (direction == Direction::Forward || headers.tcp_flags & tcp::FLAG_RST != 0);
+    let used_ns = if uninvited { session.last_ns.load(Relaxed) } else { walk.tables.now_ns() };
+    session.count(direction, walk.packet.gso_segments(), headers.ip_len, used_ns);
     let mut bits = seen::PACKET;
     if headers.protocol == ipv4::PROTOCOL_TCP {
         bits |= flag(headers.tcp_flags, tcp::FLAG_SYN, seen::SYN)
@@ -300,8 +303,24 @@ fn account<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session, direc
     }
     // A lost update of two CPUs is made good by the next packet or segment that carries the bit.
     let before = session.seen.load(Relaxed);
-    if before | bits != before {
-        session.seen.store(before | bits, Relaxed);
+    let after = bits | before & kept(headers.tcp_flags, before);
+    if after != before {
+        session.seen.store(after, Relaxed);
+    }
+}
+
+/// What of a connection's past a segment leaves standing: what follows a reset says that it was not believed
+/// (RFC 7857 §2, the way out of TRANS), and a SYN after the end begins anew.
+#[inline(always)]
+fn kept(tcp_flags: u8, before: u32) -> u32 {
+    const RESETS: u32 = seen::RST | seen::RST << seen::REPLY_SHIFT;
+    const CLOSED: u32 = seen::FIN | seen::FIN << seen::REPLY_SHIFT;
+    if tcp_flags & tcp::FLAG_RST != 0 {
+        u32::MAX
+    } else if tcp_flags & tcp::FLAG_SYN != 0 && (before & RESETS != 0 || before & CLOSED == CLOSED) {
+        0
+    } else {
+        !RESETS
     }
 }
 

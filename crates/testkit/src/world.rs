@@ -11,6 +11,7 @@ use model::slice::{self, Block, BlockId, Egress, Filtering, FloatingIp, Interfac
 use model::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
 use packet::MacAddr;
 use pipeline::host::{Frame, HostTables};
+use pipeline::nat::{Mapping, MappingKey};
 use pipeline::table_set::TableSet;
 use pipeline::{Verdict, Work};
 use std::collections::BTreeMap;
@@ -72,6 +73,8 @@ pub struct Step {
     pub output: Frame,
     /// How often the world had been programmed.
     pub generation: usize,
+    /// Mappings that the call made: an implementation that draws other random numbers is given them.
+    pub made: Vec<(MappingKey, Mapping)>,
 }
 
 /// An entry point of the pipeline.
@@ -115,7 +118,7 @@ pub struct World {
     pub hosts: Vec<Host>,
     pub vms: BTreeMap<&'static str, Vm>,
     pub steps: Vec<Step>,
-    options: Options,
+    pub options: Options,
 }
 
 fn uuid(kind: u128, number: u128) -> Uuid {
@@ -395,12 +398,16 @@ impl World {
         let Host { tables, work, programmed, .. } = &mut self.hosts[host];
         let generation = programmed.len();
         let mut frame = input.clone();
+        let before = tables.mappings.borrow().clone();
         let verdict = match entry {
             Entry::Port { ifindex } => pipeline::from_port(&mut frame, tables, work, ifindex),
             Entry::Underlay => pipeline::from_underlay(&mut frame, tables, work),
             Entry::Uplink { ifindex } => pipeline::from_uplink(&mut frame, tables, work, ifindex),
         };
-        self.steps.push(Step { host, entry, input, verdict, output: frame.clone(), generation });
+        let after = tables.mappings.borrow();
+        let made = after.iter().filter(|(key, mapping)| before.get(key) != Some(mapping));
+        let made = made.map(|(key, mapping)| (*key, *mapping)).collect();
+        self.steps.push(Step { host, entry, input, verdict, output: frame.clone(), generation, made });
         (verdict, frame)
     }
 }
@@ -450,7 +457,9 @@ impl World {
     /// If the packet arrived anywhere else or without the VLAN tag.
     pub fn at_uplink(&self, arrival: &Arrival) -> (usize, Read) {
         match arrival {
-            Arrival::Uplink { host, vlan: Some(VLAN), frame } => (*host, frames::read(frame)),
+            Arrival::Uplink { host, vlan, frame } if *vlan == self.options.vlan => {
+                (*host, frames::read(frame))
+            }
             other => panic!("expected on the uplink, got {other:?}\n{}", self.last_steps()),
         }
     }

@@ -7,18 +7,17 @@
 //! object through `BPF_PROG_TEST_RUN`. The external network is untagged, because a test run cannot deliver
 //! a frame whose tag was taken off; tags are covered on the wire, in the lab.
 
+mod object;
+
 use compiler::TunnelProtocol::{self, Geneve, Vxlan};
-use dataplane::testrun::{Arrival as Entrance, TestRun};
 use model::slice::Egress;
 use pipeline::Verdict;
 use pipeline::runtime::Tables;
-use pipeline::verdict::{Reason, Stage, Total, counter};
 use std::net::Ipv4Addr;
 use testkit::World;
 use testkit::frames::{self, Ends, Segment};
 use testkit::world::{
-    Entry, GATEWAY_ADDRESS, GATEWAY_MAC, INTERNET, Options, SNAT_ADDRESS, SNAT_GREEN, Step, UNDERLAY,
-    floating_id,
+    Entry, GATEWAY_ADDRESS, GATEWAY_MAC, INTERNET, Options, SNAT_ADDRESS, SNAT_GREEN, Step, floating_id,
 };
 
 const FLOATING_A: Ipv4Addr = Ipv4Addr::new(172, 22, 7, 101);
@@ -148,60 +147,6 @@ fn hostile_traffic(world: &mut World, random: &mut Random, frames: usize) {
     }
 }
 
-/// Replays everything that happened on a host, on the object.
-fn replay(world: &World, host: usize) {
-    let programmed = &world.hosts[host].programmed;
-    let mut generation = 1;
-    let mut run = TestRun::open(&programmed[0]).expect("the object loads");
-    for (number, step) in world.steps.iter().filter(|step| step.host == host).enumerate() {
-        while generation < step.generation {
-            run.dataplane.apply(&programmed[generation]).expect("tables");
-            generation += 1;
-        }
-        let entrance = match step.entry {
-            Entry::Port { ifindex } => Entrance::Port { ifindex },
-            Entry::Uplink { ifindex } => Entrance::Uplink { ifindex },
-            Entry::Underlay => Entrance::Underlay { ifindex: UNDERLAY },
-        };
-        let outcome = run.run(entrance, &step.input.bytes).expect("a test run");
-        let context =
-            || format!("host {host}, step {number}: {:?}\n  in {:02x?}", step.entry, step.input.bytes);
-        assert_eq!(unlimited(outcome.verdict), unlimited(step.verdict), "{}", context());
-        let sent =
-            matches!(outcome.verdict, Verdict::Port { .. } | Verdict::Uplink { .. } | Verdict::Tunnel { .. });
-        if sent {
-            assert_eq!(outcome.frame, step.output.bytes, "{}\n{:?}", context(), step.verdict);
-        }
-    }
-    compare_counters(world, host, &run);
-}
-
-/// The slow path's limit depends on the clock, which the two builds do not share: a punt that came too soon
-/// counts as a punt.
-fn unlimited(verdict: Verdict) -> Option<Verdict> {
-    match verdict {
-        Verdict::Punt(_) | Verdict::Drop(_, Reason::PuntLimited) => None,
-        other => Some(other),
-    }
-}
-
-fn compare_counters(world: &World, host: usize, run: &TestRun) {
-    let (tables, counters) = (&world.hosts[host].tables, run.dataplane.counters().expect("counters"));
-    let consumed = counters.total(Total::Punted) + counters.total(Total::Dropped);
-    assert_eq!(consumed, tables.total(Total::Punted) + tables.total(Total::Dropped), "host {host}");
-    for total in Total::ALL.iter().filter(|t| !matches!(t, Total::Punted | Total::Dropped)) {
-        assert_eq!(counters.total(*total), tables.total(*total), "host {host}: {}", total.name());
-    }
-    let reasons = || Reason::ALL.iter().filter(|reason| **reason != Reason::PuntLimited);
-    for (stage, reason) in Stage::ALL.iter().flat_map(|s| reasons().map(|r| (*s, *r))) {
-        let (object, host_build) =
-            (counters.drop(stage, reason), tables.counter(counter::drop(stage, reason)));
-        assert_eq!(object, host_build, "host {host}: {} {}", stage.name(), reason.name());
-    }
-    let sessions = run.dataplane.sessions().count();
-    assert_eq!(sessions, tables.sessions.borrow().len(), "host {host}: sessions");
-}
-
 /// Before and after a floating IP comes and goes, so that sessions are re-evaluated, ended and made anew.
 fn run_world(protocol: TunnelProtocol, seed: u64, hostile: usize) {
     println!("seed {seed}");
@@ -219,9 +164,7 @@ fn run_world(protocol: TunnelProtocol, seed: u64, hostile: usize) {
     honest_traffic(&mut world);
     world.assert_conserved();
     assert!(world.hosts[0].tables.config().epoch > 1);
-    for host in 0..world.hosts.len() {
-        replay(&world, host);
-    }
+    object::replay(&world);
 }
 
 #[test]

@@ -76,8 +76,8 @@ fn each_state_has_its_time() {
         ("syn only", tcp(seen::SYN), State::TcpTransitory, 240),
         ("established", tcp(both(seen::SYN | seen::ACK)), State::TcpEstablished, 7440),
         ("half closed", tcp(both(seen::ACK) | seen::FIN), State::TcpTransitory, 240),
-        ("closed", tcp(both(seen::ACK | seen::FIN)), State::TcpClosed, 10),
-        ("reset", tcp(both(seen::ACK) | seen::RST << seen::REPLY_SHIFT), State::TcpClosed, 10),
+        ("closed", tcp(both(seen::ACK | seen::FIN)), State::TcpClosed, 240),
+        ("reset", tcp(both(seen::ACK) | seen::RST << seen::REPLY_SHIFT), State::TcpClosed, 240),
     ];
     for (name, (protocol, bits), state, seconds) in cases {
         let mut dataplane = dataplane();
@@ -91,6 +91,40 @@ fn each_state_has_its_time() {
         assert_eq!((over.sessions_removed, over.mappings_removed, over.ports_freed), (1, 1, 0), "{name}");
         assert_eq!(sizes(&dataplane), [0, 0, 0, 1], "{name}: the claim rests");
         assert!(!dataplane.delete_session(&key).unwrap(), "{name}");
+    }
+}
+
+/// RFC 6888 REQ-8 (SHOULD): under pressure closed TCP connections make room, and nothing else does.
+#[test]
+fn rfc6888_req8_under_pressure_closed_connections_go_first() {
+    let mut dataplane = dataplane();
+    dataplane.sessions_max = 4;
+    let open = seen::ACK | seen::ACK << seen::REPLY_SHIFT;
+    for (port, bits) in [(1, open), (2, seen::RST | open)] {
+        add(&dataplane, PROTOCOL_TCP, port, bits);
+    }
+    let timeouts = Timeouts::default();
+    for (seconds, alive) in [(11, 2), (12, 1), (239, 1)] {
+        let swept = dataplane.sweep(START + seconds * SECOND, &timeouts).unwrap();
+        assert_eq!(swept.sessions_alive, alive, "after {seconds} s");
+    }
+    assert_eq!(dataplane.sessions().next().unwrap().unwrap().key.src_port, 1);
+}
+
+/// RFC 6888 REQ-8 (SHOULD): likewise when a router's ports are half used.
+#[test]
+fn rfc6888_req8_half_used_ports_are_pressure() {
+    let mut dataplane = dataplane();
+    let block = pipeline::tables::PortBlock { size: 2, ..Default::default() };
+    let key = pipeline::tables::BlockKey { router_vni: ROUTER, slot: 0 };
+    dataplane.current.own_blocks.insert(key, block);
+    add(&dataplane, PROTOCOL_TCP, 1, seen::RST);
+    let timeouts = Timeouts::default();
+    dataplane.sweep(START + 11 * SECOND, &timeouts).unwrap();
+    assert!(!dataplane.pressed, "one of two");
+    add(&dataplane, PROTOCOL_TCP, 2, seen::RST);
+    for alive in [2, 0] {
+        assert_eq!(dataplane.sweep(START + 12 * SECOND, &timeouts).unwrap().sessions_alive, alive);
     }
 }
 

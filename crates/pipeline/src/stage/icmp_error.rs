@@ -29,6 +29,10 @@ pub(crate) fn classify<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<
         return deny(Stage::Classify, Reason::MalformedL4);
     };
     let quoted: ipv4::Header = view(bytes);
+    // RFC 5508 REQ-3a; options would be part of the sum.
+    if quoted.header_len() == ipv4::LEN as u32 && !sums_up(&bytes) {
+        return deny(Stage::Classify, Reason::IcmpErrorNotTranslated);
+    }
     let l4_offset = offset + quoted.header_len();
     let readable = quoted.version() == 4
         && quoted.header_len() >= ipv4::LEN as u32
@@ -64,17 +68,16 @@ pub(crate) fn classify<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<
     Ok(())
 }
 
-/// A translated source that the error does not come from itself would show an inside address outside.
+/// Whether a header's checksum is right (RFC 1071).
 #[inline(always)]
-pub(crate) fn check<P, T>(walk: &Walk<'_, P, T>) -> Step<()> {
-    let work = &*walk.work;
-    if work.headers.error_offset != 0
-        && work.translated.src != work.key.src
-        && work.headers.src != work.key.src
-    {
-        return deny(Stage::Snat, Reason::IcmpErrorNotTranslated);
+fn sums_up(header: &[u8; ipv4::LEN]) -> bool {
+    let (words, _) = header.as_chunks::<2>();
+    let mut sum = 0u32;
+    for word in words {
+        sum += u32::from(u16::from_be_bytes(*word));
     }
-    Ok(())
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (sum & 0xffff) + (sum >> 16) == 0xffff
 }
 
 /// Rewrites the error's own addresses and the quotation's.
@@ -92,7 +95,9 @@ pub(crate) fn translate<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Resu
         replace_address(walk, quoted, ipv4::OFFSET_SRC, (dst, new_dst))?;
     }
     if new_src != src {
-        replace_address(walk, ETHERNET_LEN, ipv4::OFFSET_SRC, (src, new_src))?;
+        // Whoever inside sent the error, outside it comes from the connection's own address (RFC 5508 REQ-5).
+        let sender = word(&walk.work.headers.src);
+        replace_address(walk, ETHERNET_LEN, ipv4::OFFSET_SRC, (sender, new_src))?;
         replace_address(walk, quoted, ipv4::OFFSET_DST, (src, new_src))?;
     }
     if walk.work.key.protocol == ipv4::PROTOCOL_ICMP {

@@ -1,0 +1,189 @@
+//! RFC 6888: NATs that many share.
+
+use crate::scene::*;
+use dataplane::Timeouts;
+use packet::ipv4::PROTOCOL_UDP;
+use pipeline::{Punt, Reason, Stage};
+use std::collections::BTreeSet;
+use testkit::frames::{self, Segment};
+use testkit::world::{BLOCK_SIZE, INTERNET, Options, SNAT_ADDRESS};
+use testkit::{Arrival, World};
+
+fn try_out(world: &mut World, vm: &str, port: u16) -> Arrival {
+    let ends = world.routed(vm, INTERNET, (port, 53));
+    world.from_vm(vm, udp(&ends))
+}
+
+/// RFC 6888 REQ-2 (MUST): one external address per subscriber by default.
+#[test]
+fn rfc6888_req2_a_subscriber_keeps_to_one_address() {
+    play(options(), |world| {
+        add_second_address(world);
+        for vm in ["vm_a", "vm_g", "vm_d"] {
+            let mut addresses = BTreeSet::new();
+            for port in 0..10 {
+                addresses.extend(PROTOCOLS.iter().map(|(_, make)| external(world, vm, *make, 5000 + port).0));
+            }
+            assert_eq!(addresses.len(), 1, "{vm}: {addresses:?}");
+        }
+    });
+}
+
+/// RFC 6888 REQ-3 (SHOULD): the pool may be any set of addresses.
+#[test]
+fn rfc6888_req3_addresses_of_a_pool_need_not_be_neighbours() {
+    play(options(), |world| {
+        add_second_address(world);
+        let of = |world: &mut World, vm| external(world, vm, udp, 4000).0;
+        let used: BTreeSet<_> = ["vm_a", "vm_g", "vm_d"].map(|vm| of(world, vm)).into();
+        assert_eq!(used, BTreeSet::from([SNAT_ADDRESS, SECOND_ADDRESS]));
+    });
+}
+
+/// RFC 6888 REQ-4 (MUST): a subscriber's ports are limited.
+#[test]
+fn rfc6888_req4_a_subscriber_has_a_share_and_no_more() {
+    play(Options { ports_per_vm_max: 20, ..options() }, |world| {
+        for port in 0..20 {
+            external(world, "vm_a", udp, 5000 + port);
+        }
+        assert_eq!(try_out(world, "vm_a", 6000), dropped(0, Stage::Snat, Reason::PortQuota));
+        external(world, "vm_a", udp, 5000);
+        external(world, "vm_g", udp, 5000);
+    });
+}
+
+/// RFC 6888 REQ-4a (MUST): the limit is configurable.
+#[test]
+fn rfc6888_req4a_the_share_is_what_the_router_says() {
+    for limit in [1, 7, 50] {
+        let mut world = World::with(Options { ports_per_vm_max: limit, ..options() });
+        let outside = |arrival: &Arrival| matches!(arrival, Arrival::Uplink { .. });
+        let granted = (0..60).filter(|port| outside(&try_out(&mut world, "vm_a", 5000 + port))).count();
+        assert_eq!(granted, limit as usize);
+    }
+}
+
+/// RFC 6888 REQ-5 (SHOULD): what one subscriber takes leaves the others theirs.
+#[test]
+fn rfc6888_req5_a_flood_of_one_leaves_the_others_all_they_need() {
+    let mut world = World::with(Options { ports_per_vm_max: 100, ..options() });
+    for port in 0..3000 {
+        try_out(&mut world, "vm_a", 2000 + port);
+    }
+    assert_eq!(world.hosts[0].tables.mappings.borrow().len(), 100);
+    for port in 0..100 {
+        external(&mut world, "vm_g", udp, 5000 + port);
+    }
+    world.assert_conserved();
+}
+
+/// RFC 6888 REQ-7 (SHOULD): endpoint-independent filtering, for those who choose it.
+#[test]
+fn rfc6888_req7_endpoint_independent_filtering_by_choice() {
+    play(open_filter(), |world| {
+        for (_, make) in &PROTOCOLS[..2] {
+            let (_, port) = external(world, "vm_c", *make, 4000);
+            let arrival = inward(world, 1, *make, (STRANGER, 999), port);
+            assert_eq!(world.at_vm("vm_c", &arrival).dst_port, 4000);
+        }
+    });
+}
+
+/// RFC 6888 REQ-8 (SHOULD): a freed port rests for two minutes.
+#[test]
+fn rfc6888_req8_a_freed_port_rests_two_minutes() {
+    assert!(Timeouts::default().port_rest.as_secs() >= 120);
+    let mut world = World::with(Options { single_port_blocks: true, ..options() });
+    external(&mut world, "vm_a", udp, 4000);
+    let tables = &world.hosts[0].tables;
+    // What the sweeper leaves of an ended mapping while its port rests: the claim.
+    tables.mappings.borrow_mut().clear();
+    tables.sessions.borrow_mut().clear();
+    tables.replies.borrow_mut().clear();
+    let arrival = try_out(&mut world, "vm_g", 4000);
+    assert_eq!(arrival, dropped(0, Stage::Snat, Reason::PortsExhausted));
+    world.hosts[0].tables.bindings.borrow_mut().clear();
+    external(&mut world, "vm_g", udp, 4000);
+}
+
+/// RFC 6888 REQ-9 (MUST): a subscriber can have a mapping of its own choice: a floating IP.
+#[test]
+fn rfc6888_req9_a_floating_ip_is_a_mapping_that_the_subscriber_controls() {
+    play(options(), |world| {
+        add_floating_ips(world);
+        for port in [22, 443, 60_000] {
+            let ends = world.outside(1, (STRANGER, 999), (FLOATING_A, port));
+            let arrival = world.from_outside(1, frames::tcp(&ends, Segment::Syn, b""));
+            assert_eq!(world.at_vm("vm_a", &arrival).dst_port, port);
+        }
+        assert_eq!(external(world, "vm_a", udp, 4000), (FLOATING_A, 4000));
+    });
+}
+
+/// Fills the block of the first host; the ports that got a mapping.
+fn exhaust(world: &mut World) -> Vec<u16> {
+    let outside = |arrival: &Arrival| matches!(arrival, Arrival::Uplink { .. });
+    (2000..3400).filter(|port| outside(&try_out(world, "vm_a", *port))).collect()
+}
+
+/// RFC 6888 REQ-11a (MUST): without resources the packet is dropped.
+#[test]
+fn rfc6888_req11a_without_a_port_the_packet_is_dropped_and_counted() {
+    let mut world = World::with(Options { single_port_blocks: true, ..options() });
+    external(&mut world, "vm_a", udp, 4000);
+    assert_eq!(try_out(&mut world, "vm_g", 4000), dropped(0, Stage::Snat, Reason::PortsExhausted));
+    crate::object::replay(&world);
+}
+
+/// RFC 6888 REQ-11b (SHOULD): the subscriber is told.
+#[test]
+fn rfc6888_req11b_the_subscriber_is_told() {
+    play(Options { single_port_blocks: true, ..options() }, |world| {
+        external(world, "vm_a", udp, 4000);
+        try_out(world, "vm_g", 4000);
+        let events = world.hosts[0].tables.events.borrow();
+        assert!(events.iter().any(|event| event.punt == Punt::Prohibited as u32));
+    });
+}
+
+/// RFC 6888 REQ-11c (SHOULD): the management is told.
+#[test]
+fn rfc6888_req11c_the_controller_is_asked_for_more() {
+    play(Options { single_port_blocks: true, ..options() }, |world| {
+        external(world, "vm_a", udp, 4000);
+        try_out(world, "vm_g", 4000);
+        let events = world.hosts[0].tables.events.borrow();
+        assert!(events.iter().any(|event| event.punt == Punt::PortBlockLow as u32));
+    });
+}
+
+/// RFC 6888 REQ-11d (MUST): no mapping is taken away to make room.
+#[test]
+fn rfc6888_req11d_exhaustion_takes_no_mapping_away() {
+    let mut world = World::with(options());
+    let before: Vec<_> = (0..20).map(|port| external(&mut world, "vm_a", udp, 1900 + port)).collect();
+    exhaust(&mut world);
+    let after: Vec<_> = (0..20).map(|port| external(&mut world, "vm_a", udp, 1900 + port)).collect();
+    assert_eq!(after, before);
+    world.assert_conserved();
+}
+
+/// RFC 6888 REQ-13 (SHOULD): most ports of a block are given out before the first refusal.
+#[test]
+fn rfc6888_req13_most_of_a_block_is_used() {
+    let mut world = World::with(options());
+    let granted = exhaust(&mut world).len();
+    assert!(granted * 100 >= usize::from(BLOCK_SIZE) * 97, "{granted} of {BLOCK_SIZE}");
+    let claims = world.hosts[0].tables.bindings.borrow();
+    assert_eq!(claims.keys().filter(|claim| claim.protocol == PROTOCOL_UDP).count(), granted);
+}
+
+/// RFC 6888 REQ-15 (SHOULD): the next port cannot be guessed from the last.
+#[test]
+fn rfc6888_req15_the_distance_between_ports_is_random() {
+    let mut world = World::with(options());
+    let ports: Vec<u16> = (0..200).map(|port| external(&mut world, "vm_a", udp, 4000 + port).1).collect();
+    let steps: BTreeSet<u16> = ports.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
+    assert!(steps.len() > 150, "{} different steps of 199", steps.len());
+}

@@ -1,0 +1,81 @@
+//! Repeats on the loaded object what a world did on the host build: same verdict, same bytes, same counters.
+//!
+//! Ports are chosen by chance, and the two builds draw different numbers. With blocks of a single port there
+//! is no choice; otherwise the object is given each mapping just before the packet that made it, so that
+//! everything but the choice is compared. The external network of the world must be untagged, because a test
+//! run cannot deliver a frame whose tag was taken off. Time is not compared: the object has the kernel's.
+
+use dataplane::testrun::{Arrival as Entrance, TestRun};
+use pipeline::Verdict;
+use pipeline::verdict::{Reason, Stage, Total, counter};
+use testkit::World;
+use testkit::world::{Entry, UNDERLAY};
+
+/// Replays everything that happened, host by host.
+pub(crate) fn replay(world: &World) {
+    assert_eq!(world.options.vlan, None, "a test run delivers no tags");
+    for host in 0..world.hosts.len() {
+        if world.steps.iter().any(|step| step.host == host) {
+            replay_host(world, host);
+        }
+    }
+}
+
+/// Replays everything that happened on a host, on the object.
+fn replay_host(world: &World, host: usize) {
+    let programmed = &world.hosts[host].programmed;
+    let mut generation = 1;
+    let mut run = TestRun::open(&programmed[0]).expect("the object loads");
+    for (number, step) in world.steps.iter().filter(|step| step.host == host).enumerate() {
+        while generation < step.generation {
+            run.dataplane.apply(&programmed[generation]).expect("tables");
+            generation += 1;
+        }
+        let entrance = match step.entry {
+            Entry::Port { ifindex } => Entrance::Port { ifindex },
+            Entry::Uplink { ifindex } => Entrance::Uplink { ifindex },
+            Entry::Underlay => Entrance::Underlay { ifindex: UNDERLAY },
+        };
+        if !world.options.single_port_blocks {
+            for (key, mapping) in &step.made {
+                run.insert_mapping(key, mapping).expect("room for a mapping");
+            }
+        }
+        let outcome = run.run(entrance, &step.input.bytes).expect("a test run");
+        let context =
+            || format!("host {host}, step {number}: {:?}\n  in {:02x?}", step.entry, step.input.bytes);
+        assert_eq!(unlimited(outcome.verdict), unlimited(step.verdict), "{}", context());
+        let sent =
+            matches!(outcome.verdict, Verdict::Port { .. } | Verdict::Uplink { .. } | Verdict::Tunnel { .. });
+        if sent {
+            assert_eq!(outcome.frame, step.output.bytes, "{}\n{:?}", context(), step.verdict);
+        }
+    }
+    compare_counters(world, host, &run);
+}
+
+/// The slow path's limit depends on the clock, which the two builds do not share: a punt that came too soon
+/// counts as a punt.
+fn unlimited(verdict: Verdict) -> Option<Verdict> {
+    match verdict {
+        Verdict::Punt(_) | Verdict::Drop(_, Reason::PuntLimited) => None,
+        other => Some(other),
+    }
+}
+
+fn compare_counters(world: &World, host: usize, run: &TestRun) {
+    let (tables, counters) = (&world.hosts[host].tables, run.dataplane.counters().expect("counters"));
+    let consumed = counters.total(Total::Punted) + counters.total(Total::Dropped);
+    assert_eq!(consumed, tables.total(Total::Punted) + tables.total(Total::Dropped), "host {host}");
+    for total in Total::ALL.iter().filter(|t| !matches!(t, Total::Punted | Total::Dropped)) {
+        assert_eq!(counters.total(*total), tables.total(*total), "host {host}: {}", total.name());
+    }
+    let reasons = || Reason::ALL.iter().filter(|reason| **reason != Reason::PuntLimited);
+    for (stage, reason) in Stage::ALL.iter().flat_map(|s| reasons().map(|r| (*s, *r))) {
+        let (object, host_build) =
+            (counters.drop(stage, reason), tables.counter(counter::drop(stage, reason)));
+        assert_eq!(object, host_build, "host {host}: {} {}", stage.name(), reason.name());
+    }
+    let sessions = run.dataplane.sessions().count();
+    assert_eq!(sessions, tables.sessions.borrow().len(), "host {host}: sessions");
+}

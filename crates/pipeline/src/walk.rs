@@ -314,7 +314,8 @@ pub fn from_tunnel<P: Packet, T: Tables>(
 #[inline(never)]
 fn tunnel<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, key: &TunnelKey) -> Step<Option<Verdict>> {
     walk.begin(crate::Ingress::TUNNEL_ID, key.vtep)?;
-    if walk.tables.vtep(&VtepKey { address: key.vtep }).is_none() {
+    // The program on the underlay has looked already.
+    if !key.lone && walk.tables.vtep(&VtepKey { address: key.vtep }).is_none() {
         return deny(Stage::Classify, Reason::UnknownVtep);
     }
     let Some(network) = walk.tables.network(&NetworkKey { vni: key.vni }) else {

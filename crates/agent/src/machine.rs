@@ -114,6 +114,8 @@ pub(crate) struct Machine {
     dead_hosts: BTreeSet<HostId>,
     /// The uplink or the gateway behind it is of no use.
     path_down: bool,
+    /// The underlay's NIC is down.
+    isolated: bool,
     /// What the kernel has: of the last plan that was carried out.
     programmed: Option<Plan>,
     /// Something changed since the last plan was made.
@@ -140,6 +142,7 @@ impl Machine {
             announcer: Announcer::default(),
             dead_hosts: BTreeSet::new(),
             path_down: false,
+            isolated: false,
             programmed: None,
             stale: true,
             unsaved_since: None,

@@ -78,7 +78,11 @@ impl Peers {
     }
 
     /// Control packets to send now.
-    pub(super) fn poll(&mut self, now: Duration, mut random: impl FnMut() -> u32) -> Vec<(Ipv4Addr, Control)> {
+    pub(super) fn poll(
+        &mut self,
+        now: Duration,
+        mut random: impl FnMut() -> u32,
+    ) -> Vec<(Ipv4Addr, Control)> {
         let mut packets = Vec::new();
         for peer in self.peers.values_mut() {
             // A Final may be owed besides the packet that is due.

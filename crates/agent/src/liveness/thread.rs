@@ -91,7 +91,10 @@ impl Runner {
                 Ok(sockets) => return self.turns(&sockets, start),
                 Err(error) if !told => {
                     told = true;
-                    tracing::warn!(error = crate::chain(&error), "no liveness between hosts yet; trying again");
+                    tracing::warn!(
+                        error = crate::chain(&error),
+                        "no liveness between hosts yet; trying again"
+                    );
                 }
                 Err(_) => {}
             }
@@ -140,7 +143,9 @@ impl Runner {
             changed
         });
         if self.refused == 0 && self.peers.refused > 0 {
-            tracing::warn!("a BFD packet from no known host, malformed, or from more than one hop away was refused");
+            tracing::warn!(
+                "a BFD packet from no known host, malformed, or from more than one hop away was refused"
+            );
         }
         self.refused = self.peers.refused;
     }

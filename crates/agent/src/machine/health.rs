@@ -12,8 +12,12 @@ impl Machine {
         self.dead_hosts = dead;
     }
 
-    /// The other dead hosts, and this one if its uplink is of no use.
+    /// The other dead hosts, and this one if its uplink is of no use. A host whose underlay is down hears nobody
+    /// because of that: it takes itself out instead of claiming what it could not deliver.
     pub(super) fn no_gateways(&self, own: HostId) -> BTreeSet<HostId> {
+        if self.isolated {
+            return BTreeSet::from([own]);
+        }
         let mut hosts = self.dead_hosts.clone();
         hosts.extend(self.path_down.then_some(own));
         hosts
@@ -22,8 +26,10 @@ impl Machine {
     /// Looks at the uplinks and the gateways behind them.
     pub(super) fn watch_path(&mut self) {
         let down = self.uplink_missing() || self.resolver.has_silent_gateway();
-        self.stale |= self.path_down != down;
-        self.path_down = down;
+        let mut links = self.links.values();
+        let isolated = links.any(|link| link.index == self.settings.underlay_ifindex && !link.up);
+        self.stale |= (self.path_down, self.isolated) != (down, isolated);
+        (self.path_down, self.isolated) = (down, isolated);
     }
 
     /// An external network's NIC is configured here and is not up.

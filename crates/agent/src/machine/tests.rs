@@ -515,3 +515,52 @@ fn a_port_is_told_with_what_its_other_end_needs() {
     };
     assert_eq!(bench.machine.views(), BTreeMap::from([(vm_a(), want)]));
 }
+
+/// Adds a second gateway to the slice.
+fn with_second_gateway(bench: &mut Bench) -> HostId {
+    let other = HostId::from_uuid(id(2));
+    let mut slice = slice();
+    let own = slice.hosts[&host()].clone();
+    slice.hosts.insert(other, Host { name: "ahv02".to_owned(), vtep: Ipv4Addr::new(10, 1, 0, 2), ..own });
+    for network in slice.external_networks.values_mut() {
+        network.gateways.push(other);
+    }
+    let slice = serde_json::to_vec(&slice).unwrap();
+    bench.hear(controller_message::Message::Snapshot(proto::Snapshot { slice })).unwrap();
+    bench.machine.tick(bench.now);
+    bench.program();
+    other
+}
+
+/// Whether this host answers for the SNAT address, and its flags for the external network.
+fn duties(bench: &Bench) -> (bool, u32) {
+    let tables = &bench.machine.programmed().unwrap().compiled.tables;
+    let address = tables.external_addresses.values().next().unwrap();
+    let external = tables.externals.values().next().unwrap();
+    (address.flags & ExternalAddress::FLAG_ANSWER != 0, external.flags)
+}
+
+#[test]
+fn a_host_takes_over_from_the_dead_and_takes_itself_out_when_its_links_fail() {
+    let mut bench = Bench::connected();
+    let other = with_second_gateway(&mut bench);
+    let wanted = bench.machine.liveness_wanted();
+    assert_eq!(wanted.peers, BTreeMap::from([(other, Ipv4Addr::new(10, 1, 0, 2))]));
+    assert!(wanted.serving && !wanted.path_down);
+    let set_up = |bench: &mut Bench, index, name, up| {
+        bench.machine.link_present(bench.now, Link { up, ..link(index, name) });
+        bench.machine.tick(bench.now);
+        bench.program();
+    };
+    bench.machine.set_dead_hosts(BTreeSet::from([other]));
+    assert!(bench.program());
+    assert_eq!(duties(&bench), (true, 3));
+    set_up(&mut bench, UNDERLAY, "eth0", false);
+    assert_eq!(duties(&bench), (false, 0), "it hears nobody because its own underlay is down");
+    set_up(&mut bench, UNDERLAY, "eth0", true);
+    assert_eq!(duties(&bench), (true, 3));
+    bench.machine.set_dead_hosts(BTreeSet::new());
+    set_up(&mut bench, UPLINK, "uplink0", false);
+    assert_eq!(duties(&bench), (false, 0));
+    assert!(bench.machine.liveness_wanted().path_down, "others are told");
+}

@@ -1,9 +1,11 @@
 //! `cargo xtask`: the project's own checks and its test run.
 //!
 //! What this is: `tidy` (rules of style and architecture that no compiler checks), `test` (every check and
-//! test there is, with one summary line) and `fuzz` (bounded runs of the fuzz targets). What this is not: it
-//! builds nothing that is shipped; the eBPF object is built by `dataplane`'s build script.
+//! test there is, with one summary line), `fuzz` (bounded runs of the fuzz targets) and `nat-compliance` (the
+//! table of what the NAT RFCs ask for). What this is not: it builds nothing that is shipped; the eBPF object
+//! is built by `dataplane`'s build script.
 
+mod compliance;
 mod fuzz;
 mod steps;
 mod tidy;
@@ -24,6 +26,8 @@ struct Arguments {
 enum Command {
     /// Rules of style and architecture: sizes, directions between crates, orphans, unsafe.
     Tidy,
+    /// Writes docs/nat-compliance.md from the list of requirements and the tests named after them.
+    NatCompliance,
     /// Every check and test; the last line says how many passed and failed.
     Test {
         /// Seconds for each fuzz target.
@@ -67,6 +71,7 @@ fn run(command: Command) -> Result<()> {
             }
             Ok(())
         }
+        Command::NatCompliance => compliance::write(&root),
         Command::Test { fuzz_seconds, only } => steps::run(&root, &only, fuzz_seconds),
         Command::Fuzz { target, seconds, seed } => {
             let outcome = fuzz::run(&root, &fuzz::Run { target, seconds, seed })?;

@@ -67,6 +67,7 @@ pub(crate) fn run(root: &Path) -> Result<Report> {
     }
     report.problems.extend(dependencies::check(root, &packages));
     report.problems.extend(budget::check(root, &mut report.notes)?);
+    report.problems.extend(crate::compliance::check(root)?);
     report.problems.sort();
     let lines = files.iter().filter(|path| has_extension(path, "rs")).count();
     report.notes.push(format!("{lines} Rust files in {} packages", packages.len()));

@@ -164,6 +164,17 @@ fn a_mapping_lives_as_long_as_any_of_its_sessions() {
     assert_eq!(dataplane.sessions().next().unwrap().unwrap().key, second);
 }
 
+/// RFC 7857 §11 (SHOULD): an ICMP mapping ends with its last session, not before.
+#[test]
+fn rfc7857_s11_an_icmp_mapping_ends_with_its_last_session() {
+    let mut dataplane = dataplane();
+    add(&dataplane, PROTOCOL_ICMP, 7, BOTH);
+    for (seconds, left) in [(60, 1), (61, 0)] {
+        let swept = dataplane.sweep(START + seconds * SECOND, &Timeouts::default()).unwrap();
+        assert_eq!((swept.sessions_alive, swept.mappings_alive), (left, left), "after {seconds} s");
+    }
+}
+
 #[test]
 fn a_mapping_just_made_waits_for_its_session() {
     let mut dataplane = dataplane();

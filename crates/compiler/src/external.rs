@@ -2,8 +2,8 @@
 
 use crate::facts::LocalFacts;
 use crate::output::{Builder, EXTERNALS, GATEWAYS, NEIGHBORS, UPLINKS, by, mac};
-use model::slice::{Egress, ExternalNetwork, ObjectId, Slice};
 use model::NetworkId;
+use model::slice::{Egress, ExternalNetwork, ObjectId, Slice};
 use pipeline::bounds::GATEWAYS_MAX;
 use pipeline::tables::{External, GatewayKey, GatewayValue, Neighbor, NeighborKey, NetworkKey, UplinkKey};
 use std::net::Ipv4Addr;

@@ -2,9 +2,10 @@
 
 use crate::Dataplane;
 use crate::error::Error;
+use pipeline::Address;
 use pipeline::nat::{BindingKey, Mapping, MappingKey};
 use pipeline::session::{Path, Session, SessionKey, seen};
-use pipeline::tables::FixedKey;
+use pipeline::tables::{FixedKey, RouterKey};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::Ordering::Relaxed;
@@ -200,6 +201,13 @@ pub(crate) struct RestingPorts(HashMap<BindingKey, u64>);
 #[derive(Default)]
 struct InUse(HashSet<u64, BuildHasherDefault<DefaultHasher>>);
 
+/// Mappings alive, by the VM's address and by the external one, each of a router.
+#[derive(Default)]
+struct Usage {
+    owners: HashMap<FixedKey, u32>,
+    addresses: HashMap<(u32, Address), u32>,
+}
+
 impl InUse {
     fn hash(key: &MappingKey) -> u64 {
         BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
@@ -259,7 +267,7 @@ impl Dataplane {
         let in_use = self.sweep_sessions(now_ns, timeouts, &mut swept)?;
         let usage = self.sweep_mappings(now_ns, timeouts, &in_use, &mut swept)?;
         self.pressed = swept.sessions_alive > self.sessions_max as usize / 4 || self.ports_scarce(&usage);
-        self.correct_usage(&usage)?;
+        self.correct_usage(&usage.owners)?;
         self.sweep_bindings(now_ns, timeouts, &mut swept)?;
         Ok(swept)
     }
@@ -294,14 +302,16 @@ impl Dataplane {
         timeouts: &Timeouts,
         in_use: &InUse,
         swept: &mut Swept,
-    ) -> Result<HashMap<FixedKey, u32>, Error> {
-        let mut usage: HashMap<FixedKey, u32> = HashMap::new();
+    ) -> Result<Usage, Error> {
+        let mut usage = Usage::default();
         for row in self.mappings() {
             let (key, mapping) = row?;
             let age_ns = now_ns.saturating_sub(mapping.created_ns);
             if in_use.contains(&key) || age_ns <= nanoseconds(timeouts.mapping_grace) {
                 swept.mappings_alive += 1;
-                *usage.entry(FixedKey { router_vni: key.router_vni, address: key.address }).or_default() += 1;
+                let owner = FixedKey { router_vni: key.router_vni, address: key.address };
+                *usage.owners.entry(owner).or_default() += 1;
+                *usage.addresses.entry((key.router_vni, mapping.address)).or_default() += 1;
                 continue;
             }
             let removed = self.object.tables.mappings.delete(&key).map_err(Error::table("mappings"))?;
@@ -310,17 +320,20 @@ impl Dataplane {
         Ok(usage)
     }
 
-    /// Whether the mappings of some router are half as many as its ports here.
-    fn ports_scarce(&self, usage: &HashMap<FixedKey, u32>) -> bool {
-        let mut ports: HashMap<u32, u32> = HashMap::new();
+    /// Whether half of the ports that some router has here on one address are mapped, or half of the share of
+    /// some VM.
+    fn ports_scarce(&self, usage: &Usage) -> bool {
+        let mut ports: HashMap<(u32, Address), u32> = HashMap::new();
         for (key, block) in &self.current.own_blocks {
-            *ports.entry(key.router_vni).or_default() += u32::from(block.size);
+            *ports.entry((key.router_vni, block.address)).or_default() += u32::from(block.size);
         }
-        let mut used: HashMap<u32, u32> = HashMap::new();
-        for (owner, mappings) in usage {
-            *used.entry(owner.router_vni).or_default() += mappings;
-        }
-        used.iter().any(|(router, used)| ports.get(router).is_some_and(|ports| *used > ports / 2))
+        let share = |owner: &FixedKey| {
+            let snat = self.current.snat.get(&RouterKey { router_vni: owner.router_vni });
+            snat.map(|snat| snat.ports_max).filter(|max| *max != 0)
+        };
+        let half = |max: Option<u32>, used: u32| max.is_some_and(|max| used > max / 2);
+        usage.addresses.iter().any(|(address, used)| half(ports.get(address).copied(), *used))
+            || usage.owners.iter().any(|(owner, used)| half(share(owner), *used))
     }
 
     /// The programs count mappings up; this counts them as they are. A mapping made meanwhile may be missed

@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::Sizes;
-use pipeline::Address;
 use std::sync::atomic::Ordering::Relaxed;
 use zerocopy::FromZeros;
 
@@ -111,20 +110,30 @@ fn rfc6888_req8_under_pressure_closed_connections_go_first() {
     assert_eq!(dataplane.sessions().next().unwrap().unwrap().key.src_port, 1);
 }
 
-/// RFC 6888 REQ-8 (SHOULD): likewise when a router's ports are half used.
+/// RFC 6888 REQ-8 (SHOULD): likewise when the ports of an address, or of a VM's share, are half used.
 #[test]
 fn rfc6888_req8_half_used_ports_are_pressure() {
-    let mut dataplane = dataplane();
-    let block = pipeline::tables::PortBlock { size: 2, ..Default::default() };
-    let key = pipeline::tables::BlockKey { router_vni: ROUTER, slot: 0 };
-    dataplane.current.own_blocks.insert(key, block);
-    add(&dataplane, PROTOCOL_TCP, 1, seen::RST);
-    let timeouts = Timeouts::default();
-    dataplane.sweep(START + 11 * SECOND, &timeouts).unwrap();
-    assert!(!dataplane.pressed, "one of two");
-    add(&dataplane, PROTOCOL_TCP, 2, seen::RST);
-    for alive in [2, 0] {
-        assert_eq!(dataplane.sweep(START + 12 * SECOND, &timeouts).unwrap().sessions_alive, alive);
+    let by_address = |dataplane: &mut Dataplane| {
+        let address = Address::v4([172, 22, 7, 27]);
+        let block = pipeline::tables::PortBlock { size: 2, address, ..Default::default() };
+        let key = pipeline::tables::BlockKey { router_vni: ROUTER, slot: 0 };
+        dataplane.current.own_blocks.insert(key, block);
+    };
+    let by_share = |dataplane: &mut Dataplane| {
+        let snat = pipeline::tables::Snat { ports_max: 2, ..Default::default() };
+        dataplane.current.snat.insert(RouterKey { router_vni: ROUTER }, snat);
+    };
+    for limit in [&by_address as &dyn Fn(&mut Dataplane), &by_share] {
+        let mut dataplane = dataplane();
+        limit(&mut dataplane);
+        add(&dataplane, PROTOCOL_TCP, 1, seen::RST);
+        let timeouts = Timeouts::default();
+        dataplane.sweep(START + 11 * SECOND, &timeouts).unwrap();
+        assert!(!dataplane.pressed, "one of two");
+        add(&dataplane, PROTOCOL_TCP, 2, seen::RST);
+        for alive in [2, 0] {
+            assert_eq!(dataplane.sweep(START + 12 * SECOND, &timeouts).unwrap().sessions_alive, alive);
+        }
     }
 }
 

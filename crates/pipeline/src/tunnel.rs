@@ -8,7 +8,7 @@ use crate::tables::{Config, VtepKey};
 use crate::verdict::{Reason, Stage, Total, Verdict, counter};
 use crate::walk::{self, TunnelKey, Work};
 use packet::{MacAddr, U16, bytes, checksum, ethernet, geneve, ipv4, udp, view, vxlan};
-use zerocopy::{Immutable, IntoBytes, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, Unaligned};
 
 /// Bytes in front of the inner Ethernet header without the outer Ethernet header, plus the inner Ethernet
 /// header: what a packet grows by (IPv4, UDP, tunnel, Ethernet).
@@ -16,7 +16,6 @@ pub const OUTER_LEN: u32 = 50;
 const ETHERNET_LEN: u32 = ethernet::LEN as u32;
 const UDP_OFFSET: u32 = ETHERNET_LEN + ipv4::LEN as u32;
 const TUNNEL_OFFSET: u32 = UDP_OFFSET + udp::LEN as u32;
-const INNER_OFFSET: u32 = TUNNEL_OFFSET + vxlan::LEN as u32;
 /// Outer TTL: the underlay may be routed.
 const OUTER_TTL: u8 = 64;
 /// First port of the dynamic range that RFC 7348 §5 and RFC 8926 §3.3 recommend for the source port.
@@ -24,7 +23,7 @@ const SOURCE_PORT_FIRST: u16 = 49152;
 
 /// Everything from the outer to the inner Ethernet header.
 #[repr(C)]
-#[derive(Clone, Copy, IntoBytes, Immutable, Unaligned)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, Unaligned)]
 struct Outer {
     ethernet: ethernet::Header,
     ipv4: ipv4::Header,
@@ -126,35 +125,29 @@ pub fn from_underlay<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mu
 fn take<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) -> Result<Underlay, PacketError> {
     work.config = tables.config();
     let config = &work.config;
-    let frame: ethernet::Header = view(packet.load::<{ ethernet::LEN }>(0)?);
+    let Outer { ethernet: frame, ipv4: outer, udp: datagram, tunnel, inner } =
+        view(packet.load::<{ OUTER_LEN as usize + ethernet::LEN }>(0)?);
     if config.epoch == 0 || frame.ethertype.get() != ethernet::TYPE_IPV4 || packet.vlan().is_some() {
         return Ok(Underlay::Host);
     }
-    let outer: ipv4::Header = view(packet.load::<{ ipv4::LEN }>(ETHERNET_LEN)?);
     let (src, dst) = (Address::v4(outer.src), Address::v4(outer.dst));
     let plain = outer.version_ihl == 0x45 && !outer.is_fragment();
-    if !plain || outer.protocol != ipv4::PROTOCOL_UDP || dst != config.vtep {
-        return Ok(Underlay::Host);
-    }
-    let datagram: udp::Header = view(packet.load::<{ udp::LEN }>(UDP_OFFSET)?);
-    if datagram.dst_port.get() != config.tunnel_port {
+    let ours = plain && outer.protocol == ipv4::PROTOCOL_UDP && dst == config.vtep;
+    if !ours || datagram.dst_port.get() != config.tunnel_port {
         return Ok(Underlay::Host);
     }
     if tables.vtep(&VtepKey { address: src }).is_none() {
         return Ok(Underlay::UnknownPeer);
     }
-    let tunnel = packet.load::<8>(TUNNEL_OFFSET)?;
     let Some(vni) = plain_vni(config, tunnel) else { return Ok(Underlay::Host) };
-    let inner = packet.load::<{ ethernet::LEN }>(INNER_OFFSET)?;
-    let header: ethernet::Header = view(inner);
     let lone = packet.gso_size() == 0
-        && header.ethertype.get() == ethernet::TYPE_IPV4
+        && inner.ethertype.get() == ethernet::TYPE_IPV4
         && datagram.checksum.get() == 0
         && config.flags & Config::FLAG_LONE_PATH != 0;
     if lone {
         work.tunnel_vni = vni;
         work.peer = src;
-        let popped = packet.pop_outer().and_then(|()| packet.store(0, &inner));
+        let popped = packet.pop_outer().and_then(|()| packet.store::<{ ethernet::LEN }>(0, &bytes(inner)));
         return Ok(if popped.is_ok() { Underlay::Lone } else { Underlay::Failed });
     }
     if config.flags & Config::FLAG_GENEVE_AS_VXLAN != 0 && datagram.checksum.get() == 0 {

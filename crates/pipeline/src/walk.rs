@@ -13,7 +13,7 @@ use crate::session::{Path, Session, SessionKey};
 use crate::stage::{classify, port_security, switch};
 use crate::tables::{Config, Network, NetworkKey, PortKey, Station, UplinkKey, VtepKey};
 use crate::verdict::{Punt, Reason, Stage, Total, Verdict, counter};
-use packet::{MacAddr, ethernet};
+use packet::{MacAddr, ethernet, ipv4};
 use zerocopy::{FromBytes, FromZeros, KnownLayout};
 
 /// The outcome of a stage: go on, or the verdict.
@@ -113,6 +113,8 @@ pub struct Translated {
 pub struct Work {
     pub config: Config,
     pub headers: Headers,
+    /// The packet's own.
+    pub ipv4: ipv4::Header,
     /// [`Hook`] as a number.
     pub hook: u32,
     /// [`crate::Ingress::id`].

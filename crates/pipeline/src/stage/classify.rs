@@ -9,15 +9,26 @@ use crate::stage::icmp_error;
 use crate::verdict::{Reason, Stage};
 use crate::walk::{Headers, Step, Walk, deny};
 use packet::{ethernet, icmp, ipv4, tcp, udp, view};
+use zerocopy::FromBytes;
 
 const ETHERNET_LEN: u32 = ethernet::LEN as u32;
 
+/// What every packet that is carried begins with; ARP is longer.
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes)]
+struct Start {
+    ethernet: ethernet::Header,
+    ipv4: ipv4::Header,
+}
+
+/// The Ethernet header; `ipv4` holds what follows it, whatever that is.
 #[inline(always)]
 pub(crate) fn ethernet<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
-    let Ok(bytes) = walk.packet.load::<{ ethernet::LEN }>(0) else {
+    let Ok(bytes) = walk.packet.load::<{ ethernet::LEN + ipv4::LEN }>(0) else {
         return deny(Stage::Classify, Reason::Truncated);
     };
-    let header: ethernet::Header = view(bytes);
+    let Start { ethernet: header, ipv4 } = view(bytes);
+    walk.work.ipv4 = ipv4;
     let headers = &mut walk.work.headers;
     headers.dst_mac = header.dst;
     headers.src_mac = header.src;
@@ -46,10 +57,7 @@ pub(crate) fn ipv4<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) ->
 /// The IPv4 header.
 #[inline(never)]
 fn network<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) -> Step<()> {
-    let Ok(bytes) = walk.packet.load::<{ ipv4::LEN }>(ETHERNET_LEN) else {
-        return deny(Stage::Classify, Reason::Truncated);
-    };
-    let header: ipv4::Header = view(bytes);
+    let header = walk.work.ipv4;
     let (header_len, ip_len) = (header.header_len(), u32::from(header.total_len.get()));
     let fits = ip_len.wrapping_add(ETHERNET_LEN) <= walk.packet.len();
     if header.version() != 4 || header_len < ipv4::LEN as u32 || ip_len < header_len || !fits {

@@ -20,7 +20,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 table_type! {
     /// What identifies a direction of a connection: the network the packet is on when it is looked up, and
     /// its addresses and ports there. Ports in host order; ICMP echo: the identifier in both ports;
-    /// protocols without ports and fragments: 0.
+    /// protocols without ports: 0. A fragment has the ports of the first of its datagram.
     pub struct SessionKey {
         pub vni: u32,
         pub src: Address,

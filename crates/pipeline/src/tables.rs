@@ -229,6 +229,13 @@ impl External {
     pub const FLAG_DIRECT: u32 = 1;
     /// This host is a live gateway of the network.
     pub const FLAG_GATEWAY: u32 = 2;
+
+    /// The number of the port block that a port is in.
+    #[inline(always)]
+    pub const fn block_of(&self, port: u16) -> u32 {
+        // The mask proves a shift in range; the size's logarithm is at most 12.
+        port as u32 >> (self.block_shift & 15)
+    }
 }
 
 table_type! {

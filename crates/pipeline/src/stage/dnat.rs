@@ -104,7 +104,7 @@ fn to_mapping<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, address: Address,
 #[inline(always)]
 fn block_of<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, port: u16) -> Option<u32> {
     let external: External = walk.tables.external(&NetworkKey { vni: walk.work.external_vni })?;
-    Some(u32::from(port) >> (external.block_shift & 15))
+    Some(external.block_of(port))
 }
 
 /// A floating IP whose VM is on this host.
@@ -225,7 +225,7 @@ pub(crate) fn to_outside<P: Packet, T: Tables>(
 fn knows_block<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, address: Address, port: u16) -> bool {
     let external_vni = walk.work.external_vni;
     let Some(external) = walk.tables.external(&NetworkKey { vni: external_vni }) else { return true };
-    let block = u32::from(port) >> (external.block_shift & 15);
+    let block = external.block_of(port);
     external.flags & External::FLAG_GATEWAY != 0
         || walk.tables.block_owner(&BlockOwnerKey { external_vni, block, address }).is_some()
 }

@@ -71,6 +71,8 @@ pub mod check {
 
     const TEXT_LENGTH_MAX: usize = 255;
     const LIST_LENGTH_MAX: usize = 100;
+    /// More than the blocks of a router on one host have, whatever their size.
+    const PORTS_PER_VM_MAX: u64 = 131_072;
 
     type Checked = Result<Value, String>;
 
@@ -239,15 +241,37 @@ pub mod check {
         })
     }
 
-    /// `{network_id, enable_snat, external_fixed_ips}`; null and `{}` clear.
+    /// `{network_id, enable_snat, external_fixed_ips}` and how the NAT works; null and `{}` clear.
     pub fn gateway_info(value: &Value) -> Checked {
         if value.is_null() || value.as_object().is_some_and(Map::is_empty) {
             return Ok(Value::Null);
         }
-        let keys: &[(&str, super::Check)] =
-            &[("network_id", uuid), ("enable_snat", boolean), ("external_fixed_ips", fixed_ips)];
+        let keys: &[(&str, super::Check)] = &[
+            ("network_id", uuid),
+            ("enable_snat", boolean),
+            ("external_fixed_ips", fixed_ips),
+            ("nanboku:filtering", filtering),
+            ("nanboku:ports_per_vm_max", ports_per_vm_max),
+            ("nanboku:snat_shared", boolean),
+        ];
         let info = object(value, keys)?;
         all_given(&info, &["network_id"])
+    }
+
+    /// Who outside may use a mapping, as [`model::slice::Filtering`] is written.
+    fn filtering(value: &Value) -> Checked {
+        one_of(value, &["address-and-port-dependent", "endpoint-independent"])
+    }
+
+    /// 0: no limit.
+    fn ports_per_vm_max(value: &Value) -> Checked {
+        let number = integer(value)?;
+        match number.as_u64() {
+            Some(0..=PORTS_PER_VM_MAX) => Ok(number),
+            _ => {
+                Err(format!("'{}' is not between 1 and {PORTS_PER_VM_MAX}, or 0 for no limit", shown(value)))
+            }
+        }
     }
 
     pub fn dictionary(value: &Value) -> Checked {

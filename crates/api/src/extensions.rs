@@ -16,6 +16,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("fip-port-details", "Floating IP Port Details Extension", "Shows the port of a floating IP."),
     ("ip-substring-filtering", "IP address substring filtering", "Filters ports by part of an address."),
     ("nanboku", "Nanboku", "Egress mode and port block size of external networks."),
+    ("nanboku-nat", "Nanboku NAT", "Filtering, ports per VM and shared SNAT addresses of routers."),
     ("net-mtu", "Network MTU", "Shows the MTU of a network."),
     ("net-mtu-writable", "Network MTU (writable)", "Sets the MTU of a network."),
     ("pagination", "Pagination support", "Lists in pages."),

@@ -5,6 +5,9 @@
 //! says what to grant and what to release; it is pure, and nothing is left to plan once its answer is applied.
 //! [`more`] is a host's request for further blocks, [`retire`](mod@retire) the way back.
 //!
+//! Several routers may share an address: its blocks are each the router's that has them, and no router grows
+//! beyond its equal part of the address.
+//!
 //! A host keeps to the SNAT address it has blocks of, or had a moment ago, until that has none free (RFC 4787
 //! REQ-2).
 //!
@@ -129,7 +132,10 @@ pub fn more(
     let count = wanted.saturating_sub(retiring.len()).min(room);
     let used: BTreeSet<Ipv4Addr> = own.iter().map(|block| block.address).collect();
     for _ in 0..count {
-        chosen.grant(&snat, &used, (router, host), rng);
+        let addresses = snat.addresses.iter().copied();
+        let open = addresses.filter(|address| chosen.may_grow(&snat, *address, router)).collect();
+        let open = Snat { addresses: open, ..snat };
+        chosen.grant(&open, &used, (router, host), rng);
     }
     chosen.plan
 }
@@ -219,6 +225,19 @@ impl<'a> Chosen<'a> {
         let resting = self.snapshot.resting_blocks.values();
         let own = resting.filter(|block| block.host == host && block.external_network == snat.network);
         own.map(|block| block.address).collect()
+    }
+
+    /// Whether the router has less than its part of an address that it may share with other routers.
+    fn may_grow(&self, snat: &Snat, address: Ipv4Addr, router: RouterId) -> bool {
+        let sharers = self.snapshot.ports_by_address(snat.network, address).count();
+        if sharers < 2 {
+            return true;
+        }
+        let part = block_starts(snat.block_size).count().div_ceil(sharers);
+        let had = self.snapshot.blocks_of_address(snat.network, address);
+        let had = had.filter(|block| block.router == router).count();
+        let granted = self.plan.grant.iter().filter(|block| block.address == address).count();
+        had + granted < part
     }
 
     /// A random free block of the address with the most free blocks.

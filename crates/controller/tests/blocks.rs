@@ -276,6 +276,63 @@ fn more_blocks_double_what_a_host_has_up_to_the_bound() {
     assert!(plan.is_empty());
 }
 
+/// A second VPC behind the address of the first.
+fn sharing() -> World {
+    let world = vpc();
+    world.network("green", "192.168.10.0/24");
+    world.router("green");
+    world.attach("green", "green", "192.168.10.1");
+    world.gateway("green", "ext", "172.22.7.27");
+    world.port("vm3", "green", "192.168.10.10", "ahv01");
+    world
+}
+
+#[test]
+fn vpcs_that_share_an_address_have_blocks_of_their_own() {
+    let world = sharing();
+    settle(&world);
+    let of = |router: &str| -> BTreeSet<BlockId> {
+        world.snapshot().blocks_of_router(router_id(router)).map(|block| block_id(block)).collect()
+    };
+    assert_eq!((of("blue").len(), of("green").len()), (2, 1));
+    assert!(of("blue").is_disjoint(&of("green")));
+    // One of them goes: the other one keeps its blocks.
+    let kept = of("green");
+    world.change::<Router>(router_id("blue"), |router| router.gateway = None);
+    world.remove::<Port>(common::world::port_id("blue:ext"));
+    settle(&world);
+    assert_eq!((of("blue"), of("green")), (BTreeSet::new(), kept));
+}
+
+#[test]
+fn a_vpc_that_shares_an_address_leaves_the_others_their_part() {
+    let world = sharing();
+    settle(&world);
+    let hosts: Vec<String> = (3..=6).map(|number| format!("ahv{number:02}")).collect();
+    for (index, host) in hosts.iter().enumerate() {
+        world.host(host, &format!("10.0.0.{}", index + 3), &[]);
+        world.port(&format!("vm-{host}"), "blue", &format!("192.168.10.{}", 20 + index), host);
+    }
+    settle(&world);
+    for host in hosts.iter().cycle().take(40) {
+        grow(&world, host);
+    }
+    let count = |router: &str| world.snapshot().blocks_of_router(router_id(router)).count();
+    assert_eq!(count("blue"), 32, "half of 63, rounded up");
+    let key = (router_id("green"), host_id("ahv01"));
+    for _ in 0..6 {
+        let plan = more(&world.snapshot(), key, at(NOW_MS), &mut rand::rng());
+        world
+            .store
+            .transact::<_, StoreError>(|tx| {
+                apply(tx, &plan, NOW_MS);
+                Ok(())
+            })
+            .unwrap();
+    }
+    assert_eq!(count("green"), 31, "all that is left");
+}
+
 /// RFC 4787 REQ-2, as far as the choice of blocks decides it.
 #[test]
 fn rfc4787_req2_a_host_keeps_its_address_until_that_is_used_up() {

@@ -4,6 +4,7 @@ use crate::error::disk as failed;
 use crate::record::Record;
 use crate::transaction::Finished;
 use crate::{Doing, Snapshot, StoreError};
+use model::identity::{ApplicationCredential, Assignment, Domain, Project, Role, Token, User};
 use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use std::path::Path;
@@ -76,6 +77,13 @@ impl Disk {
         load_table::<Host>(&read, &mut snapshot)?;
         load_table::<PortBlock>(&read, &mut snapshot)?;
         load_table::<RestingBlock>(&read, &mut snapshot)?;
+        load_table::<Domain>(&read, &mut snapshot)?;
+        load_table::<Project>(&read, &mut snapshot)?;
+        load_table::<User>(&read, &mut snapshot)?;
+        load_table::<Role>(&read, &mut snapshot)?;
+        load_table::<Assignment>(&read, &mut snapshot)?;
+        load_table::<ApplicationCredential>(&read, &mut snapshot)?;
+        load_table::<Token>(&read, &mut snapshot)?;
         Ok(snapshot)
     }
 

@@ -2,6 +2,10 @@
 
 use crate::Snapshot;
 use imbl::OrdMap;
+use model::identity::{
+    ApplicationCredential, ApplicationCredentialId, Assignment, Domain, DomainId, Project, ProjectId, Role,
+    RoleId, Token, TokenId, User, UserId,
+};
 use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet};
 use model::slice::BlockId;
 use model::{FloatingIpId, HostId, NetworkId, PortId, RouterId, SubnetId};
@@ -58,6 +62,13 @@ records! {
     Host, HostId, hosts;
     PortBlock, BlockId, blocks;
     RestingBlock, BlockId, resting_blocks;
+    Domain, DomainId, domains;
+    Project, ProjectId, projects;
+    User, UserId, users;
+    Role, RoleId, roles;
+    Assignment, Assignment, assignments;
+    ApplicationCredential, ApplicationCredentialId, application_credentials;
+    Token, TokenId, tokens;
 }
 
 mod identity {
@@ -78,6 +89,16 @@ mod identity {
         routers: Router -> RouterId;
         floating_ips: FloatingIp -> FloatingIpId;
         hosts: Host -> HostId;
+        domains: Domain -> DomainId;
+        projects: Project -> ProjectId;
+        users: User -> UserId;
+        roles: Role -> RoleId;
+        application_credentials: ApplicationCredential -> ApplicationCredentialId;
+        tokens: Token -> TokenId;
+    }
+
+    pub(super) fn assignments(assignment: &Assignment) -> Assignment {
+        *assignment
     }
 
     pub(super) fn blocks(block: &PortBlock) -> BlockId {

@@ -1,7 +1,13 @@
 //! The state at one revision: immutable, cheap to clone, with the indexes that keep questions short.
 
+mod identity;
+
 use crate::record::{Record, Table};
 use imbl::{OrdMap, OrdSet};
+use model::identity::{
+    ApplicationCredential, Assignment, Domain, DomainId, Project, ProjectId, Role, RoleId, Token, TokenId,
+    User, UserId,
+};
 use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet};
 use model::slice::BlockId;
 use model::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
@@ -23,6 +29,13 @@ pub struct Snapshot {
     pub hosts: Table<Host>,
     pub blocks: Table<PortBlock>,
     pub resting_blocks: Table<RestingBlock>,
+    pub domains: Table<Domain>,
+    pub projects: Table<Project>,
+    pub users: Table<User>,
+    pub roles: Table<Role>,
+    pub assignments: Table<Assignment>,
+    pub application_credentials: Table<ApplicationCredential>,
+    pub tokens: Table<Token>,
     pub(crate) indexes: Indexes,
 }
 
@@ -35,7 +48,8 @@ pub(crate) struct Indexes {
     pub(crate) ports_by_device: OrdSet<(String, PortId)>,
     pub(crate) ports_by_host: OrdSet<(String, PortId)>,
     pub(crate) ports_by_subnet: OrdSet<(SubnetId, PortId)>,
-    pub(crate) ports_by_address: OrdMap<(NetworkId, Ipv4Addr), PortId>,
+    /// Several gateway ports may share an address.
+    pub(crate) ports_by_address: OrdSet<(NetworkId, Ipv4Addr, PortId)>,
     pub(crate) ports_by_mac: OrdMap<(NetworkId, Mac), PortId>,
     pub(crate) routers_by_external_network: OrdSet<(NetworkId, RouterId)>,
     pub(crate) floating_ips_by_address: OrdMap<(NetworkId, Ipv4Addr), FloatingIpId>,
@@ -44,6 +58,12 @@ pub(crate) struct Indexes {
     pub(crate) hosts_by_name: OrdMap<String, HostId>,
     pub(crate) blocks_by_router: OrdSet<(RouterId, BlockId)>,
     pub(crate) blocks_by_host: OrdSet<(HostId, BlockId)>,
+    pub(crate) domains_by_name: OrdMap<String, DomainId>,
+    pub(crate) projects_by_name: OrdMap<(DomainId, String), ProjectId>,
+    pub(crate) users_by_name: OrdMap<(DomainId, String), UserId>,
+    pub(crate) roles_by_name: OrdMap<String, RoleId>,
+    pub(crate) tokens_by_user: OrdSet<(UserId, TokenId)>,
+    pub(crate) tokens_by_expiry: OrdSet<(i64, TokenId)>,
 }
 
 impl Snapshot {
@@ -59,6 +79,13 @@ impl Snapshot {
             hosts: Table::<Host>::new(),
             blocks: Table::<PortBlock>::new(),
             resting_blocks: Table::<RestingBlock>::new(),
+            domains: Table::<Domain>::new(),
+            projects: Table::<Project>::new(),
+            users: Table::<User>::new(),
+            roles: Table::<Role>::new(),
+            assignments: Table::<Assignment>::new(),
+            application_credentials: Table::<ApplicationCredential>::new(),
+            tokens: Table::<Token>::new(),
             indexes: Indexes::default(),
         }
     }
@@ -108,24 +135,34 @@ impl Snapshot {
         ids.filter_map(|id| self.ports.get(id))
     }
 
-    /// The port that holds the address on that network.
+    /// The ports that hold the address on that network: one, or several that share it.
+    pub fn ports_by_address(
+        &self,
+        network: NetworkId,
+        address: Ipv4Addr,
+    ) -> impl Iterator<Item = &Arc<Port>> {
+        let range = (network, address, PortId::MIN)..=(network, address, PortId::MAX);
+        self.ports_at(self.indexes.ports_by_address.range(range).map(|(_, _, id)| id))
+    }
+
+    /// One port that holds the address on that network.
     pub fn port_by_address(&self, network: NetworkId, address: Ipv4Addr) -> Option<&Arc<Port>> {
-        self.ports.get(self.indexes.ports_by_address.get(&(network, address))?)
+        self.ports_by_address(network, address).next()
     }
 
     pub fn port_by_mac(&self, network: NetworkId, mac: Mac) -> Option<&Arc<Port>> {
         self.ports.get(self.indexes.ports_by_mac.get(&(network, mac))?)
     }
 
-    /// Addresses in use on the network from `first` to `last`, ascending.
+    /// Addresses in use on the network from `first` to `last`, ascending; a shared one as often as it is held.
     pub fn addresses_used(
         &self,
         network: NetworkId,
         first: Ipv4Addr,
         last: Ipv4Addr,
     ) -> impl Iterator<Item = Ipv4Addr> {
-        let range = (network, first)..=(network, last);
-        self.indexes.ports_by_address.range(range).map(|((_, address), _)| *address)
+        let range = (network, first, PortId::MIN)..=(network, last, PortId::MAX);
+        self.indexes.ports_by_address.range(range).map(|(_, address, _)| *address)
     }
 
     /// Routers whose external gateway is on that network.
@@ -200,7 +237,7 @@ impl Indexes {
         }
         for fixed_ip in &port.fixed_ips {
             set(&mut self.ports_by_subnet, (fixed_ip.subnet, port.id), present);
-            map(&mut self.ports_by_address, (port.network, fixed_ip.address), port.id, present);
+            set(&mut self.ports_by_address, (port.network, fixed_ip.address, port.id), present);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::resource::present;
 use crate::{Attribute, Error, Resource};
 use ipnet::Ipv4Net;
 use model::resource::Router;
-use model::slice::StaticRoute;
+use model::slice::{Filtering, StaticRoute};
 use model::{NetworkId, PortId, RouterId, SubnetId};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -57,6 +57,13 @@ pub struct GatewayRequest {
     pub enable_snat: bool,
     /// Absent: keep, or choose one.
     pub external_fixed_ips: Option<Vec<FixedIpRequest>>,
+    /// Of these, what is absent stays as it is.
+    #[serde(rename = "nanboku:filtering")]
+    pub filtering: Option<Filtering>,
+    #[serde(rename = "nanboku:ports_per_vm_max")]
+    pub ports_per_vm_max: Option<u32>,
+    #[serde(rename = "nanboku:snat_shared")]
+    pub snat_shared: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -84,6 +91,12 @@ pub struct GatewayView {
     pub network_id: NetworkId,
     pub enable_snat: bool,
     pub external_fixed_ips: Vec<FixedIpView>,
+    #[serde(rename = "nanboku:filtering")]
+    pub filtering: Filtering,
+    #[serde(rename = "nanboku:ports_per_vm_max")]
+    pub ports_per_vm_max: u32,
+    #[serde(rename = "nanboku:snat_shared")]
+    pub snat_shared: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -113,6 +126,9 @@ impl RouterView {
                 network_id: gateway.network,
                 enable_snat: gateway.enable_snat,
                 external_fixed_ips: addresses,
+                filtering: gateway.filtering,
+                ports_per_vm_max: gateway.ports_per_vm_max,
+                snat_shared: gateway.snat_shared,
             }),
             routes: router.routes.iter().map(RouteView::from).collect(),
             availability_zone_hints: [],

@@ -4,7 +4,7 @@ use super::pools::is_host_address;
 use super::{Write, find};
 use api::Error;
 use api::resources::FixedIpRequest;
-use model::resource::{AddressRange, FixedIp, Subnet};
+use model::resource::{AddressRange, FixedIp, Port, Subnet};
 use model::{NetworkId, PortId};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -36,14 +36,28 @@ pub(super) fn choose(
     requests: &[FixedIpRequest],
     owner: Option<PortId>,
 ) -> Result<Vec<FixedIp>, Error> {
+    choose_or_share(write, network, requests, (owner, &|_| false))
+}
+
+/// As [`choose`]; an address that others hold can be had as well if each of them `agrees`.
+///
+/// # Errors
+/// As [`choose`].
+pub(super) fn choose_or_share(
+    write: &Write<'_>,
+    network: NetworkId,
+    requests: &[FixedIpRequest],
+    (owner, agrees): (Option<PortId>, &dyn Fn(&Port) -> bool),
+) -> Result<Vec<FixedIp>, Error> {
     let own = owner.and_then(|id| write.tx.ports.get(&id)).map_or(Vec::new(), |port| port.fixed_ips.clone());
     let mut chosen: Vec<FixedIp> = Vec::new();
     for request in requests.iter().filter_map(|request| request.ip_address.map(|address| (request, address)))
     {
         let (request, address) = request;
         let fixed_ip = FixedIp { subnet: subnet_for(write, network, request, address)?.id, address };
-        let holder = write.tx.port_by_address(network, address);
-        if holder.is_some_and(|port| Some(port.id) != owner) || chosen.contains(&fixed_ip) {
+        let is_taken =
+            !own.contains(&fixed_ip) && !write.tx.ports_by_address(network, address).all(|port| agrees(port));
+        if is_taken || chosen.contains(&fixed_ip) {
             return Err(Error::IpAddressAlreadyAllocated { address, subnet: fixed_ip.subnet });
         }
         chosen.push(fixed_ip);

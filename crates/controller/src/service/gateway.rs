@@ -2,10 +2,9 @@
 
 use super::port::{self, ROUTER_GATEWAY};
 use super::{Write, addresses, find, interface};
-use api::Error;
 use api::resources::{FixedIpRequest, GatewayRequest};
+use api::{Caller, Error};
 use model::resource::{FixedIp, GatewayInfo, Network, Port, Router, Subnet};
-use model::slice::Filtering;
 use model::{NetworkId, PortId};
 use store::Snapshot;
 
@@ -15,6 +14,7 @@ use store::Snapshot;
 /// What Neutron answers: not an external network, in use by floating IPs, addresses that cannot be had.
 pub(super) fn set(
     write: &mut Write<'_>,
+    caller: &Caller,
     router: &mut Router,
     request: Option<GatewayRequest>,
 ) -> Result<(), Error> {
@@ -26,30 +26,43 @@ pub(super) fn set(
         return Err(bad_request(format!("Network {} is not an external network", network.id)));
     }
     if let Some(gateway) = router.gateway.as_mut().filter(|gateway| gateway.network == network.id) {
-        gateway.enable_snat = request.enable_snat;
-        let port = gateway.port;
+        *gateway = policy(&request, Some(gateway), gateway.port);
+        let (port, is_shared) = (gateway.port, gateway.snat_shared);
         return match request.external_fixed_ips {
-            Some(requests) => change_addresses(write, router, port, &requests),
+            Some(requests) => change_addresses(write, router, (port, is_shared, caller), &requests),
             None => Ok(()),
         };
     }
+    let former = router.gateway.clone();
     clear(write, router)?;
+    let is_shared = request.snat_shared == Some(true);
     let fixed_ips = match &request.external_fixed_ips {
-        Some(requests) if !requests.is_empty() => addresses(write, network.id, requests, None)?,
+        Some(requests) if !requests.is_empty() => {
+            addresses(write, router, (None, is_shared, caller), (network.id, requests))?
+        }
         _ => addresses::choose_one(write, network.id)?,
     };
     check_subnets(write.tx, router, &fixed_ips)?;
     let device = (ROUTER_GATEWAY, router.id.to_string());
     let port = port::create_for(write, network.id, fixed_ips, device, String::new())?;
-    let kept = router.gateway.as_ref();
-    router.gateway = Some(GatewayInfo {
-        network: network.id,
-        enable_snat: request.enable_snat,
-        port: port.id,
-        filtering: kept.map_or_else(Filtering::default, |gateway| gateway.filtering),
-        ports_per_vm_max: kept.map_or(0, |gateway| gateway.ports_per_vm_max),
-    });
+    // Consent was for the addresses it had.
+    let former = former.map(|former| GatewayInfo { snat_shared: false, ..former });
+    router.gateway = Some(policy(&request, former.as_ref(), port.id));
     Ok(())
+}
+
+/// The gateway as it is asked for; of Nanboku's own attributes, what is not asked for stays.
+fn policy(request: &GatewayRequest, former: Option<&GatewayInfo>, port: PortId) -> GatewayInfo {
+    let kept = former.map(|former| (former.filtering, former.ports_per_vm_max, former.snat_shared));
+    let (filtering, ports_per_vm_max, snat_shared) = kept.unwrap_or_default();
+    GatewayInfo {
+        network: request.network_id,
+        enable_snat: request.enable_snat,
+        port,
+        filtering: request.filtering.unwrap_or(filtering),
+        ports_per_vm_max: request.ports_per_vm_max.unwrap_or(ports_per_vm_max),
+        snat_shared: request.snat_shared.unwrap_or(snat_shared),
+    }
 }
 
 fn clear(write: &mut Write<'_>, router: &mut Router) -> Result<(), Error> {
@@ -62,14 +75,18 @@ fn clear(write: &mut Write<'_>, router: &mut Router) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whose gateway port it is if there is one already, whether its addresses may be shared, and who asks.
+type Asking<'a, P> = (P, bool, &'a Caller);
+
 fn change_addresses(
     write: &mut Write<'_>,
     router: &Router,
-    port: PortId,
+    (port, is_shared, caller): Asking<'_, PortId>,
     requests: &[FixedIpRequest],
 ) -> Result<(), Error> {
     let mut port = Port::clone(&*find::<Port>(write.tx, port)?);
-    port.fixed_ips = addresses(write, port.network, requests, Some(port.id))?;
+    let asking = (Some(port.id), is_shared, caller);
+    port.fixed_ips = addresses(write, router, asking, (port.network, requests))?;
     check_subnets(write.tx, router, &port.fixed_ips)?;
     write.put_changed(port);
     Ok(())
@@ -77,11 +94,12 @@ fn change_addresses(
 
 fn addresses(
     write: &Write<'_>,
-    network: NetworkId,
-    requests: &[FixedIpRequest],
-    port: Option<PortId>,
+    router: &Router,
+    (port, is_shared, caller): Asking<'_, Option<PortId>>,
+    (network, requests): (NetworkId, &[FixedIpRequest]),
 ) -> Result<Vec<FixedIp>, Error> {
-    let fixed_ips = addresses::choose(write, network, requests, port)?;
+    let agrees = |holder: &Port| is_shared && agrees_to_share(write.tx, holder, router, caller);
+    let fixed_ips = addresses::choose_or_share(write, network, requests, (port, &agrees))?;
     for fixed_ip in &fixed_ips {
         let subnet = find::<Subnet>(write.tx, fixed_ip.subnet)?;
         if subnet.gateway_ip == Some(fixed_ip.address) {
@@ -90,6 +108,17 @@ fn addresses(
         }
     }
     Ok(fixed_ips)
+}
+
+/// Whether the holder of an address is a router that shares it with `router`
+/// ([decision 0011](../../../../docs/decisions/0011-shared-snat-addresses.md)).
+fn agrees_to_share(snapshot: &Snapshot, holder: &Port, router: &Router, caller: &Caller) -> bool {
+    let other = holder.device_id.parse().ok().and_then(|id| snapshot.get::<Router>(id));
+    let other = other.filter(|other| other.gateway.as_ref().is_some_and(|own| own.port == holder.id));
+    other.is_some_and(|other| {
+        let is_shared = other.gateway.as_ref().is_some_and(|gateway| gateway.snat_shared);
+        is_shared && (caller.is_admin || other.standard.project_id == router.standard.project_id)
+    })
 }
 
 /// The outside must not look like the inside.

@@ -37,19 +37,19 @@ impl Handles<Router> for Service {
 
     fn update(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         id: RouterId,
         change: RouterUpdate,
         precondition: Precondition,
     ) -> Result<RouterView, Error> {
         self.write(|write| {
-            let router = update(write, id, change, precondition)?;
+            let router = update(write, caller, (id, precondition), change)?;
             Ok(view(write.tx, &router))
         })
     }
 
-    fn delete(&self, _caller: &Caller, id: RouterId, precondition: Precondition) -> Result<(), Error> {
-        self.write(|write| delete(write, id, precondition))
+    fn delete(&self, caller: &Caller, id: RouterId, precondition: Precondition) -> Result<(), Error> {
+        self.write(|write| delete(write, caller, id, precondition))
     }
 
     fn change_tags(&self, _caller: &Caller, id: RouterId, change: TagChange) -> Result<Vec<String>, Error> {
@@ -114,23 +114,23 @@ fn create(write: &mut Write<'_>, caller: &Caller, request: RouterCreate) -> Resu
         gateway: None,
         routes: Vec::new(),
     };
-    gateway::set(write, &mut router, request.external_gateway_info)?;
+    gateway::set(write, caller, &mut router, request.external_gateway_info)?;
     write.tx.put(router.clone());
     Ok(router)
 }
 
 fn update(
     write: &mut Write<'_>,
-    id: RouterId,
+    caller: &Caller,
+    (id, precondition): (RouterId, Precondition),
     change: RouterUpdate,
-    precondition: Precondition,
 ) -> Result<Router, Error> {
     let mut router = Router::clone(&*find::<Router>(write.tx, id)?);
     check_precondition(&router.standard, precondition)?;
     change.standard.apply(&mut router.standard);
     router.admin_state_up = change.admin_state_up.unwrap_or(router.admin_state_up);
     if let Some(request) = change.external_gateway_info {
-        gateway::set(write, &mut router, request)?;
+        gateway::set(write, caller, &mut router, request)?;
     }
     if let Some(list) = change.routes {
         router.routes = list.into_iter().map(Into::into).collect();
@@ -139,13 +139,18 @@ fn update(
     Ok(write.put_changed(router))
 }
 
-fn delete(write: &mut Write<'_>, id: RouterId, precondition: Precondition) -> Result<(), Error> {
+fn delete(
+    write: &mut Write<'_>,
+    caller: &Caller,
+    id: RouterId,
+    precondition: Precondition,
+) -> Result<(), Error> {
     let router = find::<Router>(write.tx, id)?;
     check_precondition(&router.standard, precondition)?;
     if !interfaces(write.tx, id).is_empty() {
         return Err(Error::RouterInUse { router: id, reason: "still has ports" });
     }
-    gateway::set(write, &mut Router::clone(&router), None)?;
+    gateway::set(write, caller, &mut Router::clone(&router), None)?;
     write.tx.remove::<Router>(id);
     Ok(())
 }

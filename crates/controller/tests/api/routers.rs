@@ -116,6 +116,114 @@ async fn wrong_gateways_are_refused() {
 }
 
 #[tokio::test]
+async fn routers_share_a_snat_address_if_all_of_them_say_so() {
+    let api = Api::new();
+    let (external, subnet) = api.external().await;
+    let body = |project: &str, shared: bool| {
+        json!({"project_id": project, "external_gateway_info": {
+            "network_id": external["id"], "external_fixed_ips": [{"ip_address": "172.22.7.27"}],
+            "nanboku:snat_shared": shared,
+        }})
+    };
+    let first = api.create("router", body("blue", false)).await;
+    assert_eq!(first["external_gateway_info"]["nanboku:snat_shared"], false);
+    let post = |project, shared| ("POST", "/v2.0/routers", json!({"router": body(project, shared)}));
+    let taken = (409, "IpAddressAlreadyAllocated", "172.22.7.27");
+    api.refuses(&[
+        refusal("the holder did not agree", post("blue", true), taken),
+        refusal("nobody agreed", post("blue", false), taken),
+    ])
+    .await;
+    let agree = json!({"network_id": external["id"], "nanboku:snat_shared": true});
+    let first = api.update("router", &first["id"], json!({"external_gateway_info": agree})).await;
+    assert_eq!(first["external_gateway_info"]["nanboku:snat_shared"], true);
+    let second = api.create("router", body("blue", true)).await;
+    let address = json!([{"subnet_id": subnet["id"], "ip_address": "172.22.7.27"}]);
+    assert_eq!(second["external_gateway_info"]["external_fixed_ips"], address);
+    api.refuses(&[refusal("not asked for", post("blue", false), taken)]).await;
+
+    // Going through everything else with the shared address in place.
+    let keep = json!({"network_id": external["id"], "external_fixed_ips": [{"ip_address": "172.22.7.27"}]});
+    let kept = api.update("router", &second["id"], json!({"external_gateway_info": keep})).await;
+    assert_eq!(kept["external_gateway_info"]["nanboku:snat_shared"], true, "not asked for: as it was");
+    let fixed_ips = json!([{"ip_address": "172.22.7.27"}]);
+    let floating = json!({"floating_network_id": external["id"], "floating_ip_address": "172.22.7.27"});
+    let port = json!({"network_id": external["id"], "fixed_ips": fixed_ips});
+    api.refuses(&[
+        refusal("floating IP", ("POST", "/v2.0/floatingips", json!({"floatingip": floating})), taken),
+        refusal("port", ("POST", "/v2.0/ports", json!({"port": port})), taken),
+    ])
+    .await;
+    api.delete("router", &first["id"]).await;
+    api.refuses(&[refusal("still held", post("blue", false), taken)]).await;
+    api.delete("router", &second["id"]).await;
+    api.create("router", body("green", false)).await;
+}
+
+#[tokio::test]
+async fn the_nat_of_a_router_is_chosen_shown_and_kept() {
+    let api = Api::new();
+    let (external, _) = api.external().await;
+    let nat = |router: &Value| {
+        let info = &router["external_gateway_info"];
+        ["nanboku:filtering", "nanboku:ports_per_vm_max", "nanboku:snat_shared"].map(|key| info[key].clone())
+    };
+    let chosen = json!({
+        "network_id": external["id"], "nanboku:filtering": "endpoint-independent",
+        "nanboku:ports_per_vm_max": "500",
+    });
+    let router = api.create("router", json!({"external_gateway_info": chosen})).await;
+    let want = [json!("endpoint-independent"), json!(500), json!(false)];
+    assert_eq!(nat(&router), want);
+    let again = json!({"network_id": external["id"], "enable_snat": false});
+    assert_eq!(
+        nat(&api.update("router", &router["id"], json!({"external_gateway_info": again})).await),
+        want
+    );
+    let back = json!({
+        "network_id": external["id"], "nanboku:filtering": "address-and-port-dependent",
+        "nanboku:ports_per_vm_max": 0,
+    });
+    let router = api.update("router", &router["id"], json!({"external_gateway_info": back})).await;
+    assert_eq!(nat(&router), [json!("address-and-port-dependent"), json!(0), json!(false)]);
+    assert_eq!(api.get("/v2.0/extensions/nanboku-nat").await["extension"]["alias"], "nanboku-nat");
+
+    let with = |key: &str, value: Value| {
+        let info = json!({"network_id": external["id"], key: value});
+        ("POST", "/v2.0/routers", json!({"router": {"external_gateway_info": info}}))
+    };
+    let bad = |message| (400, "HTTPBadRequest", message);
+    api.refuses(&[
+        refusal(
+            "filtering",
+            with("nanboku:filtering", json!("none")),
+            bad("'none' is not in ['address-and-port-dependent', 'endpoint-independent']"),
+        ),
+        refusal(
+            "too many",
+            with("nanboku:ports_per_vm_max", json!(200_000)),
+            bad("'200000' is not between 1 and 131072, or 0 for no limit"),
+        ),
+        refusal(
+            "negative",
+            with("nanboku:ports_per_vm_max", json!(-1)),
+            bad("'-1' is not between 1 and 131072"),
+        ),
+        refusal(
+            "no number",
+            with("nanboku:ports_per_vm_max", json!("many")),
+            bad("'many' is not an integer"),
+        ),
+        refusal(
+            "shared",
+            with("nanboku:snat_shared", json!("perhaps")),
+            bad("'perhaps' cannot be converted to boolean"),
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn an_exhausted_external_pool_leaves_no_router_behind() {
     let api = Api::new();
     let (external, _) = api.external().await;

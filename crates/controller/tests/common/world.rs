@@ -198,6 +198,7 @@ impl World {
                 port: port_id(&name),
                 filtering: Default::default(),
                 ports_per_vm_max: 0,
+                snat_shared: false,
             };
             router.gateway = Some(gateway);
         });

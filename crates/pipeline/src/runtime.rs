@@ -7,6 +7,7 @@ use crate::fragment::{Fragment, FragmentKey};
 use crate::nat::{BindingKey, Mapping, MappingKey};
 use crate::session::{Session, SessionKey};
 use crate::tables::*;
+use crate::verdict::Stage;
 use core::ops::Deref;
 
 /// An access beyond the packet's end, or a change the kernel refused.
@@ -129,6 +130,10 @@ pub trait Tables {
     fn now_ns(&self) -> u64;
     /// Unpredictable bits.
     fn random(&self) -> u32;
+
+    /// The walk comes to a stage: for who looks on in the host build; nothing in the kernel.
+    #[inline(always)]
+    fn enter(&self, _stage: Stage) {}
 }
 
 /// Where a packet came from: the identity it has, whatever it says of itself.

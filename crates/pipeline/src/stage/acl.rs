@@ -9,12 +9,14 @@ use crate::walk::{Step, Target, Walk, deny};
 /// Traffic from the VM. The port's policy was required at classification already.
 #[inline(always)]
 pub(crate) fn egress<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    walk.tables.enter(Stage::EgressAcl);
     require_policy(walk, walk.work.ingress, Reason::PortInactive, Stage::EgressAcl)
 }
 
 /// Traffic to a VM of this host: finds its station, and its policy must be there.
 #[inline(never)]
 pub(crate) fn ingress<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    walk.tables.enter(Stage::IngressAcl);
     if walk.work.target.kind == Target::ADDRESS {
         locate(walk)?;
     } else if walk.work.target.kind != Target::STATION {

@@ -16,6 +16,7 @@ use packet::{icmp, ipv4};
 /// REQ-9).
 #[inline(never)]
 pub(crate) fn outbound<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    walk.tables.enter(Stage::Dnat);
     let dst = walk.work.key.dst;
     match external_address(walk, dst) {
         Some(address) => steer(walk, &address),
@@ -26,6 +27,7 @@ pub(crate) fn outbound<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<
 /// From an uplink or over a transit network, without a session.
 #[inline(never)]
 pub(crate) fn inbound<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    walk.tables.enter(Stage::Dnat);
     let dst = walk.work.key.dst;
     if let Some(address) = external_address(walk, dst) {
         return steer(walk, &address);
@@ -200,6 +202,7 @@ pub(crate) fn to_outside<P: Packet, T: Tables>(
     dst: Address,
     dst_port: u16,
 ) -> Step<()> {
+    walk.tables.enter(Stage::Dnat);
     match external_address(walk, dst) {
         Some(address) if address.kind == ExternalAddress::FLOATING => {
             if address.vtep.is_zero() {

@@ -16,6 +16,7 @@ const TTL_DEFAULT: u8 = 64;
 /// Whether the packet may go the path at all: TTL and size.
 #[inline(never)]
 pub(crate) fn check<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    walk.tables.enter(Stage::Output);
     let vni = walk.work.key.vni;
     if walk.work.path.flags & Path::FLAG_ROUTED != 0 && walk.work.headers.ttl <= 1 {
         return Err(walk.punt(Stage::Output, Punt::TtlExceeded, vni, 0));
@@ -198,6 +199,7 @@ fn write_macs<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Result<(), Pac
 /// Turns an echo request to the router into the reply, back the way it came.
 #[inline(never)]
 pub(crate) fn answer_echo<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Verdict> {
+    walk.tables.enter(Stage::Output);
     if walk.hook == Hook::Transit || walk.hook == Hook::Overlay {
         return deny(Stage::Output, Reason::NotForRouter);
     }

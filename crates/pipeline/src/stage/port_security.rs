@@ -24,6 +24,7 @@ pub(crate) fn mac<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) 
 /// When a path is evaluated: the address.
 #[inline(never)]
 pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    walk.tables.enter(Stage::PortSecurity);
     let ifindex = walk.work.ingress;
     let Some(port) = walk.tables.port(&crate::tables::PortKey { ifindex }) else {
         return deny(Stage::PortSecurity, Reason::NoPort);

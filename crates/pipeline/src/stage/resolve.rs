@@ -12,6 +12,7 @@ use packet::MacAddr;
 /// Fills `path` from `target` and `station`.
 #[inline(never)]
 pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    walk.tables.enter(Stage::Resolve);
     let work = &mut *walk.work;
     let path = &mut work.path;
     path.epoch = work.config.epoch;

@@ -10,6 +10,7 @@ use packet::icmp;
 /// Routes the packet by its destination: fills the target, and `external_vni` if it leaves the VPC.
 #[inline(never)]
 pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    walk.tables.enter(Stage::Route);
     let dst = walk.work.key.dst;
     let route = lookup(walk, dst)?;
     let target = &mut walk.work.target;

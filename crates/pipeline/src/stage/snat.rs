@@ -18,6 +18,7 @@ const PROBES_LOW: u32 = 4;
 /// A new flow from a VM to the outside: fills `translated.src` and its port.
 #[inline(never)]
 pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    walk.tables.enter(Stage::Snat);
     if walk.work.headers.has_ports == 0 {
         return deny(Stage::Snat, dnat::untranslatable(walk));
     }
@@ -172,6 +173,7 @@ fn ask_for_block<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) {
 /// Whether the configuration still gives a session the translation it has.
 #[inline(never)]
 pub(crate) fn still_valid<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session) -> bool {
+    walk.tables.enter(Stage::Snat);
     source_valid(walk, session) && destination_valid(walk, session)
 }
 

@@ -15,6 +15,7 @@ const ETHERNET_LEN: u32 = ethernet::LEN as u32;
 /// ARP from a VM: the sender must be the port's own; a request is answered from the model.
 #[inline(never)]
 pub(crate) fn arp<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) -> Step<Verdict> {
+    walk.tables.enter(Stage::Switch);
     let message = load_arp(walk)?;
     let sender = Address::v4(message.sender_ip);
     let probe = message.sender_ip == [0; 4];
@@ -45,6 +46,7 @@ pub(crate) fn arp<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) 
 /// say of themselves goes to the agent, and the host's own stack sees everything else.
 #[inline(never)]
 pub(crate) fn arp_uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Verdict> {
+    walk.tables.enter(Stage::Switch);
     let Ok(message) = load_arp(walk) else { return Ok(Verdict::Pass) };
     let external_vni = walk.work.external_vni;
     let target = Address::v4(message.target_ip);
@@ -99,6 +101,7 @@ fn answer_arp<P: Packet, T: Tables>(
 /// target.
 #[inline(never)]
 pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    walk.tables.enter(Stage::Switch);
     let (vni, mac) = (walk.work.key.vni, walk.work.headers.dst_mac);
     if mac.is_multicast() {
         return deny(Stage::Switch, Reason::MulticastUnsupported);

@@ -15,6 +15,7 @@ mod object;
 mod sessions;
 mod settings;
 mod sys;
+mod view;
 
 pub mod access_port;
 pub mod testrun;
@@ -26,6 +27,7 @@ pub use error::Error;
 pub use events::EventReader;
 pub use sessions::{SessionRow, State, Swept, Timeouts};
 pub use settings::{Settings, Sizes};
+pub use view::View;
 
 use bpffs::PinDirectory;
 use object::Object;

@@ -273,14 +273,19 @@ impl Tables for HostTables {
         self.now_ns.get()
     }
 
-    /// SplitMix64 of the seed.
     fn random(&self) -> u32 {
-        let state = self.seed.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let (state, number) = split_mix(self.seed.get());
         self.seed.set(state);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) as u32
+        number
     }
+}
+
+/// SplitMix64: the next state, and its number.
+pub(super) fn split_mix(state: u64) -> (u64, u32) {
+    let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (state, (mixed ^ (mixed >> 31)) as u32)
 }
 
 /// An address for tests and tools.

@@ -340,7 +340,7 @@ impl World {
     /// Compiles the slice for every host and programs it, in a new epoch.
     pub fn program(&mut self) {
         for host in &mut self.hosts {
-            let compiled = compile(&self.slice, &host.facts);
+            let compiled = compile(&told(&self.slice, host.id), &host.facts);
             assert!(compiled.problems.is_empty(), "{:?}", compiled.problems);
             let mut tables = compiled.tables;
             if self.options.single_port_blocks {
@@ -410,6 +410,16 @@ impl World {
         self.steps.push(Step { host, entry, input, verdict, output: frame.clone(), generation, made });
         (verdict, frame)
     }
+}
+
+/// What a host is told of the port blocks: all of them where it has the physical network, else its own.
+fn told(slice: &Slice, host: HostId) -> Slice {
+    let mut told = slice.clone();
+    let may_be_gateway = slice.hosts.get(&host).is_some_and(|host| !host.physical_networks.is_empty());
+    if !may_be_gateway {
+        told.blocks.retain(|_, block| block.host == host);
+    }
+    told
 }
 
 /// Short ways to say what most tests send and expect.

@@ -138,3 +138,64 @@ fn an_exhausted_block_refuses_and_never_takes_a_mapping_away() {
     }
     assert_eq!(world.hosts[0].tables.mappings.borrow().len(), mappings);
 }
+
+/// The second VPC behind the address of the first: vm_a and vm_e on ahv01, vm_f on ahv03.
+fn sharing(filtering: Filtering) -> World {
+    let mut world = World::with(Options { filtering, ..options() });
+    let router = world.slice.routers.get_mut(&router_id(2)).expect("the router");
+    router.gateway.as_mut().expect("a gateway").addresses = vec![SNAT_ADDRESS];
+    world.slice.blocks.retain(|id, _| id.address == SNAT_ADDRESS);
+    for host in 0..3u16 {
+        world.add_block(2, SNAT_ADDRESS, usize::from(host), BLOCK_SIZE * (host + 11));
+    }
+    world.program();
+    world
+}
+
+#[test]
+fn vpcs_behind_one_address_are_told_apart_by_port_block() {
+    let mut world = sharing(Filtering::default());
+    let mut used = BTreeSet::new();
+    for vm in ["vm_a", "vm_e", "vm_c", "vm_f"] {
+        let (address, port) = external(&mut world, vm, 4000);
+        assert_eq!(address, SNAT_ADDRESS);
+        assert!(used.insert(port), "{vm} has a port of its own");
+        let is_green = ["vm_e", "vm_f"].contains(&vm);
+        assert_eq!(port >= BLOCK_SIZE * 11, is_green, "{vm} left by {port}");
+        for gateway in [0, 1] {
+            let ends = world.outside(gateway, (INTERNET, 53), (SNAT_ADDRESS, port));
+            let arrival = world.from_outside(gateway, frames::udp(&ends, b"answer"));
+            assert_eq!(world.at_vm(vm, &arrival).dst_port, 4000);
+        }
+    }
+    // The address answers ping, and when one of its routers is gone the other one goes on.
+    world.slice.routers.get_mut(&router_id(1)).expect("the router").gateway = None;
+    world.slice.blocks.retain(|_, block| block.router == router_id(2));
+    world.program();
+    let (_, port) = external(&mut world, "vm_f", 4000);
+    let ends = world.outside(1, (INTERNET, 53), (SNAT_ADDRESS, port));
+    let arrival = world.from_outside(1, frames::udp(&ends, b"answer"));
+    world.at_vm("vm_f", &arrival);
+    let echo = world.outside(0, (INTERNET, 7), (SNAT_ADDRESS, 7));
+    let arrival = world.from_outside(0, frames::echo(&echo, false));
+    assert_eq!(world.at_uplink(&arrival).1.src, SNAT_ADDRESS);
+    world.assert_conserved();
+}
+
+#[test]
+fn a_vm_reaches_the_mappings_of_another_vpc_behind_its_own_address() {
+    let mut world = sharing(Filtering::EndpointIndependent);
+    let vms = ["vm_a", "vm_b", "vm_c", "vm_e", "vm_f"];
+    for (from, to) in vms.iter().flat_map(|from| vms.iter().map(move |to| (*from, *to))) {
+        let (address, port) = external(&mut world, to, 4000);
+        let ends = world.routed(from, address, (4100, port));
+        let arrival = world.from_vm(from, frames::udp(&ends, b"hello"));
+        let read = world.at_vm(to, &arrival);
+        assert_eq!((read.src, read.dst_port), (SNAT_ADDRESS, 4000), "{from} to {to}");
+        let back = world.routed(to, read.src, (4000, read.src_port));
+        let arrival = world.from_vm(to, frames::udp(&back, b"hello yourself"));
+        let read = world.at_vm(from, &arrival);
+        assert_eq!((read.src, read.src_port, read.dst_port), (address, port, 4100), "{to} to {from}");
+    }
+    world.assert_conserved();
+}

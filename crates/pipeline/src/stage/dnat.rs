@@ -19,9 +19,19 @@ pub(crate) fn outbound<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<
     walk.tables.enter(Stage::Dnat);
     let dst = walk.work.key.dst;
     match external_address(walk, dst) {
+        Some(address) if is_known_elsewhere(walk, &address) => Ok(()),
         Some(address) => steer(walk, &address),
         None => Ok(()),
     }
+}
+
+/// A port of a SNAT address whose owner only gateways know: one is asked, as for any address outside.
+#[inline(always)]
+fn is_known_elsewhere<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, address: &ExternalAddress) -> bool {
+    address.kind == ExternalAddress::SNAT
+        && walk.work.headers.has_ports != 0
+        && walk.work.headers.icmp_type != icmp::TYPE_ECHO_REQUEST
+        && !knows_block(walk, walk.work.key.dst, walk.work.key.dst_port)
 }
 
 /// From an uplink or over a transit network, without a session.

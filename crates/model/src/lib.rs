@@ -8,6 +8,7 @@ pub mod mac;
 pub mod rendezvous;
 pub mod resource;
 pub mod slice;
+pub mod trace;
 pub mod vni;
 
 pub use id::{FloatingIpId, HostId, NetworkId, PortId, ProjectId, RouterId, SubnetId};

@@ -3,12 +3,27 @@
 
 use crate::tables::*;
 use std::collections::BTreeMap;
+use zerocopy::IntoBytes;
 
 /// Key of `routes` with its prefix length in bits (32 for the router, 96 for IPv4, then the IPv4 prefix).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoutePrefix {
     pub len: u32,
     pub key: RouteKey,
+}
+
+impl RoutePrefix {
+    /// Whether the prefix matches a key.
+    pub fn covers(&self, key: &RouteKey) -> bool {
+        let bits = (self.key.as_bytes().iter().zip(key.as_bytes())).map(|(prefix, key)| prefix ^ key);
+        let whole = (self.len / 8) as usize;
+        let rest = 0xff00u16 >> (self.len % 8);
+        bits.enumerate().all(|(place, differing)| match place.cmp(&whole) {
+            std::cmp::Ordering::Less => differing == 0,
+            std::cmp::Ordering::Equal => u16::from(differing) & rest & 0xff == 0,
+            std::cmp::Ordering::Greater => true,
+        })
+    }
 }
 
 /// Every configuration table. `config.epoch` is set by the data plane, not here.

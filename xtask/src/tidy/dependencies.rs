@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", &["model"]),
     ("api", &["model"]),
     ("compiler", &["model", "packet", "pipeline"]),
+    ("trace", &["model", "packet", "pipeline"]),
     // The processes.
     ("proto", &[]),
     ("controller", &["api", "model", "proto", "store"]),

@@ -4,16 +4,15 @@ use crate::address::Address;
 use crate::bounds::{FRAGMENTS_MAX, PUNT_BURST, PUNTS_PER_SECOND, SESSIONS_MAX};
 use crate::event::Event;
 use crate::fragment::{Fragment, FragmentKey};
-use crate::nat::{BindingKey, Mapping, MappingKey};
+use crate::nat::{BindingKey, ContactKey, Mapping, MappingKey};
 use crate::runtime::{InsertError, Tables};
 use crate::session::{Session, SessionKey};
-use crate::table_set::{RoutePrefix, TableSet};
+use crate::table_set::TableSet;
 use crate::tables::*;
 use crate::verdict::{Total, counter};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, hash_map::Entry};
+use std::collections::{BTreeMap, HashMap, HashSet, hash_map::Entry};
 use std::rc::Rc;
-use zerocopy::IntoBytes;
 
 /// Configuration and state of one host.
 #[derive(Debug, Default)]
@@ -23,6 +22,7 @@ pub struct HostTables {
     pub replies: RefCell<HashMap<SessionKey, SessionKey>>,
     pub mappings: RefCell<HashMap<MappingKey, Mapping>>,
     pub bindings: RefCell<HashMap<BindingKey, MappingKey>>,
+    pub contacts: RefCell<HashSet<ContactKey>>,
     pub port_usage: RefCell<HashMap<FixedKey, u32>>,
     pub fragments: RefCell<HashMap<FragmentKey, Fragment>>,
     pub counters: RefCell<BTreeMap<u32, u64>>,
@@ -77,21 +77,6 @@ fn insert_new<K: Eq + std::hash::Hash, V>(
     }
 }
 
-/// The bytes a key has in the trie, most significant first.
-fn lpm_bits(key: &RouteKey) -> [u8; 20] {
-    let mut bits = [0; 20];
-    bits.copy_from_slice(key.as_bytes());
-    bits
-}
-
-fn covers(prefix: &RoutePrefix, key: &RouteKey) -> bool {
-    let (prefix_bits, key_bits) = (lpm_bits(&prefix.key), lpm_bits(key));
-    (0..prefix.len as usize).all(|bit| {
-        let mask = 0x80 >> (bit % 8);
-        (prefix_bits[bit / 8] ^ key_bits[bit / 8]) & mask == 0
-    })
-}
-
 impl Tables for HostTables {
     type SessionRef<'a> = Rc<Session>;
 
@@ -120,7 +105,7 @@ impl Tables for HostTables {
     }
 
     fn route(&self, key: &RouteKey) -> Option<Route> {
-        let matching = self.set.routes.iter().filter(|(prefix, _)| covers(prefix, key));
+        let matching = self.set.routes.iter().filter(|(prefix, _)| prefix.covers(key));
         matching.max_by_key(|(prefix, _)| prefix.len).map(|(_, route)| *route)
     }
 
@@ -202,6 +187,17 @@ impl Tables for HostTables {
 
     fn remove_binding(&self, key: &BindingKey) {
         self.bindings.borrow_mut().remove(key);
+    }
+
+    fn contact(&self, key: &ContactKey) -> bool {
+        self.contacts.borrow().contains(key)
+    }
+
+    fn insert_contact(&self, key: &ContactKey) {
+        let mut contacts = self.contacts.borrow_mut();
+        if contacts.len() < SESSIONS_MAX as usize {
+            contacts.insert(*key);
+        }
     }
 
     fn reserve_port(&self, owner: &FixedKey, max: u32) -> bool {

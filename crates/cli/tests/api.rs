@@ -109,6 +109,34 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
+fn the_nat_of_a_router_is_set_and_shown() {
+    let cli = Controller::start().with_vpc();
+    cli.ok("router set blue --external-gateway external --disable-snat");
+    cli.ok("router set blue --filtering endpoint-independent --ports-per-vm-max 500 --snat-shared true");
+    let info = cli.json("router show blue")["external_gateway_info"].clone();
+    assert_eq!(
+        (&info["nanboku:filtering"], &info["nanboku:ports_per_vm_max"]),
+        (&"endpoint-independent".into(), &500.into())
+    );
+    assert_eq!(
+        (&info["nanboku:snat_shared"], &info["enable_snat"]),
+        (&true.into(), &false.into()),
+        "SNAT stays off"
+    );
+    cli.ok("router create green --external-gateway external --snat-address 172.22.7.27 --snat-shared true");
+    assert_eq!(cli.value("router list -c name").lines().count(), 2);
+    let said = cli.fails("router create red --external-gateway external --snat-address 172.22.7.27", 1);
+    assert!(said.contains("172.22.7.27 already allocated"), "{said}");
+    cli.ok("router create bare");
+    for command in ["set bare", "create other"] {
+        let said = cli.fails(&format!("router {command} --ports-per-vm-max 5"), 1);
+        assert!(said.contains("has no external gateway: name one with --external-gateway"), "{said}");
+    }
+    let said = cli.fails("router set blue --ports-per-vm-max 200000", 2);
+    assert!(said.contains("131072"), "{said}");
+}
+
+#[test]
 fn a_vpc_is_made_and_taken_away_by_names() {
     let cli = Controller::start().with_vpc();
     let external = cli.json("network show external");

@@ -28,7 +28,10 @@ pub(crate) async fn create(plan: &Plan, api: &Api, state: &mut State) -> anyhow:
         networks.push(made.with_context(|| format!("creating network {}", network.name))?);
     }
     for router in &plan.routers {
-        let addresses = self::router(router, &external, &networks, api).await;
+        let shares =
+            |other: &Router| router.snat_address.is_some() && other.snat_address == router.snat_address;
+        let is_shared = plan.routers.iter().filter(|other| shares(other)).count() > 1;
+        let addresses = self::router((router, is_shared), &external, &networks, api).await;
         let addresses = addresses.with_context(|| format!("creating router {}", router.name))?;
         state.snat_addresses.insert(router.name.clone(), addresses);
     }
@@ -111,9 +114,10 @@ async fn network(body: Value, api: &Api) -> anyhow::Result<Made> {
     Ok(Made { id: text(&network, "id")?, mtu, subnets: Vec::new() })
 }
 
-/// Makes a router with its gateway and interfaces. Answers its SNAT addresses.
+/// Makes a router with its gateway and interfaces, whose SNAT address is another one's too or not. Answers its SNAT
+/// addresses.
 async fn router(
-    router: &Router,
+    (router, is_shared): (&Router, bool),
     external: &[Made],
     networks: &[Made],
     api: &Api,
@@ -121,7 +125,7 @@ async fn router(
     let mut body = json!({ "name": router.name });
     if let Some(index) = router.external_network {
         let network = &external[index];
-        let mut gateway = json!({ "network_id": network.id });
+        let mut gateway = json!({ "network_id": network.id, "nanboku:snat_shared": is_shared });
         if let Some(address) = router.snat_address {
             gateway["external_fixed_ips"] =
                 json!([{ "subnet_id": network.subnets[0], "ip_address": address }]);

@@ -5,7 +5,8 @@ use crate::output::Column;
 use crate::resource::{
     AdminState, BLOCK, Context, DeleteArgs, HOST, NETWORK, OneArgs, ROUTER, SUBNET, nested, pairs, value_of,
 };
-use clap::{Args, Subcommand};
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
@@ -62,6 +63,42 @@ struct GatewayArgs {
     /// Only floating IPs reach the outside.
     #[arg(long, requires = "external_gateway")]
     disable_snat: bool,
+    #[command(flatten)]
+    nat: NatArgs,
+}
+
+/// How the NAT of a router with an external gateway works.
+#[derive(Args, Debug)]
+struct NatArgs {
+    /// Who outside may send to a VM's mapping [default: address-and-port-dependent].
+    #[arg(long, value_enum)]
+    filtering: Option<Filtering>,
+    /// Mappings one VM may have at a time; 0: no limit [default: 0].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(..=131_072))]
+    ports_per_vm_max: Option<u32>,
+    /// Whether its SNAT addresses may be those of other routers that say so too [default: false].
+    #[arg(long, value_name = "BOOL")]
+    snat_shared: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Filtering {
+    /// Only the addresses and ports it was used towards.
+    AddressAndPortDependent,
+    /// The addresses it was used towards, from any port.
+    AddressDependent,
+    /// Anyone.
+    EndpointIndependent,
+}
+
+impl Filtering {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::AddressAndPortDependent => "address-and-port-dependent",
+            Self::AddressDependent => "address-dependent",
+            Self::EndpointIndependent => "endpoint-independent",
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -160,10 +197,24 @@ pub(crate) async fn run(command: RouterCommand, cx: &Context) -> anyhow::Result<
     }
 }
 
+impl NatArgs {
+    fn is_empty(&self) -> bool {
+        self.filtering.is_none() && self.ports_per_vm_max.is_none() && self.snat_shared.is_none()
+    }
+
+    fn add_to(&self, gateway: Body) -> Body {
+        gateway
+            .with_some("nanboku:filtering", self.filtering.map(Filtering::word))
+            .with_some("nanboku:ports_per_vm_max", self.ports_per_vm_max)
+            .with_some("nanboku:snat_shared", self.snat_shared)
+    }
+}
+
 impl GatewayArgs {
-    async fn add_to(&self, body: Body, cx: &Context) -> anyhow::Result<Body> {
+    /// `router`: the one that is changed, if it is there already.
+    async fn add_to(&self, body: Body, router: Option<&str>, cx: &Context) -> anyhow::Result<Body> {
         let Some(network) = cx.client.find_id_of(&NETWORK, self.external_gateway.as_deref()).await? else {
-            return Ok(body);
+            return self.change_nat(body, router, cx).await;
         };
         let addresses: Vec<Value> =
             self.snat_addresses.iter().map(|address| json!({"ip_address": address})).collect();
@@ -171,7 +222,25 @@ impl GatewayArgs {
             .with("network_id", network)
             .with_flag("enable_snat", self.disable_snat, false)
             .with_any("external_fixed_ips", &addresses);
-        Ok(body.with("external_gateway_info", gateway.into_value()))
+        Ok(body.with("external_gateway_info", self.nat.add_to(gateway).into_value()))
+    }
+
+    /// The gateway as it is, but for how its NAT works.
+    async fn change_nat(&self, body: Body, router: Option<&str>, cx: &Context) -> anyhow::Result<Body> {
+        if self.nat.is_empty() {
+            return Ok(body);
+        }
+        let current = match router {
+            Some(id) => cx.client.find(&ROUTER, id).await?,
+            None => Value::Null,
+        };
+        let info = current.get("external_gateway_info").filter(|info| info.is_object());
+        let info = info.context("the router has no external gateway: name one with --external-gateway")?;
+        // Not sent, SNAT would be switched on again.
+        let gateway = Body::default()
+            .with("network_id", text(info, "network_id"))
+            .with_some("enable_snat", info.get("enable_snat"));
+        Ok(body.with("external_gateway_info", self.nat.add_to(gateway).into_value()))
     }
 }
 
@@ -181,7 +250,7 @@ async fn create(args: &CreateArgs, cx: &Context) -> anyhow::Result<String> {
         .with_some("description", args.description.as_ref())
         .with_some("project_id", args.project.as_ref())
         .with_some("admin_state_up", args.state.chosen());
-    cx.create(&ROUTER, args.gateway.add_to(body, cx).await?).await
+    cx.create(&ROUTER, args.gateway.add_to(body, None, cx).await?).await
 }
 
 async fn list(args: &ListArgs, cx: &Context) -> anyhow::Result<String> {
@@ -241,7 +310,8 @@ async fn set(args: &SetArgs, cx: &Context) -> anyhow::Result<String> {
         .with_some("name", args.name.as_ref())
         .with_some("description", args.description.as_ref())
         .with_some("admin_state_up", args.state.chosen());
-    cx.set(&ROUTER, &id, args.gateway.add_to(body, cx).await?).await
+    let body = args.gateway.add_to(body, Some(&id), cx).await?;
+    cx.set(&ROUTER, &id, body).await
 }
 
 async fn unset(args: &UnsetArgs, cx: &Context) -> anyhow::Result<String> {

@@ -2,8 +2,10 @@
 
 use super::east_west::talk;
 use super::probe::{Echo, REACH, SILENCE, nonce, ping, tcp, udp};
+use super::station::Station;
 use super::{Bench, Check};
 use crate::plan::Index;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 pub(super) fn checks(bench: &Arc<Bench>) -> Vec<Check> {
@@ -17,8 +19,34 @@ pub(super) fn checks(bench: &Arc<Bench>) -> Vec<Check> {
     }
     for router in 0..bench.plan.routers.len() {
         checks.extend(snat_addresses(bench, router));
+        checks.extend(from_other_vpcs(bench, router));
     }
     checks
+}
+
+/// A SNAT address answers ping from the VMs of other VPCs on the same external network.
+fn from_other_vpcs(bench: &Arc<Bench>, router: Index) -> Vec<Check> {
+    let plan = &bench.plan;
+    let (index, router) = (router, &plan.routers[router]);
+    let addresses = bench.state.snat_addresses.get(&router.name).cloned().unwrap_or_default();
+    let others = (0..plan.vms.len()).filter(|vm| {
+        let vm = &plan.vms[*vm];
+        plan.external_of(vm) == router.external_network && plan.router_of(vm.network) != Some(index)
+    });
+    let pairs = others.flat_map(|vm| addresses.iter().map(move |address| (vm, *address)));
+    let checks = pairs.map(|(vm, address)| {
+        let station = Arc::clone(&bench.vms[vm]);
+        let name = format!("router {} answers {} of another VPC on {address}", router.name, station.name);
+        Check::new(name, async move { answers_ping(&station, address).await })
+    });
+    checks.collect()
+}
+
+async fn answers_ping(from: &Station, address: Ipv4Addr) -> Result<String, String> {
+    match ping(&from.netns, address, None, REACH).await? {
+        Echo::Reply => Ok("icmp".to_owned()),
+        other => Err(format!("{other:?} instead of a reply")),
+    }
 }
 
 /// A VM reaches every machine outside, which sees its floating IP or its router's SNAT address.
@@ -79,12 +107,7 @@ fn snat_addresses(bench: &Arc<Bench>, router: Index) -> Vec<Check> {
         for from in bench.outside_of(segment, true) {
             let name = format!("router {} answers {} on {address}", router.name, from.name);
             let station = from.clone();
-            checks.push(Check::new(name, async move {
-                match ping(&station.netns, address, None, REACH).await? {
-                    Echo::Reply => Ok("icmp".to_owned()),
-                    other => Err(format!("{other:?} instead of a reply")),
-                }
-            }));
+            checks.push(Check::new(name, async move { answers_ping(&station, address).await }));
             let name = format!("unsolicited {} -> {address} (SNAT of {}) is refused", from.name, router.name);
             let (station, bench) = (from.clone(), Arc::clone(bench));
             checks.push(Check::new(name, async move {

@@ -59,9 +59,6 @@ ids! {
     RouterId
     FloatingIpId
     HostId
-    /// A project (tenant). Neutron's ids of projects are free text; ours are kept as UUIDs and text forms
-    /// are mapped at the API.
-    ProjectId
 }
 
 impl PortId {

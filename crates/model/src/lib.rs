@@ -4,13 +4,17 @@
 //! again.
 
 pub mod id;
+pub mod identity;
 pub mod mac;
+pub mod question;
 pub mod rendezvous;
 pub mod resource;
 pub mod slice;
+pub mod timeouts;
 pub mod trace;
 pub mod vni;
 
-pub use id::{FloatingIpId, HostId, NetworkId, PortId, ProjectId, RouterId, SubnetId};
+pub use id::{FloatingIpId, HostId, NetworkId, PortId, RouterId, SubnetId};
 pub use mac::Mac;
+pub use timeouts::NatTimeouts;
 pub use vni::Vni;

@@ -80,6 +80,8 @@ pub enum Filtering {
     /// Only the addresses and ports it was used towards.
     #[default]
     AddressAndPortDependent,
+    /// The addresses it was used towards, from any port.
+    AddressDependent,
     /// Anyone.
     EndpointIndependent,
 }

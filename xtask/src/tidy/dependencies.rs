@@ -22,7 +22,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("trace", &["model", "packet", "pipeline"]),
     // The processes.
     ("proto", &[]),
-    ("controller", &["api", "model", "proto", "store"]),
+    ("identity", &["model", "store"]),
+    ("controller", &["api", "identity", "model", "proto", "store"]),
     ("netlink", &["packet"]),
     ("bfd", &[]),
     // Neither `api` nor `store`, nor anything that brings them.

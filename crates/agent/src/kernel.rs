@@ -4,6 +4,7 @@ use crate::answer::Outgoing;
 use crate::control::HookStatus;
 use crate::machine::{BlockUses, Plan};
 use dataplane::{Attachment, Dataplane, EventReader, Settings, Sizes, Timeouts};
+use model::NatTimeouts;
 use netlink::PacketSocket;
 use pipeline::nat::Mapping;
 use pipeline::table_set::TableSet;
@@ -125,11 +126,11 @@ impl Kernel {
     }
 
     /// Removes idle sessions and unused mappings if it is time.
-    pub(crate) fn sweep_if_due(&mut self, now: Instant) {
+    pub(crate) fn sweep_if_due(&mut self, now: Instant, nat: NatTimeouts) {
         if now < self.sweep_due {
             return;
         }
-        let outcome = self.dataplane.sweep(dataplane::boot_clock_ns(), &Timeouts::default());
+        let outcome = self.dataplane.sweep(dataplane::boot_clock_ns(), &timeouts(nat));
         self.sweep_due = now + SWEEP_EVERY.max(now.elapsed() * SWEEP_SHARE);
         match outcome {
             Ok(swept) if swept.sessions_removed + swept.mappings_removed > 0 => {
@@ -198,6 +199,20 @@ impl Kernel {
     }
 }
 
+/// What the operator decides of the sweep's times; the rest is as it always is.
+fn timeouts(nat: NatTimeouts) -> Timeouts {
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    Timeouts {
+        udp: seconds(nat.udp_s),
+        icmp: seconds(nat.icmp_s),
+        tcp_established: seconds(nat.tcp_established_s),
+        tcp_transitory: seconds(nat.tcp_transitory_s),
+        tcp_closed: seconds(nat.tcp_closed_s),
+        port_rest: seconds(nat.port_rest_s),
+        ..Timeouts::default()
+    }
+}
+
 /// The block with a mapping's port; none if its external network is not there any more.
 fn block_of(tables: &TableSet, mapping: &Mapping) -> Option<BlockOwnerKey> {
     let external = tables.externals.get(&NetworkKey { vni: mapping.external_vni })?;
@@ -206,4 +221,27 @@ fn block_of(tables: &TableSet, mapping: &Mapping) -> Option<BlockOwnerKey> {
         block: u32::from(mapping.port) >> external.block_shift,
         address: mapping.address,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The two places that know defaults agree, and every time that can be set is used.
+    #[test]
+    fn the_sweep_goes_by_the_times_it_is_given() {
+        assert_eq!(timeouts(NatTimeouts::default()), Timeouts::default());
+        let nat = NatTimeouts {
+            udp_s: 1,
+            icmp_s: 2,
+            tcp_established_s: 3,
+            tcp_transitory_s: 4,
+            tcp_closed_s: 5,
+            port_rest_s: 6,
+        };
+        let set = timeouts(nat);
+        let tcp = [set.tcp_established, set.tcp_transitory, set.tcp_closed];
+        let all = [set.udp, set.icmp, tcp[0], tcp[1], tcp[2], set.port_rest];
+        assert_eq!(all.map(|time| time.as_secs()), [1, 2, 3, 4, 5, 6]);
+    }
 }

@@ -11,7 +11,7 @@ use crate::state::{Tunnel, Welcome};
 use compiler::{Compiled, LocalFacts, UplinkFacts};
 use dataplane::{Attachment, Hook};
 use model::slice::{Delta, Slice};
-use model::{HostId, Mac, PortId, Vni};
+use model::{HostId, Mac, NatTimeouts, PortId, Vni};
 use packet::compose::{ArpSender, arp_announcement, arp_announcement_reply, arp_probe};
 use pipeline::Punt;
 use pipeline::event::Event;
@@ -177,6 +177,11 @@ impl Machine {
         self.welcome.as_ref().map(|welcome| welcome.tunnel)
     }
 
+    /// By which sessions end.
+    pub(crate) fn nat_timeouts(&self) -> NatTimeouts {
+        self.welcome.as_ref().map(|welcome| welcome.nat_timeouts).unwrap_or_default()
+    }
+
     pub(crate) fn tunnel_ready(&mut self, tunnel: Option<TunnelLink>) {
         self.stale |= self.tunnel != tunnel;
         self.tunnel = tunnel;
@@ -258,7 +263,10 @@ impl Machine {
         match message {
             controller_message::Message::Welcome(welcome) => {
                 let welcome = parse_welcome(&welcome)?;
-                self.stale |= self.welcome.as_ref() != Some(&welcome);
+                if self.welcome.as_ref() != Some(&welcome) {
+                    self.stale = true;
+                    self.unsaved_since.get_or_insert(now);
+                }
                 self.welcome = Some(welcome);
             }
             controller_message::Message::Snapshot(snapshot) => {
@@ -571,7 +579,17 @@ fn parse_welcome(welcome: &proto::Welcome) -> Result<Welcome, BadMessage> {
         dvr_mac: welcome.dvr_mac.parse().map_err(|_| bad("dvr_mac", &welcome.dvr_mac))?,
         cluster: welcome.cluster_id.clone(),
         tunnel: Tunnel::try_from(welcome.tunnel.clone()).map_err(|_| bad("tunnel", &welcome.tunnel))?,
+        nat_timeouts: welcome.nat_timeouts.as_ref().map_or(Ok(NatTimeouts::default()), parse_timeouts)?,
     })
+}
+
+/// The controller has checked them; what the RFCs forbid is not done for a broken one either.
+fn parse_timeouts(timeouts: &proto::NatTimeouts) -> Result<NatTimeouts, BadMessage> {
+    let proto::NatTimeouts { udp_s, icmp_s, tcp_established_s, tcp_transitory_s, tcp_closed_s, port_rest_s } =
+        *timeouts;
+    NatTimeouts { udp_s, icmp_s, tcp_established_s, tcp_transitory_s, tcp_closed_s, port_rest_s }
+        .checked()
+        .map_err(|wrong| BadMessage::Welcome { field: wrong.field, value: wrong.seconds.to_string() })
 }
 
 fn parse_query(query: &proto::SessionsQuery) -> Result<SessionsQuestion, BadMessage> {

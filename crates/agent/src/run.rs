@@ -222,7 +222,8 @@ impl Agent {
         self.send_messages(now);
         self.publish();
         self.save(now);
-        block_in_place(|| self.kernel.sweep_if_due(now));
+        let timeouts = self.machine.nat_timeouts();
+        block_in_place(|| self.kernel.sweep_if_due(now, timeouts));
     }
 
     fn program(&mut self, now: Instant) {

@@ -7,7 +7,7 @@
 
 use compiler::{TunnelFacts, TunnelProtocol};
 use model::slice::Slice;
-use model::{HostId, Mac};
+use model::{HostId, Mac, NatTimeouts};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,9 @@ pub(crate) struct Welcome {
     pub(crate) dvr_mac: Mac,
     pub(crate) cluster: String,
     pub(crate) tunnel: Tunnel,
+    /// Not in files of older versions.
+    #[serde(default)]
+    pub(crate) nat_timeouts: NatTimeouts,
 }
 
 /// The cluster's tunnel: `geneve:6081`.
@@ -145,7 +148,16 @@ mod tests {
             dvr_mac: "fa:16:3f:00:00:07".parse().unwrap(),
             cluster: "blue".to_owned(),
             tunnel: Tunnel { geneve: true, port: 6081 },
+            nat_timeouts: NatTimeouts { udp_s: 600, ..NatTimeouts::default() },
         }
+    }
+
+    #[test]
+    fn a_welcome_without_nat_timeouts_has_the_defaults() {
+        let mut json = serde_json::to_value(welcome()).unwrap();
+        json.as_object_mut().unwrap().remove("nat_timeouts").unwrap();
+        let read: Welcome = serde_json::from_value(json).unwrap();
+        assert_eq!(read, Welcome { nat_timeouts: NatTimeouts::default(), ..welcome() });
     }
 
     #[test]

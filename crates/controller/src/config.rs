@@ -102,6 +102,8 @@ struct File {
     nat_log_syslog_socket: Option<PathBuf>,
     block_hold_s: Option<u64>,
     block_reassign_after_s: Option<u64>,
+    #[serde(default)]
+    nat: nat::Table,
 }
 
 impl File {
@@ -173,6 +175,8 @@ pub enum ConfigError {
     Missing { field: &'static str, flag: &'static str },
     #[error("`{field}` {reason}")]
     Invalid { field: &'static str, reason: String },
+    #[error("`{table}.{field}` is {seconds}, not between {min_s} and {max_s}")]
+    OutOfRange { table: &'static str, field: &'static str, seconds: u32, min_s: u32, max_s: u32 },
 }
 
 impl Config {
@@ -185,7 +189,7 @@ impl Config {
             Some(path) => read(path)?,
             None => File::default(),
         };
-        let nat = flags.nat.clone().or(file.nat()).build()?;
+        let nat = flags.nat.clone().or(file.nat()).build(file.nat.timeouts)?;
         build(overlaid(file, flags.clone()), nat)
     }
 }
@@ -293,6 +297,7 @@ fn grace(ms: u64) -> Result<Duration, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::NatTimeouts;
 
     fn load(text: &str) -> Result<Config, ConfigError> {
         let dir = tempfile::tempdir().unwrap();
@@ -340,6 +345,70 @@ mod tests {
         let config = load("certificates = 'x'\nblock_reassign_after_s = 0\nblock_hold_s = 30").unwrap();
         assert_eq!(config.nat.block_reassign_after, None);
         assert_eq!(config.nat.block_hold, Duration::from_secs(30));
+    }
+
+    /// The file without its directory, which every one needs.
+    fn timeouts(text: &str) -> Result<NatTimeouts, String> {
+        let config = load(&format!("certificates = 'x'\n[nat.timeouts]\n{text}"));
+        config.map(|config| config.nat.timeouts).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nat_timeouts_are_set_one_by_one() {
+        let default = NatTimeouts::default();
+        assert_eq!(timeouts(""), Ok(default));
+        let want = NatTimeouts { udp_s: 600, tcp_established_s: 86_400, ..default };
+        assert_eq!(timeouts("udp_s = 600\ntcp_established_s = 86400"), Ok(want));
+    }
+
+    /// RFC 4787 REQ-5b (MAY): the UDP timer is configurable, and not below the two minutes of REQ-5.
+    #[test]
+    fn rfc4787_req5b_the_udp_timer_is_configurable_from_two_minutes_up() {
+        assert_eq!(timeouts("udp_s = 120").map(|set| set.udp_s), Ok(120));
+        assert_eq!(
+            timeouts("udp_s = 119"),
+            Err("`nat.timeouts.udp_s` is 119, not between 120 and 86400".into())
+        );
+    }
+
+    /// RFC 5382 REQ-5a (MAY): the timers of TCP are configurable, and not below REQ-5.
+    #[test]
+    fn rfc5382_req5a_the_timers_of_tcp_are_configurable_from_the_minimum_up() {
+        let set = timeouts("tcp_established_s = 7440\ntcp_transitory_s = 240\ntcp_closed_s = 300").unwrap();
+        assert_eq!((set.tcp_established_s, set.tcp_transitory_s, set.tcp_closed_s), (7440, 240, 300));
+        for (text, want) in [
+            (
+                "tcp_established_s = 7439",
+                "`nat.timeouts.tcp_established_s` is 7439, not between 7440 and 2592000",
+            ),
+            ("tcp_transitory_s = 239", "`nat.timeouts.tcp_transitory_s` is 239, not between 240 and 86400"),
+            ("tcp_closed_s = 10", "`nat.timeouts.tcp_closed_s` is 10, not between 240 and 3600"),
+        ] {
+            assert_eq!(timeouts(text), Err(want.into()));
+        }
+    }
+
+    /// RFC 5508 REQ-2a (SHOULD): the timer of ICMP queries is configurable, and not below the minute of REQ-2.
+    #[test]
+    fn rfc5508_req2a_the_icmp_timer_is_configurable_from_one_minute_up() {
+        assert_eq!(timeouts("icmp_s = 90").map(|set| set.icmp_s), Ok(90));
+        assert_eq!(
+            timeouts("icmp_s = 59"),
+            Err("`nat.timeouts.icmp_s` is 59, not between 60 and 3600".into())
+        );
+    }
+
+    #[test]
+    fn nat_timeouts_that_make_no_sense_are_named() {
+        for (text, want) in [
+            ("udp = 300", "unknown field `udp`"),
+            ("udp_s = -1", "udp_s"),
+            ("udp_s = '5m'", "udp_s"),
+            ("port_rest_s = 1", "`nat.timeouts.port_rest_s` is 1, not between 120 and 3600"),
+        ] {
+            let error = timeouts(text).unwrap_err();
+            assert!(error.contains(want), "{text}: {error}");
+        }
     }
 
     #[test]

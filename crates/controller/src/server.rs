@@ -96,6 +96,7 @@ impl Server {
             liveness_grace: config.liveness_grace,
             block_hold: config.nat.block_hold,
             block_reassign_after: config.nat.block_reassign_after,
+            nat_timeouts: config.nat.timeouts,
         };
         let nat_log = open_nat_log(&config, &store)?;
         let (service, control) =

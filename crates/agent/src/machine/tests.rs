@@ -136,6 +136,7 @@ impl Bench {
             dvr_mac: DVR_MAC.to_owned(),
             cluster_id: "c".to_owned(),
             tunnel: "geneve:6081".to_owned(),
+            nat_timeouts: None,
         };
         let slice = serde_json::to_vec(&slice()).unwrap();
         self.hear(controller_message::Message::Welcome(welcome)).unwrap();
@@ -222,6 +223,7 @@ fn a_slice_from_disk_is_programmed_without_a_controller() {
         dvr_mac: DVR_MAC.parse().unwrap(),
         cluster: "c".to_owned(),
         tunnel: Tunnel { geneve: true, port: 6081 },
+        nat_timeouts: NatTimeouts::default(),
     };
     bench.machine.restore(welcome, slice());
     bench.machine.link_present(bench.now, tap());
@@ -490,6 +492,36 @@ fn bad_messages_change_nothing() {
     let delta = serde_json::to_vec(&Delta::default()).unwrap();
     let first = controller_message::Message::Delta(proto::Delta { delta });
     assert!(matches!(Bench::new().hear(first), Err(BadMessage::DeltaFirst)));
+}
+
+/// What another controller configuration says, or one that cannot be.
+fn welcome_with(nat_timeouts: NatTimeouts) -> controller_message::Message {
+    let NatTimeouts { udp_s, icmp_s, tcp_established_s, tcp_transitory_s, tcp_closed_s, port_rest_s } =
+        nat_timeouts;
+    let told =
+        proto::NatTimeouts { udp_s, icmp_s, tcp_established_s, tcp_transitory_s, tcp_closed_s, port_rest_s };
+    controller_message::Message::Welcome(proto::Welcome {
+        host_id: host().to_string(),
+        dvr_mac: DVR_MAC.to_owned(),
+        cluster_id: "c".to_owned(),
+        tunnel: "geneve:6081".to_owned(),
+        nat_timeouts: Some(told),
+    })
+}
+
+#[test]
+fn nat_timeouts_are_taken_over_at_once_and_kept() {
+    let mut bench = Bench::connected();
+    assert_eq!(bench.machine.nat_timeouts(), NatTimeouts::default(), "the controller named none");
+    bench.machine.take_unsaved(bench.now + SAVE_AFTER);
+    let longer = NatTimeouts { udp_s: 600, ..NatTimeouts::default() };
+    bench.hear(welcome_with(longer)).unwrap();
+    assert_eq!(bench.machine.nat_timeouts(), longer);
+    let saved = bench.machine.take_unsaved(bench.now + SAVE_AFTER).map(|(welcome, _)| welcome.nat_timeouts);
+    assert_eq!(saved, Some(longer));
+    let error = bench.hear(welcome_with(NatTimeouts { icmp_s: 5, ..longer })).unwrap_err().to_string();
+    assert_eq!(error, "the controller's welcome has a bad icmp_s: '5'");
+    assert_eq!(bench.machine.nat_timeouts(), longer);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::registration::{Refused, Registration};
 use super::service::Caller;
 use crate::blocks::retire::{Report, Use};
 use crate::slices::slice_for;
+use model::NatTimeouts;
 use model::resource::Host;
 use model::slice::Slice;
 use proto::agent_message::Message as FromAgent;
@@ -171,6 +172,7 @@ impl Connection {
             dvr_mac: self.host.dvr_mac.to_string(),
             cluster_id: self.shared.handle.settled.borrow().cluster_id.to_string(),
             tunnel: self.shared.settings.tunnel.clone(),
+            nat_timeouts: Some(told_timeouts(self.shared.settings.nat_timeouts)),
         }))
     }
 
@@ -246,6 +248,12 @@ impl Connection {
         let acked = Acked { revision: programmed.revision, ports, floating_ips: Arc::clone(floating_ips) };
         Ok(Some(Event::Acked { host: self.host.id, connection: self.number, acked }))
     }
+}
+
+fn told_timeouts(timeouts: NatTimeouts) -> proto::NatTimeouts {
+    let NatTimeouts { udp_s, icmp_s, tcp_established_s, tcp_transitory_s, tcp_closed_s, port_rest_s } =
+        timeouts;
+    proto::NatTimeouts { udp_s, icmp_s, tcp_established_s, tcp_transitory_s, tcp_closed_s, port_rest_s }
 }
 
 fn to_agent(message: ToAgent) -> ControllerMessage {

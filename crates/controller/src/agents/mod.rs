@@ -19,7 +19,7 @@ pub use hub::{Hub, Presence, SessionsOf, Uplink};
 pub(crate) use hub::{now_ms, now_s};
 pub use service::Service;
 
-use model::Mac;
+use model::{Mac, NatTimeouts};
 use std::time::Duration;
 
 /// What the operator decides.
@@ -35,6 +35,8 @@ pub struct Settings {
     pub block_hold: Duration,
     /// How long a host is away before its port blocks go to others; none: for ever.
     pub block_reassign_after: Option<Duration>,
+    /// Agents end sessions by these.
+    pub nat_timeouts: NatTimeouts,
 }
 
 /// Bounds of the agents' side.

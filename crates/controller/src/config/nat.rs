@@ -2,6 +2,9 @@
 
 use super::{ConfigError, invalid};
 use crate::nat_log;
+use model::NatTimeouts;
+use model::timeouts::TimeoutOutOfRange;
+use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,12 +26,21 @@ pub struct Nat {
     pub block_hold: Duration,
     /// How long a host is away before its port blocks go to others; none: for ever.
     pub block_reassign_after: Option<Duration>,
+    pub timeouts: NatTimeouts,
+}
+
+/// The table `[nat]` of the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Table {
+    pub(super) timeouts: NatTimeouts,
 }
 
 impl Default for Nat {
     fn default() -> Self {
         let (block_hold, day) = (Duration::from_secs(600), Duration::from_secs(86_400));
-        Self { log: None, block_hold, block_reassign_after: Some(day) }
+        let timeouts = NatTimeouts::default();
+        Self { log: None, block_hold, block_reassign_after: Some(day), timeouts }
     }
 }
 
@@ -72,7 +84,9 @@ impl NatFlags {
         }
     }
 
-    pub(super) fn build(self) -> Result<Nat, ConfigError> {
+    /// `timeouts`: as the file has them.
+    pub(super) fn build(self, timeouts: NatTimeouts) -> Result<Nat, ConfigError> {
+        let timeouts = checked(timeouts)?;
         let default = Nat::default();
         let block_hold = match self.block_hold_s {
             None => default.block_hold,
@@ -92,7 +106,7 @@ impl NatFlags {
                 Some(Duration::from_secs(seconds))
             }
         };
-        Ok(Nat { log: self.log()?, block_hold, block_reassign_after })
+        Ok(Nat { log: self.log()?, block_hold, block_reassign_after, timeouts })
     }
 
     fn log(self) -> Result<Option<nat_log::Settings>, ConfigError> {
@@ -110,6 +124,16 @@ impl NatFlags {
         let socket = self.nat_log_syslog_socket.unwrap_or_else(|| "/dev/log".into());
         Ok(Some(nat_log::Settings { path, bytes_max, files, syslog: syslog.then_some(socket) }))
     }
+}
+
+fn checked(timeouts: NatTimeouts) -> Result<NatTimeouts, ConfigError> {
+    timeouts.checked().map_err(|TimeoutOutOfRange { field, seconds, min_s, max_s }| ConfigError::OutOfRange {
+        table: "nat.timeouts",
+        field,
+        seconds,
+        min_s,
+        max_s,
+    })
 }
 
 fn within<N: PartialOrd + std::fmt::Display>(

@@ -107,6 +107,7 @@ fn update(
         check_gateway(subnet.cidr, gateway_ip)?;
         check_gateway_unused(write.tx, &subnet)?;
         subnet.gateway_ip = gateway_ip;
+        check_gateway_not_ours(write.tx, &subnet)?;
     }
     if let Some(pools) = change.allocation_pools {
         subnet.allocation_pools = pools;
@@ -182,6 +183,12 @@ fn check_gateway_unused(snapshot: &Snapshot, subnet: &Subnet) -> Result<(), Erro
         Some(port) => Err(Error::GatewayIpInUse { address, port: port.id }),
         None => Ok(()),
     }
+}
+
+/// The gateway of an external network is the fabric's: an address that we answer for would hide it.
+fn check_gateway_not_ours(snapshot: &Snapshot, subnet: &Subnet) -> Result<(), Error> {
+    let is_external = snapshot.get::<Network>(subnet.network).is_some_and(|network| network.external);
+    if is_external { check_gateway_unused(snapshot, subnet) } else { Ok(()) }
 }
 
 fn check_dhcp(cidr: Ipv4Net, enable_dhcp: bool) -> Result<(), Error> {

@@ -4,6 +4,7 @@
 mod addresses;
 mod bad_input;
 mod common;
+mod external_addresses;
 mod floating_ips;
 mod lists;
 mod networks;

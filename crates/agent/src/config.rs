@@ -36,6 +36,9 @@ pub struct Config {
     pub bfd_interval_ms: u16,
     /// BFD packets in a row that may be missing.
     pub bfd_multiplier: u8,
+    /// BFD goes through the tunnel, so that a host is alive only while its programs are there; otherwise plainly
+    /// over the underlay.
+    pub bfd_in_tunnel: bool,
     /// Take programs, pins and the tunnel device away and exit, instead of running.
     pub detach: bool,
 }
@@ -58,6 +61,7 @@ struct File {
     lone_path: Option<bool>,
     bfd_interval_ms: Option<u16>,
     bfd_multiplier: Option<u8>,
+    bfd_in_tunnel: Option<bool>,
 }
 
 /// Flags; each wins over the file's field of the same name.
@@ -105,6 +109,9 @@ pub struct Flags {
     /// BFD packets in a row that may be missing before a host is declared dead; 2 to 20.
     #[arg(long, value_name = "COUNT")]
     pub bfd_multiplier: Option<u8>,
+    /// Whether BFD goes through the tunnel; otherwise plainly over the underlay. The same on all hosts.
+    #[arg(long, value_name = "BOOL")]
+    pub bfd_in_tunnel: Option<bool>,
     /// Take everything of this agent away from the kernel, and exit.
     #[arg(long)]
     pub detach: bool,
@@ -196,6 +203,7 @@ fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
         lone_path: flags.lone_path.or(file.lone_path).unwrap_or(true),
         bfd_interval_ms: flags.bfd_interval_ms.or(file.bfd_interval_ms).unwrap_or(50),
         bfd_multiplier: flags.bfd_multiplier.or(file.bfd_multiplier).unwrap_or(3),
+        bfd_in_tunnel: flags.bfd_in_tunnel.or(file.bfd_in_tunnel).unwrap_or(true),
         detach: flags.detach,
         host,
     };
@@ -294,7 +302,7 @@ mod tests {
         assert_eq!(config.pin_dir, Path::new("/sys/fs/bpf/nanboku/ahv01"));
         assert_eq!(config.state_dir, Path::new("/var/lib/nanboku/ahv01"));
         assert_eq!(config.physical_networks["physnet1"], "uplink0");
-        assert!(config.lone_path);
+        assert!(config.lone_path && config.bfd_in_tunnel);
     }
 
     #[test]

@@ -80,6 +80,9 @@ pub struct Status {
     pub tunnel: String,
     pub ports: Vec<PortStatus>,
     pub uplinks: Vec<UplinkStatus>,
+    /// Hosts that this one watches by BFD; empty too if the watching stands still.
+    #[serde(default)]
+    pub peers: Vec<PeerStatus>,
     pub hooks: Vec<HookStatus>,
     /// Resolved neighbours on external networks.
     pub neighbors: Vec<NeighborStatus>,
@@ -106,6 +109,21 @@ pub struct UplinkStatus {
     /// 0: the link is missing.
     pub ifindex: u32,
     pub up: bool,
+}
+
+/// A BFD session with another host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    pub host: String,
+    pub address: Ipv4Addr,
+    /// `admin-down`, `down`, `init` or `up`.
+    pub state: String,
+    /// May be a gateway.
+    pub usable: bool,
+    /// What that rests on: `well`, `waiting`, `silent`, `path down`, `hold-down`.
+    pub why: String,
+    /// How long it has been so, milliseconds.
+    pub for_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,17 +1,21 @@
 //! Which other hosts are alive, found out by BFD within milliseconds.
 //!
-//! [`peers`] is the logic, sans IO: one session per peer and a verdict on each. [`thread`] runs it: a thread of
-//! its own with its own timers, real-time where that is permitted, so that neither a busy agent nor the
-//! compiler makes a host look dead. The main loop gives it a [`Wanted`] and takes the set of dead hosts, both by
-//! watch channels: the newest value counts, nothing queues ([decision 0010](../../../docs/decisions/0010-liveness.md)).
+//! [`peers`] is the logic, sans IO: one session per peer and a verdict on each. [`envelope`] is the tunnel's
+//! headers around a control packet. [`thread`] runs it all: a thread of its own with its own timers, real-time
+//! where that is permitted, so that neither a busy agent nor the compiler makes a host look dead. The main loop
+//! gives it a [`Wanted`] and takes [`Verdicts`], both by watch channels: the newest value counts, nothing queues
+//! ([decision 0010](../../../docs/decisions/0010-liveness.md)).
 
+mod envelope;
 mod peers;
 mod thread;
 
+pub(crate) use peers::PeerView;
 pub(crate) use thread::{Liveness, start};
 
+use crate::state::Tunnel;
 use model::HostId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -25,6 +29,18 @@ pub(crate) struct Wanted {
     pub(crate) serving: bool,
     /// This host forwards, but its uplink or the gateway behind it is gone: others must not use it as a gateway.
     pub(crate) path_down: bool,
+    /// Control packets go through this tunnel; none: plainly over the underlay.
+    pub(crate) tunnel: Option<Tunnel>,
+}
+
+/// What BFD says of the other hosts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verdicts {
+    /// Not to be used as gateways.
+    pub(crate) dead: BTreeSet<HostId>,
+    /// Of these, the ones that said so themselves: they are there, the path behind them is not. Of the others
+    /// nobody knows what they do.
+    pub(crate) withdrawn: BTreeSet<HostId>,
 }
 
 /// How fast.

@@ -6,8 +6,9 @@
 
 use crate::announce::{Announcer, Claim};
 use crate::answer::{self, Outgoing};
+use crate::liveness::Verdicts;
 use crate::neighbors::{Probe, Resolver};
-use crate::state::{Tunnel, Welcome};
+use crate::state::{Tunnel, TunnelSettings, Welcome};
 use compiler::{Compiled, LocalFacts, UplinkFacts};
 use dataplane::{Attachment, Hook};
 use model::slice::{Delta, Slice};
@@ -42,7 +43,7 @@ pub(crate) struct Settings {
     pub(crate) underlay_mtu: u16,
     /// NIC by physical network.
     pub(crate) physical_networks: BTreeMap<String, String>,
-    pub(crate) lone_path: bool,
+    pub(crate) tunnel: TunnelSettings,
 }
 
 /// What a link is to the agent.
@@ -110,8 +111,8 @@ pub(crate) struct Machine {
     tunnel: Option<TunnelLink>,
     resolver: Resolver,
     announcer: Announcer,
-    /// Hosts that are no gateways, as BFD found out.
-    dead_hosts: BTreeSet<HostId>,
+    /// The other hosts, as BFD found out.
+    verdicts: Verdicts,
     /// The uplink or the gateway behind it is of no use.
     path_down: bool,
     /// The underlay's NIC is down.
@@ -140,7 +141,7 @@ impl Machine {
             tunnel: None,
             resolver: Resolver::default(),
             announcer: Announcer::default(),
-            dead_hosts: BTreeSet::new(),
+            verdicts: Verdicts::default(),
             path_down: false,
             isolated: false,
             programmed: None,
@@ -318,7 +319,7 @@ impl Machine {
             dvr_mac: welcome.dvr_mac,
             underlay_ifindex: self.settings.underlay_ifindex,
             underlay_mtu: self.settings.underlay_mtu,
-            tunnel: welcome.tunnel.facts(self.settings.lone_path, tunnel.geneve_as_vxlan),
+            tunnel: welcome.tunnel.facts(self.settings.tunnel, tunnel.geneve_as_vxlan),
             links: links.collect(),
             uplinks: uplinks.collect(),
             neighbors: self.resolver.resolved(),

@@ -8,11 +8,13 @@ use crate::config::Config;
 use crate::connection::{self, Incoming};
 use crate::control_server::{self, Server, StatusQuestion};
 use crate::kernel::Kernel;
-use crate::liveness::{self, Liveness, Timing};
-use crate::machine::{Link, Machine, SessionsQuestion, Settings};
+use crate::liveness::{self, Liveness, Timing, Verdicts};
+use crate::machine::{Link, Machine, Settings};
+use crate::observe::{Answerer, Materials};
 use crate::plug::Views;
-use crate::state::Tunnel;
-use crate::{Error, chain, check, control, sessions, state, tunnel};
+use crate::scene::Scene;
+use crate::state::{Tunnel, TunnelSettings};
+use crate::{Error, chain, check, control, state, tables, tunnel};
 use dataplane::EventReader;
 use model::HostId;
 use netlink::{LinkEvent, LinkWatch, Links};
@@ -83,7 +85,7 @@ struct Inputs {
     watch: LinkWatch,
     connection: mpsc::Receiver<Incoming>,
     status: mpsc::Receiver<StatusQuestion>,
-    dead_hosts: watch::Receiver<BTreeSet<HostId>>,
+    verdicts: watch::Receiver<Verdicts>,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -94,7 +96,7 @@ enum Wake {
     Connection(Incoming),
     Status(StatusQuestion),
     Events,
-    DeadHosts,
+    Verdicts,
     Time,
     End,
 }
@@ -102,7 +104,7 @@ enum Wake {
 impl Inputs {
     async fn next(&mut self, deadline: Instant) -> Wake {
         tokio::select! {
-            Ok(()) = self.dead_hosts.changed() => Wake::DeadHosts,
+            Ok(()) = self.verdicts.changed() => Wake::Verdicts,
             event = self.watch.next() => Wake::Links(event),
             Some(incoming) = self.connection.recv() => Wake::Connection(incoming),
             Some(question) = self.status.recv() => Wake::Status(question),
@@ -126,7 +128,7 @@ impl Agent {
             underlay_ifindex,
             underlay_mtu: u16::try_from(underlay_mtu).unwrap_or(u16::MAX),
             physical_networks: config.physical_networks.clone(),
-            lone_path: config.lone_path,
+            tunnel: TunnelSettings { lone_path: config.lone_path, liveness: config.bfd_in_tunnel },
         };
         let now = Instant::now();
         let (kernel, events) = Kernel::open(&config.pin_dir, now)?;
@@ -146,7 +148,7 @@ impl Agent {
         };
         let liveness = liveness::start(config.vtep, timing).map_err(Error::Runtime)?;
         let inputs = Inputs {
-            dead_hosts: liveness.dead(),
+            verdicts: liveness.verdicts(),
             events: watched(events)?,
             watch,
             connection,
@@ -190,9 +192,9 @@ impl Agent {
                 // Whoever asked may have gone.
                 Wake::Status(question) => drop(question.send(self.status())),
                 Wake::Events => self.events(&mut inputs.events).await?,
-                Wake::DeadHosts => {
-                    let dead = inputs.dead_hosts.borrow_and_update().clone();
-                    self.machine.set_dead_hosts(dead);
+                Wake::Verdicts => {
+                    let verdicts = inputs.verdicts.borrow_and_update().clone();
+                    self.machine.set_verdicts(verdicts);
                 }
                 // Also without a wake-up: a ring that is not read is not announced again.
                 Wake::Time => drop(self.drain(inputs.events.get_mut())),
@@ -263,10 +265,12 @@ impl Agent {
         let kernel = &self.kernel;
         let unanswered = self.machine.unanswered;
         let messages = self.machine.messages(now, |blocks| {
+        let liveness = self.liveness.counters();
             block_in_place(|| kernel.count_mappings(blocks));
             let mut counters = kernel.counters();
             counters.insert("agent.icmp-errors-left-to-sender-host".to_owned(), unanswered.from_tunnel);
             counters.insert("agent.icmp-errors-refused".to_owned(), unanswered.refused);
+            counters.extend(liveness);
             counters.insert("agent.frames-not-sent".to_owned(), kernel.send_failures);
             counters
         });
@@ -423,6 +427,15 @@ impl Agent {
     }
 
     fn status(&self) -> control::Status {
+        let mut counters = self.kernel.counters();
+        counters.extend(self.liveness.counters());
+        let views = self.liveness.views();
+        let mut status = self.machine.control_status();
+        if views.is_none() {
+            status
+                .warnings
+                .push("the watching of other hosts stands still: nothing is known of them".to_owned());
+        }
         let links: BTreeMap<u32, String> = self.machine.link_names();
         let name_of = |ifindex: u32| links.get(&ifindex).cloned().unwrap_or_default();
         control::Status {
@@ -430,8 +443,9 @@ impl Agent {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             controller: self.config.controller.clone(),
             hooks: self.kernel.hooks(name_of),
-            counters: self.kernel.counters(),
-            ..self.machine.control_status()
+            counters,
+            peers: self.machine.peer_status(views.unwrap_or_default()),
+            ..status
         }
     }
 }

@@ -103,10 +103,19 @@ pub(crate) fn save(directory: &Path, welcome: &Welcome, slice: &Slice) -> Result
     write().map_err(|source| StateError::Write { path: path.clone(), source })
 }
 
+/// What a host's configuration says of the tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TunnelSettings {
+    pub(crate) lone_path: bool,
+    /// BFD goes through it.
+    pub(crate) liveness: bool,
+}
+
 impl Tunnel {
-    pub(crate) fn facts(self, lone_path: bool, geneve_as_vxlan: bool) -> TunnelFacts {
+    pub(crate) fn facts(self, settings: TunnelSettings, geneve_as_vxlan: bool) -> TunnelFacts {
         let protocol = if self.geneve { TunnelProtocol::Geneve } else { TunnelProtocol::Vxlan };
-        TunnelFacts { protocol, port: self.port, lone_path, geneve_as_vxlan }
+        let TunnelSettings { lone_path, liveness } = settings;
+        TunnelFacts { protocol, port: self.port, lone_path, geneve_as_vxlan, liveness }
     }
 }
 

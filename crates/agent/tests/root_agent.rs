@@ -1,6 +1,7 @@
 //! A host whose controller cannot be reached: it is programmed from its state file, ports are plugged, and
 //! the agent's death changes nothing for packets. Needs root.
 
+mod bird;
 mod common;
 
 use agent::config::Config;

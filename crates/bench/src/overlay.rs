@@ -108,6 +108,7 @@ impl Host {
             port: TUNNEL_PORT,
             lone_path: true,
             geneve_as_vxlan: self.geneve_as_vxlan,
+            liveness: false,
         };
         let facts = scenario::facts(self.side, way, self.interfaces, tunnel)?;
         let compiled = compiler::compile(slice, &facts);

@@ -14,6 +14,17 @@ pub enum State {
     Up = 3,
 }
 
+impl State {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AdminDown => "admin-down",
+            Self::Down => "down",
+            Self::Init => "init",
+            Self::Up => "up",
+        }
+    }
+}
+
 /// Why the sender's session last went down (RFC 5880 §4.1 `Diag`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

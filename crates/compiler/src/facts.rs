@@ -48,6 +48,8 @@ pub struct TunnelFacts {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    /// Hosts speak BFD inside the tunnel.
+    pub liveness: bool,
 pub enum TunnelProtocol {
     Geneve,
     Vxlan,

@@ -26,6 +26,7 @@ fn config(facts: &LocalFacts) -> Config {
         (tunnel.lone_path, Config::FLAG_LONE_PATH),
         (tunnel.geneve_as_vxlan, Config::FLAG_GENEVE_AS_VXLAN),
     ];
+        (tunnel.liveness, Config::FLAG_TUNNEL_LIVENESS),
     Config {
         epoch: 0,
         underlay_ifindex: facts.underlay_ifindex,

@@ -4,6 +4,7 @@
 //! Everything that belongs to a namespace says which one: a [`Links`] handle stays in the namespace its
 //! socket was opened in, and [`Netns::run`] is the only way to do something elsewhere.
 
+mod datagram;
 mod error;
 mod links;
 mod netns;
@@ -13,6 +14,7 @@ mod realtime;
 mod tap;
 mod watch;
 
+pub use datagram::send_without_checksum;
 pub use error::Error;
 pub use links::{Link, Links, Route, TunnelDevice, TunnelKind, Veth, VethPeer};
 pub use netns::Netns;

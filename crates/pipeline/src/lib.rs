@@ -21,6 +21,7 @@ pub mod fragment;
 pub mod hash;
 #[cfg(feature = "host")]
 pub mod host;
+pub mod liveness;
 pub mod nat;
 pub mod runtime;
 pub mod session;

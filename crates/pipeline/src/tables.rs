@@ -51,6 +51,8 @@ impl Config {
     pub const FLAG_LONE_PATH: u32 = 2;
     /// Header word 0 of a Geneve super-packet is rewritten for a VXLAN device that stands in for geneve.ko.
     pub const FLAG_GENEVE_AS_VXLAN: u32 = 4;
+    /// Hosts speak BFD inside the tunnel; BFD outside of it is refused.
+    pub const FLAG_TUNNEL_LIVENESS: u32 = 8;
 }
 
 table_type! {

@@ -3,6 +3,7 @@
 
 use crate::address::Address;
 use crate::hash::flow_hash;
+use crate::liveness;
 use crate::runtime::{Packet, PacketError, Tables};
 use crate::tables::{Config, VtepKey};
 use crate::verdict::{Reason, Stage, Total, Verdict, counter};
@@ -96,6 +97,10 @@ enum Underlay {
     Lone,
     /// A lone packet that the kernel refused to decapsulate.
     Failed,
+    /// A frame of the management VNI, decapsulated; `peer` is filled.
+    Liveness,
+    /// BFD that did not come as it must.
+    BadLiveness,
 }
 
 /// Ingress of the underlay NIC: takes lone tunnel packets, leaves everything else to the host. Packets that
@@ -116,6 +121,12 @@ pub fn from_underlay<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mu
         }
         Ok(Underlay::UnknownPeer) => drop(Reason::UnknownVtep),
         Ok(Underlay::Failed) => drop(Reason::OutputFailed),
+        Ok(Underlay::Liveness) if liveness::accept(packet, work) => {
+            tables.count(counter::total(Total::InTunnelLone), 1);
+            tables.count(counter::total(Total::OutHost), 1);
+            Verdict::Pass
+        }
+        Ok(Underlay::Liveness | Underlay::BadLiveness) => drop(Reason::LivenessRefused),
         Ok(Underlay::Host) | Err(PacketError) => Verdict::Pass,
     }
 }
@@ -134,12 +145,17 @@ fn take<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) -> Re
     let plain = outer.version_ihl == 0x45 && !outer.is_fragment();
     let ours = plain && outer.protocol == ipv4::PROTOCOL_UDP && dst == config.vtep;
     if !ours || datagram.dst_port.get() != config.tunnel_port {
-        return Ok(Underlay::Host);
+        let refused = ours
+            && datagram.dst_port.get() == liveness::PORT
+            && config.flags & Config::FLAG_TUNNEL_LIVENESS != 0;
+        return Ok(if refused { Underlay::BadLiveness } else { Underlay::Host });
     }
     if tables.vtep(&VtepKey { address: src }).is_none() {
         return Ok(Underlay::UnknownPeer);
     }
-    let Some(vni) = plain_vni(config, tunnel) else { return Ok(Underlay::Host) };
+    let management = liveness::is_management(config, tunnel);
+    let vni = if management { Some(liveness::MANAGEMENT_VNI) } else { plain_vni(config, tunnel) };
+    let Some(vni) = vni else { return Ok(Underlay::Host) };
     let lone = packet.gso_size() == 0
         && inner.ethertype.get() == ethernet::TYPE_IPV4
         && datagram.checksum.get() == 0
@@ -148,7 +164,14 @@ fn take<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) -> Re
         work.tunnel_vni = vni;
         work.peer = src;
         let popped = packet.pop_outer().and_then(|()| packet.store::<{ ethernet::LEN }>(0, &bytes(inner)));
-        return Ok(if popped.is_ok() { Underlay::Lone } else { Underlay::Failed });
+        return Ok(match popped {
+            Ok(()) if management => Underlay::Liveness,
+            Ok(()) => Underlay::Lone,
+            Err(PacketError) => Underlay::Failed,
+        });
+    }
+    if management {
+        return Ok(Underlay::BadLiveness);
     }
     if config.flags & Config::FLAG_GENEVE_AS_VXLAN != 0 && datagram.checksum.get() == 0 {
         // The VXLAN device that stands in for geneve.ko reads the first word as VXLAN's flags.

@@ -100,6 +100,7 @@ listed! {
         FragmentUnordered = 47, "fragment-unordered", "A fragment whose datagram's first fragment was not seen here before it.";
         FragmentOverlap = 48, "fragment-overlap", "A fragment that would overwrite the transport header of the first.";
         PortQuota = 49, "port-quota", "The VM has as many mappings as its router allows one VM.";
+        LivenessRefused = 50, "liveness-refused", "BFD that is not from a host of the cluster by the way agreed on, inside the tunnel or outside.";
     }
 }
 

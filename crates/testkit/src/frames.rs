@@ -235,3 +235,74 @@ fn read_icmp(read: &mut Read, icmp: &Icmpv4Slice<'_>) {
         (read.src_port, read.dst_port) = (echo.id, echo.id);
     }
 }
+
+/// BFD between hosts on the underlay, inside the tunnel as it must be; fields are changed to get it wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Liveness {
+    pub geneve: bool,
+    pub tunnel_port: u16,
+    /// Of the outer header.
+    pub from: Ipv4Addr,
+    pub to: Ipv4Addr,
+    pub inner_from: Ipv4Addr,
+    pub inner_to: Ipv4Addr,
+    pub inner_ttl: u8,
+    pub port: u16,
+    pub vni: u32,
+    /// Geneve's control bit.
+    pub control: bool,
+}
+
+impl Liveness {
+    pub fn new(geneve: bool, tunnel_port: u16, from: Ipv4Addr, to: Ipv4Addr) -> Self {
+        Self {
+            geneve,
+            tunnel_port,
+            from,
+            to,
+            inner_from: from,
+            inner_to: Ipv4Addr::LOCALHOST,
+            inner_ttl: 255,
+            port: pipeline::liveness::PORT,
+            vni: pipeline::liveness::MANAGEMENT_VNI,
+            control: geneve,
+        }
+    }
+
+    /// The inner frame, with a UDP checksum.
+    pub fn inner(&self, payload: &[u8]) -> Vec<u8> {
+        let macs = (MacAddr([2, 0, 0x5e, 0, 0x52, 2]), MacAddr([0, 0, 0x5e, 0, 0x52, 2]));
+        let ends = Ends {
+            src_mac: macs.0,
+            dst_mac: macs.1,
+            src: self.inner_from,
+            dst: self.inner_to,
+            src_port: 50_000,
+            dst_port: self.port,
+        };
+        udp_ttl(&ends, payload, self.inner_ttl)
+    }
+
+    /// The whole, without an outer UDP checksum.
+    pub fn frame(&self, payload: &[u8]) -> Vec<u8> {
+        let tunnel: [u8; 8] = if self.geneve {
+            let flags = if self.control { packet::geneve::FLAG_CONTROL } else { 0 };
+            bytes(packet::geneve::Header { flags, ..packet::geneve::Header::new(self.vni) })
+        } else {
+            bytes(packet::vxlan::Header::new(self.vni))
+        };
+        let ends = Ends {
+            src_mac: MacAddr([2, 0, 0, 0, 9, 1]),
+            dst_mac: MacAddr([2, 0, 0, 0, 9, 2]),
+            src: self.from,
+            dst: self.to,
+            src_port: 50_001,
+            dst_port: self.tunnel_port,
+        };
+        let mut inside = tunnel.to_vec();
+        inside.extend(self.inner(payload));
+        let mut frame = udp(&ends, &inside);
+        frame[40..42].fill(0);
+        frame
+    }
+}

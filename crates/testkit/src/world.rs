@@ -225,7 +225,7 @@ impl World {
                 underlay_ifindex: UNDERLAY,
                 underlay_mtu: 1550,
                 dead_hosts: Default::default(),
-                tunnel: TunnelFacts { protocol, port: 6081, lone_path: true, geneve_as_vxlan: true },
+                tunnel: TunnelFacts { protocol, port: 6081, lone_path: true, geneve_as_vxlan: true, liveness: true },
                 links: BTreeMap::new(),
                 uplinks: physical.into_iter().map(|name| (name, uplink)).collect(),
                 neighbors: BTreeMap::from([((vni(900), GATEWAY_ADDRESS), Mac(GATEWAY_MAC.0))]),

@@ -108,6 +108,25 @@ fn errors(world: &mut World) {
     }
 }
 
+/// BFD between the hosts, inside the tunnel and outside.
+fn liveness(world: &mut World) {
+    let tunnel = world.hosts[1].facts.tunnel;
+    let (from, to) = (world.hosts[0].facts.vtep, world.hosts[1].facts.vtep);
+    let right = frames::Liveness::new(tunnel.protocol == Geneve, tunnel.port, from, to);
+    let frame_of = |liveness: frames::Liveness| liveness.frame(&[0x20; 24]);
+    let plain = right.inner(&[0x20; 24]);
+    for frame in [
+        frame_of(right),
+        frame_of(frames::Liveness { inner_ttl: 254, ..right }),
+        frame_of(frames::Liveness { inner_from: to, ..right }),
+        frame_of(frames::Liveness { control: !right.control, ..right }),
+        frame_of(frames::Liveness { from: INTERNET, ..right }),
+        plain,
+    ] {
+        world.enter(1, Entry::Underlay, pipeline::host::Frame::new(frame));
+    }
+}
+
 /// SplitMix64, so that a seed is a run.
 struct Random(u64);
 
@@ -158,6 +177,7 @@ fn run_world(protocol: TunnelProtocol, seed: u64, hostile: usize) {
     world.program();
     honest_traffic(&mut world);
     errors(&mut world);
+    liveness(&mut world);
     hostile_traffic(&mut world, &mut random, hostile);
     world.slice.floating_ips.remove(&floating_id(1));
     world.program();

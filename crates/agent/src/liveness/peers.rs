@@ -4,10 +4,11 @@
 //! [`GRACE`]; and while it says that the path behind it is down. It is alive again after [`HOLD_DOWN`] of
 //! uninterrupted good news, so that a flapping host moves addresses once.
 
-use super::{Timing, Wanted};
+use super::{Timing, Verdicts, Wanted};
 use bfd::{Control, Session, Settings, State};
 use model::HostId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -16,6 +17,71 @@ pub(super) const GRACE: Duration = Duration::from_secs(3);
 /// How long a peer that was dead must be well.
 pub(super) const HOLD_DOWN: Duration = Duration::from_secs(1);
 
+/// Why a packet to the control port was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Refusal {
+    /// From no host that this one watches.
+    UnknownSender = 0,
+    /// From more than one hop away (RFC 5881 §5).
+    Ttl = 1,
+    /// Against RFC 5880 §6.8.6.
+    Malformed = 2,
+    /// For another session: the peer has not noticed yet that this side began anew, or it is forged.
+    OtherSession = 3,
+}
+
+impl Refusal {
+    pub(crate) const ALL: [Self; 4] = [Self::UnknownSender, Self::Ttl, Self::Malformed, Self::OtherSession];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::UnknownSender => "unknown-sender",
+            Self::Ttl => "ttl",
+            Self::Malformed => "malformed",
+            Self::OtherSession => "other-session",
+        }
+    }
+}
+
+/// A session, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerView {
+    pub(crate) host: HostId,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) state: State,
+    pub(crate) usable: bool,
+    pub(crate) why: Why,
+    /// When state or verdict changed last.
+    pub(crate) since: Duration,
+}
+
+/// What the verdict rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    Well,
+    /// No session yet, and not long enough to say that there will be none.
+    Waiting,
+    /// The session is down.
+    Silent,
+    /// It says that its uplink, or what is behind it, is of no use.
+    PathDown,
+    /// It was dead, and has not been well for long enough.
+    HoldDown,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Well => "well",
+            Self::Waiting => "waiting",
+            Self::Silent => "silent",
+            Self::PathDown => "path down",
+            Self::HoldDown => "hold-down",
+        })
+    }
+}
+
 struct Peer {
     address: Ipv4Addr,
     session: Session,
@@ -23,6 +89,11 @@ struct Peer {
     grace_until: Option<Duration>,
     well_since: Option<Duration>,
     dead: bool,
+    /// Its last word was that the path behind it is down; forgotten when it is not dead any more.
+    withdrawn: bool,
+    /// As last shown, and since when.
+    shown: (State, Why),
+    since: Duration,
 }
 
 /// All sessions. Times are durations since the thread's start.
@@ -30,13 +101,13 @@ pub(super) struct Peers {
     timing: Timing,
     wanted: Wanted,
     peers: BTreeMap<HostId, Peer>,
-    /// Control packets from no known address, or malformed ones.
-    pub(super) refused: u64,
+    /// By [`Refusal`].
+    pub(super) refused: [u64; Refusal::ALL.len()],
 }
 
 impl Peers {
     pub(super) fn new(timing: Timing) -> Self {
-        Self { timing, wanted: Wanted::default(), peers: BTreeMap::new(), refused: 0 }
+        Self { timing, wanted: Wanted::default(), peers: BTreeMap::new(), refused: [0; Refusal::ALL.len()] }
     }
 
     /// `random`: any bits, for the discriminators of new sessions.
@@ -69,12 +140,25 @@ impl Peers {
 
     /// A UDP payload with the TTL it came with.
     pub(super) fn receive(&mut self, from: Ipv4Addr, ttl: u8, payload: &[u8], now: Duration) {
-        let peer = self.peers.values_mut().find(|peer| peer.address == from);
-        match (peer, Control::parse(payload)) {
-            (Some(peer), Ok(control)) if ttl == bfd::TTL => drop(peer.session.receive(&control, now)),
-            _ => self.refused += 1,
+        if let Err(refusal) = self.take(from, ttl, payload, now) {
+            let count = &mut self.refused[refusal as usize];
+            *count = count.saturating_add(1);
         }
         self.judge(now);
+    }
+
+    fn take(&mut self, from: Ipv4Addr, ttl: u8, payload: &[u8], now: Duration) -> Result<(), Refusal> {
+        let peer = self.peers.values_mut().find(|peer| peer.address == from);
+        let session = &mut peer.ok_or(Refusal::UnknownSender)?.session;
+        if ttl != bfd::TTL {
+            return Err(Refusal::Ttl);
+        }
+        let control = Control::parse(payload).map_err(|_| Refusal::Malformed)?;
+        if ![0, session.discriminator()].contains(&control.your_discriminator) {
+            return Err(Refusal::OtherSession);
+        }
+        session.receive(&control, now);
+        Ok(())
     }
 
     /// Control packets to send now.
@@ -107,8 +191,23 @@ impl Peers {
         }
     }
 
-    pub(super) fn dead(&self) -> BTreeSet<HostId> {
-        self.peers.iter().filter(|(_, peer)| peer.dead).map(|(host, _)| *host).collect()
+    pub(super) fn verdicts(&self) -> Verdicts {
+        let those = |is: fn(&Peer) -> bool| {
+            self.peers.iter().filter(|(_, peer)| is(peer)).map(|(host, _)| *host).collect()
+        };
+        Verdicts { dead: those(|peer| peer.dead), withdrawn: those(|peer| peer.dead && peer.withdrawn) }
+    }
+
+    pub(super) fn views(&self) -> Vec<PeerView> {
+        let view = |(host, peer): (&HostId, &Peer)| PeerView {
+            host: *host,
+            address: peer.address,
+            state: peer.shown.0,
+            usable: !peer.dead,
+            why: peer.shown.1,
+            since: peer.since,
+        };
+        self.peers.iter().map(view).collect()
     }
 }
 
@@ -121,7 +220,16 @@ impl Peer {
             detect_mult: timing.multiplier,
         };
         let session = Session::new(settings, now);
-        Self { address, session, grace_until: Some(now + GRACE), well_since: None, dead: false }
+        Self {
+            address,
+            session,
+            grace_until: Some(now + GRACE),
+            well_since: None,
+            dead: false,
+            withdrawn: false,
+            shown: (State::Down, Why::Waiting),
+            since: now,
+        }
     }
 
     fn next(&self) -> Duration {
@@ -131,17 +239,33 @@ impl Peer {
     }
 
     fn judge(&mut self, now: Duration) {
-        if self.session.state() == State::Up && !self.session.remote_path_down() {
+        let spoke = self.session.remote_path_down();
+        if self.session.state() == State::Up && !spoke {
             let since = *self.well_since.get_or_insert(now);
             self.grace_until = None;
             self.dead &= now < since + HOLD_DOWN;
-            return;
+            self.withdrawn &= self.dead;
+        } else {
+            self.well_since = None;
+            self.withdrawn |= spoke;
+            if spoke || self.grace_until.is_none_or(|until| until <= now) {
+                self.dead = true;
+                self.grace_until = None;
+            }
         }
-        self.well_since = None;
-        let spoke = self.session.remote_path_down();
-        if spoke || self.grace_until.is_none_or(|until| until <= now) {
-            self.dead = true;
-            self.grace_until = None;
+        let shown = (self.session.state(), self.why());
+        if self.shown != shown {
+            (self.shown, self.since) = (shown, now);
+        }
+    }
+
+    fn why(&self) -> Why {
+        match (self.dead, self.session.state()) {
+            (false, State::Up) => Why::Well,
+            (false, _) => Why::Waiting,
+            (true, State::Up) if self.session.remote_path_down() => Why::PathDown,
+            (true, State::Up) => Why::HoldDown,
+            (true, _) => Why::Silent,
         }
     }
 }

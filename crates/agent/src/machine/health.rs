@@ -1,15 +1,17 @@
 //! Who can be a gateway: what BFD says of other hosts, and what this host finds out about itself.
 
 use super::Machine;
-use crate::liveness::Wanted;
+use crate::control;
+use crate::liveness::{PeerView, Verdicts, Wanted};
 use model::HostId;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 impl Machine {
-    /// Hosts that are not to be used as gateways, as BFD found out.
-    pub(crate) fn set_dead_hosts(&mut self, dead: BTreeSet<HostId>) {
-        self.stale |= self.dead_hosts != dead;
-        self.dead_hosts = dead;
+    /// What BFD found out about the other hosts.
+    pub(crate) fn set_verdicts(&mut self, verdicts: Verdicts) {
+        self.stale |= self.verdicts != verdicts;
+        self.verdicts = verdicts;
     }
 
     /// The other dead hosts, and this one if its uplink is of no use. A host whose underlay is down hears nobody
@@ -18,7 +20,7 @@ impl Machine {
         if self.isolated {
             return BTreeSet::from([own]);
         }
-        let mut hosts = self.dead_hosts.clone();
+        let mut hosts = self.verdicts.dead.clone();
         hosts.extend(self.path_down.then_some(own));
         hosts
     }
@@ -52,13 +54,29 @@ impl Machine {
                 && (here || !host.physical_networks.is_empty())
         });
         let peers = others.map(|(id, host)| (*id, host.vtep)).collect();
-        Wanted { peers, serving, path_down: self.path_down }
+        let tunnel = Some(welcome.tunnel).filter(|_| self.settings.tunnel.liveness);
+        Wanted { peers, serving, path_down: self.path_down, tunnel }
+    }
+
+    /// The sessions, with names instead of ids.
+    pub(crate) fn peer_status(&self, views: Vec<(PeerView, Duration)>) -> Vec<control::PeerStatus> {
+        let hosts = self.slice.as_ref().map(|slice| &slice.hosts);
+        let name = |id: &HostId| hosts.and_then(|hosts| hosts.get(id)).map(|host| host.name.clone());
+        let status = |(view, age): (PeerView, Duration)| control::PeerStatus {
+            host: name(&view.host).unwrap_or_else(|| view.host.to_string()),
+            address: view.address,
+            state: view.state.name().to_owned(),
+            usable: view.usable,
+            why: view.why.to_string(),
+            for_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+        };
+        views.into_iter().map(status).collect()
     }
 
     pub(super) fn health_warnings(&self) -> Vec<String> {
         let Some(slice) = &self.slice else { return Vec::new() };
         let name = |id: &HostId| slice.hosts.get(id).map_or_else(|| id.to_string(), |host| host.name.clone());
-        let dead = self.dead_hosts.iter().filter(|id| slice.hosts.contains_key(id));
+        let dead = self.verdicts.dead.iter().filter(|id| slice.hosts.contains_key(id));
         let mut warnings: Vec<String> = dead
             .map(|id| format!("host '{}' does not answer, or its uplink is of no use: no gateway", name(id)))
             .collect();

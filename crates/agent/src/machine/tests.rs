@@ -115,7 +115,7 @@ impl Bench {
             underlay_ifindex: UNDERLAY,
             underlay_mtu: 1500,
             physical_networks: BTreeMap::from([("physnet1".to_owned(), "uplink0".to_owned())]),
-            lone_path: true,
+            tunnel: TunnelSettings { lone_path: true, liveness: true },
         });
         let now = Instant::now();
         machine.set_links(now, vec![link(UNDERLAY, "eth0"), link(UPLINK, "uplink0")]);
@@ -584,14 +584,14 @@ fn a_host_takes_over_from_the_dead_and_takes_itself_out_when_its_links_fail() {
         bench.machine.tick(bench.now);
         bench.program();
     };
-    bench.machine.set_dead_hosts(BTreeSet::from([other]));
+    bench.machine.set_verdicts(Verdicts { dead: BTreeSet::from([other]), ..Verdicts::default() });
     assert!(bench.program());
     assert_eq!(duties(&bench), (true, 3));
     set_up(&mut bench, UNDERLAY, "eth0", false);
     assert_eq!(duties(&bench), (false, 0), "it hears nobody because its own underlay is down");
     set_up(&mut bench, UNDERLAY, "eth0", true);
     assert_eq!(duties(&bench), (true, 3));
-    bench.machine.set_dead_hosts(BTreeSet::new());
+    bench.machine.set_verdicts(Verdicts::default());
     set_up(&mut bench, UPLINK, "uplink0", false);
     assert_eq!(duties(&bench), (false, 0));
     assert!(bench.machine.liveness_wanted().path_down, "others are told");

@@ -101,6 +101,22 @@ impl Bench {
         std::fs::write(directory.join("state.json"), state.to_string()).unwrap();
     }
 
+    /// Adds another host with the physical network to what the agent starts with.
+    pub(crate) fn add_host(&self, number: u128, vtep: Ipv4Addr) {
+        let path = self.directory.path().join("state.json");
+        let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let hosts = &mut state["slice"]["hosts"];
+        let mut host = hosts[id(HOST).to_string()].clone();
+        (host["name"], host["vtep"]) = (format!("host{number}").into(), vtep.to_string().into());
+        hosts[id(number).to_string()] = host;
+        std::fs::write(path, state.to_string()).unwrap();
+    }
+
+    /// A directory that goes with the bench.
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
     pub(crate) fn config(&self) -> Config {
         let directory = self.directory.path();
         Config {
@@ -117,6 +133,7 @@ impl Bench {
             lone_path: true,
             bfd_interval_ms: 50,
             bfd_multiplier: 3,
+            bfd_in_tunnel: true,
             detach: false,
         }
     }
@@ -127,7 +144,11 @@ impl Bench {
 
     /// Starts the agent and waits until it answers.
     pub(crate) fn start(&mut self) {
-        self.agent = Some(self.runtime.spawn(agent::run(self.config())));
+        self.start_with(self.config());
+    }
+
+    pub(crate) fn start_with(&mut self, config: Config) {
+        self.agent = Some(self.runtime.spawn(agent::run(config)));
         wait_for("the agent's answer", || self.request(&Request::Status).ok());
     }
 

@@ -30,6 +30,14 @@ pub(crate) struct StatusArgs {
     host: Option<String>,
 }
 
+/// Why an agent refuses BFD that came to its tunnel address; what the program refused before is among the drops.
+const REFUSALS: [(&str, &str); 4] = [
+    ("unknown-sender", "From no host that this one watches."),
+    ("ttl", "From more than one hop away."),
+    ("malformed", "Not a control packet."),
+    ("other-session", "For another session: a peer that has not noticed a restart, or a forgery."),
+];
+
 type Counters = BTreeMap<String, u64>;
 
 pub(crate) async fn run(args: StatusArgs, global: &Global) -> anyhow::Result<String> {
@@ -88,7 +96,7 @@ fn local(status: &Value, output: &Output) -> String {
             writeln_to(&mut page, &format!("{title}: {}", text_of(line)));
         }
     }
-    for key in ["ports", "uplinks", "neighbors"] {
+    for key in ["ports", "uplinks", "peers", "neighbors"] {
         page += &objects(status.get(key).unwrap_or(&Value::Null));
     }
     page + &details(&counters)
@@ -149,7 +157,9 @@ fn details(counters: &Counters) -> String {
     );
     let punts =
         Punt::ALL.iter().map(|punt| (count(&format!("punt.{}", punt.name())), punt.name(), punt.sentence()));
-    page + &section("punts", punts)
+    page += &section("punts", punts);
+    let refused = REFUSALS.iter().map(|(name, sentence)| (count(&format!("bfd.refused.{name}")), *name, *sentence));
+    page + &section("BFD packets refused", refused)
 }
 
 fn section<'a>(title: &str, rows: impl Iterator<Item = (u64, &'a str, &'a str)>) -> String {

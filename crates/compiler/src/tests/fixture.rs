@@ -166,8 +166,13 @@ pub(super) fn fvn() -> Fixture {
         vm(&mut slice, name, host, number, &format!("192.168.10.1{number}"), "blue");
         block(&mut slice, "provider", "172.22.7.27", 1024 * u16::from(number), "blue", host);
     }
-    let tunnel =
-        TunnelFacts { protocol: TunnelProtocol::Geneve, port: 6081, lone_path: true, geneve_as_vxlan: true };
+    let tunnel = TunnelFacts {
+        protocol: TunnelProtocol::Geneve,
+        port: 6081,
+        lone_path: true,
+        geneve_as_vxlan: true,
+        liveness: true,
+    };
     Fixture { slice, tunnel, neighbor: (vni(201), ip("172.22.7.1"), Mac([2, 0, 0, 0, 7, 1])) }
 }
 
@@ -219,8 +224,13 @@ pub(super) fn dvr() -> Fixture {
         host: Some(host_id("compute01")),
     };
     slice.upsert(Object::FloatingIp(floating_id("fip"), floating_ip));
-    let tunnel =
-        TunnelFacts { protocol: TunnelProtocol::Vxlan, port: 4789, lone_path: true, geneve_as_vxlan: false };
+    let tunnel = TunnelFacts {
+        protocol: TunnelProtocol::Vxlan,
+        port: 4789,
+        lone_path: true,
+        geneve_as_vxlan: false,
+        liveness: true,
+    };
     Fixture { slice, tunnel, neighbor: (vni(202), ip("192.168.74.1"), Mac([2, 0, 0, 0, 74, 1])) }
 }
 

@@ -37,7 +37,12 @@ impl Pair {
 
     fn want(&mut self, index: u8, serving: bool, path_down: bool) {
         let other = 1 - index;
-        let wanted = Wanted { peers: BTreeMap::from([(host(other), address(other))]), serving, path_down };
+        let wanted = Wanted {
+            peers: BTreeMap::from([(host(other), address(other))]),
+            serving,
+            path_down,
+            tunnel: None,
+        };
         let seed = u32::from(index) + 1;
         self.hosts[usize::from(index)].set_wanted(wanted, self.now, || seed);
     }
@@ -67,7 +72,7 @@ impl Pair {
     }
 
     fn dead(&self) -> bool {
-        self.hosts[0].dead().contains(&host(1))
+        self.hosts[0].verdicts().dead.contains(&host(1))
     }
 }
 
@@ -149,10 +154,37 @@ fn packets_of_strangers_with_another_ttl_or_malformed_are_refused_and_counted() 
     };
     let now = pair.now;
     let bytes = down.emit();
+    let foreign = Control { your_discriminator: 0xffff_ffff, ..down }.emit();
     pair.hosts[0].receive(address(66), 255, &bytes, now);
     pair.hosts[0].receive(address(1), 254, &bytes, now);
     pair.hosts[0].receive(address(1), 255, &bytes[..23], now);
-    assert_eq!((pair.hosts[0].refused, pair.dead()), (3, false));
+    pair.hosts[0].receive(address(1), 255, &foreign, now);
+    assert_eq!((pair.hosts[0].refused, pair.dead()), ([1, 1, 1, 1], false), "each by its reason");
     pair.hosts[0].receive(address(1), 255, &bytes, now);
     assert!(pair.dead(), "the same packet from the peer itself counts");
+}
+
+#[test]
+fn silence_and_a_path_that_is_down_are_told_apart() {
+    let both = |dead: bool, withdrawn: bool| {
+        let set = |is: bool| is.then_some(host(1)).into_iter().collect();
+        Verdicts { dead: set(dead), withdrawn: set(withdrawn) }
+    };
+    let why = |pair: &Pair| pair.hosts[0].views()[0].why;
+    let mut pair = Pair::new();
+    pair.run(2500);
+    assert_eq!((pair.hosts[0].verdicts(), why(&pair)), (both(false, false), Why::Well));
+    pair.want(1, true, true);
+    pair.run(500);
+    assert_eq!((pair.hosts[0].verdicts(), why(&pair)), (both(true, true), Why::PathDown));
+    pair.cut = true;
+    pair.run(500);
+    assert_eq!((pair.hosts[0].verdicts(), why(&pair)), (both(true, true), Why::Silent), "its last word");
+    (pair.cut, pair.hosts[1]) = (false, Peers::new(TIMING));
+    pair.want(1, true, false);
+    pair.run(4000);
+    assert_eq!((pair.hosts[0].verdicts(), why(&pair)), (both(false, false), Why::Well));
+    pair.cut = true;
+    pair.run(500);
+    assert_eq!((pair.hosts[0].verdicts(), why(&pair)), (both(true, false), Why::Silent), "nothing was said");
 }

@@ -27,6 +27,8 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) messages: mpsc::Sender<AgentMessage>,
+    /// For answers, which are streams of their own.
+    pub(crate) client: ControllerClient<Channel>,
     /// Its end is what the connection waits for.
     _alive: oneshot::Sender<()>,
 }
@@ -100,13 +102,13 @@ async fn converse(
     let channel = tokio::time::timeout(CONNECT_TIMEOUT, connect(config)).await.map_err(silent)??;
     let (messages, queue) = mpsc::channel(QUEUE);
     let (alive, mut given_up) = oneshot::channel();
-    let mut outgoing = Some(Outgoing { messages: messages.clone(), _alive: alive });
     let hello = AgentMessage { message: Some(agent_message::Message::Hello(hello(config))) };
     // The queue is new and its other end is held below.
     messages.try_send(hello).map_err(|_| ConnectionError::Closed)?;
     let mut client = ControllerClient::new(channel)
         .max_decoding_message_size(proto::MESSAGE_SIZE_MAX)
         .max_encoding_message_size(proto::MESSAGE_SIZE_MAX);
+    let mut outgoing = Some(Outgoing { messages: messages.clone(), client: client.clone(), _alive: alive });
     let answer = tokio::time::timeout(CONNECT_TIMEOUT, client.connect(ReceiverStream::new(queue))).await;
     let mut stream = answer.map_err(silent)?.map_err(ConnectionError::Refused)?.into_inner();
     drop(messages);

@@ -3,12 +3,12 @@
 use crate::answer::Outgoing;
 use crate::control::HookStatus;
 use crate::machine::{BlockUses, Plan};
-use dataplane::{Attachment, Dataplane, EventReader, Settings, Sizes, Timeouts};
+use dataplane::{Attachment, Dataplane, EventReader, SessionTables, Settings, Sizes, Timeouts};
 use model::NatTimeouts;
 use netlink::PacketSocket;
 use pipeline::nat::Mapping;
 use pipeline::table_set::TableSet;
-use pipeline::tables::{BlockOwnerKey, NetworkKey, RouterKey};
+use pipeline::tables::{BlockOwnerKey, NetworkKey, PortCounters, RouterKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -150,9 +150,19 @@ impl Kernel {
         self.sweep_due
     }
 
-    pub(crate) fn sessions(&self) -> impl Iterator<Item = dataplane::SessionRow> {
-        // A batch that cannot be read is the end of what can be told.
-        self.dataplane.sessions().map_while(Result::ok)
+    /// Handles of the sessions for another thread.
+    pub(crate) fn session_tables(&self) -> Result<SessionTables, dataplane::Error> {
+        self.dataplane.session_tables()
+    }
+
+    /// The tables for a walk that is only looked at.
+    pub(crate) fn view(&self, seed: u64) -> dataplane::View<'_> {
+        self.dataplane.view(seed)
+    }
+
+    /// By ifindex.
+    pub(crate) fn port_counters(&self) -> Result<BTreeMap<u32, PortCounters>, dataplane::Error> {
+        self.dataplane.port_counters()
     }
 
     /// Counts the ports in use. Of a table that cannot be read to its end nothing is told: a block would look

@@ -5,6 +5,7 @@
 //! - [`control`]: the local socket and its client, for `nanboku port plug`.
 //! - `machine` with `neighbors`, `announce`, `answer`, `backoff`: the logic, sans IO.
 //! - `liveness`: BFD between hosts, in a thread of its own.
+//! - `observe` with `scene`, `sessions`, `tables`: what people ask about this host's present state.
 //! - `run`, `kernel`, `connection`, `control_server`, `plug`, `tunnel`, `state`, `check`: the IO around it.
 //!
 //! Everything that packets need is pinned: the agent may be killed, upgraded or absent, and packets go on.
@@ -23,10 +24,13 @@ mod kernel;
 mod liveness;
 mod machine;
 mod neighbors;
+mod observe;
 mod plug;
 mod run;
+mod scene;
 mod sessions;
 mod state;
+mod tables;
 mod tunnel;
 
 pub use error::Error;

@@ -11,6 +11,7 @@ use crate::neighbors::{Probe, Resolver};
 use crate::state::{Tunnel, TunnelSettings, Welcome};
 use compiler::{Compiled, LocalFacts, UplinkFacts};
 use dataplane::{Attachment, Hook};
+use ipnet::Ipv4Net;
 use model::slice::{Delta, Slice};
 use model::{HostId, Mac, NatTimeouts, PortId, Vni};
 use packet::compose::{ArpSender, arp_announcement, arp_announcement_reply, arp_probe};
@@ -56,6 +57,8 @@ pub(crate) struct Link {
 }
 
 /// The kernel's tunnel device.
+    /// See [`LinkFacts`].
+    pub(crate) veth_peer_elsewhere: bool,
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TunnelLink {
     pub(crate) ifindex: u32,
@@ -78,19 +81,8 @@ pub(crate) enum BadMessage {
     Welcome { field: &'static str, value: String },
     #[error("the controller's {what} is not readable")]
     Json { what: &'static str, source: serde_json::Error },
-    #[error("the controller asks for sessions of '{0}', which is no address and port")]
-    Query(String),
     #[error("the controller sent a delta before a snapshot")]
     DeltaFirst,
-}
-
-/// A question of the controller that the caller answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SessionsQuestion {
-    pub(crate) query: u64,
-    pub(crate) rows_max: usize,
-    /// Only sessions whose sender the outside sees so.
-    pub(crate) outside: Option<(Ipv4Addr, u16)>,
 }
 
 /// What events asked for that nothing came of.
@@ -257,10 +249,12 @@ impl Machine {
     /// # Errors
     /// The message makes no sense; nothing changed.
     pub(crate) fn controller(
+    /// Returns a question, for the caller to answer.
+    ///
         &mut self,
         now: Instant,
         message: controller_message::Message,
-    ) -> Result<Option<SessionsQuestion>, BadMessage> {
+    ) -> Result<Option<proto::Question>, BadMessage> {
         match message {
             controller_message::Message::Welcome(welcome) => {
                 let welcome = parse_welcome(&welcome)?;
@@ -282,9 +276,7 @@ impl Machine {
                 self.slice.as_mut().ok_or(BadMessage::DeltaFirst)?.apply(delta);
                 self.slice_changed(now);
             }
-            controller_message::Message::SessionsQuery(query) => {
-                return parse_query(&query).map(Some);
-            }
+            controller_message::Message::Question(question) => return Ok(Some(question)),
         }
         Ok(None)
     }
@@ -308,7 +300,11 @@ impl Machine {
         let (welcome, slice) = (self.welcome.as_ref()?, self.slice.as_ref()?);
         let tunnel = self.tunnel?;
         let here = slice.ports.iter().filter(|(_, port)| port.host == Some(welcome.host));
-        let links = here.filter_map(|(id, _)| Some((*id, self.links.get(&id.link_name())?.index)));
+        let links = here.filter_map(|(id, _)| {
+            let link = self.links.get(&id.link_name())?;
+            let facts = LinkFacts { ifindex: link.index, veth_peer_elsewhere: link.veth_peer_elsewhere };
+            Some((*id, facts))
+        });
         let uplinks = self.settings.physical_networks.iter().filter_map(|(network, link)| {
             let link = self.links.get(link)?;
             Some((network.clone(), UplinkFacts { ifindex: link.index, up: link.up }))
@@ -591,19 +587,6 @@ fn parse_timeouts(timeouts: &proto::NatTimeouts) -> Result<NatTimeouts, BadMessa
     NatTimeouts { udp_s, icmp_s, tcp_established_s, tcp_transitory_s, tcp_closed_s, port_rest_s }
         .checked()
         .map_err(|wrong| BadMessage::Welcome { field: wrong.field, value: wrong.seconds.to_string() })
-}
-
-fn parse_query(query: &proto::SessionsQuery) -> Result<SessionsQuestion, BadMessage> {
-    let proto::SessionsQuery { query: number, rows_max, outside_address, outside_port } = query;
-    let outside = match outside_address.as_str() {
-        "" => None,
-        address => {
-            let bad = || BadMessage::Query(format!("{address}:{outside_port}"));
-            let port = u16::try_from(*outside_port).map_err(|_| bad())?;
-            Some((address.parse().map_err(|_| bad())?, port))
-        }
-    };
-    Ok(SessionsQuestion { query: *number, rows_max: *rows_max as usize, outside })
 }
 
 #[cfg(test)]

@@ -45,10 +45,24 @@ pub(crate) struct Probe {
     pub(crate) unicast: Option<Mac>,
 }
 
+/// What is known of an address, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) target: Target,
+    /// None: asked for, not answered yet.
+    pub(crate) mac: Option<Mac>,
+    pub(crate) gateway: bool,
+    /// When somebody last said so; none: an earlier agent knew it, or nobody has.
+    pub(crate) confirmed: Option<Instant>,
+    /// Probes since.
+    pub(crate) unanswered: u32,
+}
+
 #[derive(Debug)]
 struct Entry {
     mac: Option<Mac>,
     gateway: bool,
+    confirmed: Option<Instant>,
     /// Probes since the last answer.
     unanswered: u32,
     due: Instant,
@@ -75,6 +89,7 @@ impl Resolver {
             self.entries.entry(*target).or_insert(Entry {
                 mac: None,
                 gateway: true,
+                confirmed: None,
                 unanswered: 0,
                 due: now,
             });
@@ -85,7 +100,7 @@ impl Resolver {
     pub(crate) fn ask(&mut self, now: Instant, target: Target) {
         let room = self.entries.len() < ASKED_MAX;
         if room || self.entries.contains_key(&target) {
-            let fresh = Entry { mac: None, gateway: false, unanswered: 0, due: now };
+            let fresh = Entry { mac: None, gateway: false, confirmed: None, unanswered: 0, due: now };
             self.entries.entry(target).or_insert(fresh);
         }
     }
@@ -93,7 +108,7 @@ impl Resolver {
     /// What an earlier agent left in the kernel: kept, and verified at once.
     pub(crate) fn adopt(&mut self, now: Instant, target: Target, mac: Mac) {
         if self.entries.len() < ASKED_MAX {
-            let entry = Entry { mac: Some(mac), gateway: false, unanswered: 0, due: now };
+            let entry = Entry { mac: Some(mac), gateway: false, confirmed: None, unanswered: 0, due: now };
             self.entries.entry(target).or_insert(entry);
         }
     }
@@ -102,7 +117,13 @@ impl Resolver {
     pub(crate) fn learn(&mut self, now: Instant, target: Target, mac: Mac) -> bool {
         let Some(entry) = self.entries.get_mut(&target) else { return false };
         let changed = entry.mac != Some(mac);
-        *entry = Entry { mac: Some(mac), gateway: entry.gateway, unanswered: 0, due: now + VERIFY };
+        *entry = Entry {
+            mac: Some(mac),
+            gateway: entry.gateway,
+            confirmed: Some(now),
+            unanswered: 0,
+            due: now + VERIFY,
+        };
         changed
     }
 
@@ -129,6 +150,17 @@ impl Resolver {
     /// A gateway that has not answered several probes in a row.
     pub(crate) fn has_silent_gateway(&self) -> bool {
         self.entries.values().any(|entry| entry.gateway && entry.unanswered > SILENT_AFTER)
+    }
+
+    /// Every address that is known or asked for, with all there is to say.
+    pub(crate) fn known(&self) -> impl Iterator<Item = Known> {
+        self.entries.iter().map(|(target, entry)| Known {
+            target: *target,
+            mac: entry.mac,
+            gateway: entry.gateway,
+            confirmed: entry.confirmed,
+            unanswered: entry.unanswered,
+        })
     }
 
     /// Every address that is known or asked for.

@@ -16,9 +16,10 @@ use crate::scene::Scene;
 use crate::state::{Tunnel, TunnelSettings};
 use crate::{Error, chain, check, control, state, tables, tunnel};
 use dataplane::EventReader;
-use model::HostId;
+use model::question::Question;
 use netlink::{LinkEvent, LinkWatch, Links};
 use proto::{AgentMessage, agent_message};
+use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,8 +34,6 @@ const QUEUE: usize = 64;
 const EVENTS_PER_TURN: usize = 256;
 /// A plan that failed is tried again after this.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Sessions told in one answer at most, whatever was asked for: some 40 MB of JSON.
-const ROWS_MAX: usize = 100_000;
 
 /// Runs the agent until it is told to end. Needs a multi-threaded tokio runtime.
 ///
@@ -77,6 +76,7 @@ struct Agent {
     accepting: BTreeSet<u32>,
     inputs: Option<Inputs>,
     liveness: Liveness,
+    answerer: Answerer,
 }
 
 /// What the main loop waits for.
@@ -169,6 +169,7 @@ impl Agent {
             inputs: Some(inputs),
             liveness,
         };
+            answerer: Answerer::default(),
         agent.list_links(now).await?;
         for warning in agent.machine.warnings() {
             tracing::warn!("{warning}");
@@ -329,7 +330,7 @@ impl Agent {
             }
             Incoming::Message(message) => match self.machine.controller(now, message) {
                 Ok(None) => self.ensure_tunnel(false).await?,
-                Ok(Some(question)) => self.answer_sessions(question),
+                Ok(Some(question)) => self.answer(&question),
                 Err(error) => {
                     tracing::error!(error = chain(&error), "bad message; connecting anew");
                     self.disconnected();
@@ -339,25 +340,21 @@ impl Agent {
         Ok(())
     }
 
-    fn answer_sessions(&mut self, question: SessionsQuestion) {
-        let networks = self.machine.network_names();
-        let links = self.machine.link_names();
-        let names = sessions::Names { host: &self.config.host, networks: &networks, links: &links };
-        let rows_max = if question.rows_max == 0 { ROWS_MAX } else { question.rows_max.min(ROWS_MAX) };
-        let rows = block_in_place(|| {
-            let wanted = |row: &dataplane::SessionRow| {
-                question.outside.is_none_or(|outside| sessions::is_seen_as(row, outside))
-            };
-            let rows = self.kernel.sessions().filter(wanted);
-            sessions::to_json(rows, &names, dataplane::boot_clock_ns(), rows_max)
-        });
-        match rows {
-            Ok(rows) => {
-                let answer = proto::SessionsAnswer { query: question.query, rows };
-                self.send_message(agent_message::Message::SessionsAnswer(answer));
+    /// Hands a question of the controller to a thread that answers it.
+    fn answer(&self, question: &proto::Question) {
+        let Some(outgoing) = &self.outgoing else { return };
+        self.answerer.answer(outgoing.client.clone(), &self.config.host, question, |question| {
+            let sessions = self.kernel.session_tables()?;
+            if let Question::Walk(request) = question {
+                let view = self.kernel.view(rand::rng().random());
+                let walked = Some(self.machine.walk(&view, request));
+                view.finish()?;
+                return Ok(Materials { scene: Scene::default(), sessions, ports: Vec::new(), walked });
             }
-            Err(error) => tracing::error!(error = chain(&error), "sessions not told"),
-        }
+            let scene = self.machine.scene(&self.config.host);
+            let ports = tables::ports(&scene, &self.kernel.port_counters()?);
+            Ok(Materials { scene, sessions, ports, walked: None })
+        });
     }
 
     /// Makes the tunnel device if the cluster's tunnel is another than the device's. `keep`: one that is
@@ -428,6 +425,8 @@ impl Agent {
 
     fn status(&self) -> control::Status {
         let mut counters = self.kernel.counters();
+        let links: BTreeMap<u32, String> = self.machine.link_names();
+        let name_of = |ifindex: u32| links.get(&ifindex).cloned().unwrap_or_default();
         counters.extend(self.liveness.counters());
         let views = self.liveness.views();
         let mut status = self.machine.control_status();
@@ -436,8 +435,6 @@ impl Agent {
                 .warnings
                 .push("the watching of other hosts stands still: nothing is known of them".to_owned());
         }
-        let links: BTreeMap<u32, String> = self.machine.link_names();
-        let name_of = |ifindex: u32| links.get(&ifindex).cloned().unwrap_or_default();
         control::Status {
             host: self.config.host.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -476,5 +473,6 @@ fn restore(config: &Config, machine: &mut Machine) -> Option<Tunnel> {
 }
 
 fn to_link(link: netlink::Link) -> Link {
-    Link { index: link.index, name: link.name, up: link.up && link.carrier }
+    let veth_peer_elsewhere = link.peer_elsewhere && link.kind == "veth";
+    Link { index: link.index, name: link.name, up: link.up && link.carrier, veth_peer_elsewhere }
 }

@@ -11,10 +11,6 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Rows per host unless the client says otherwise, and at most.
-const SESSION_ROWS: u32 = 1000;
-const SESSION_ROWS_MAX: u32 = 100_000;
-
 pub(crate) async fn hosts<B: Admin>(State(backend): State<Arc<B>>) -> Answer {
     Ok(Json(json!({"hosts": backend.hosts()})).into_response())
 }
@@ -56,31 +52,4 @@ pub(crate) async fn who<B: Admin>(
 fn parsed<T: FromStr>(key: &str, kind: &str, text: Option<String>) -> Result<T, Error> {
     let text = text.ok_or_else(|| Error::bad_request(format!("{key} is required")))?;
     text.parse().map_err(|_| Error::bad_request(format!("{key} must be {kind} and not '{text}'")))
-}
-
-/// `?host=ID_OR_NAME&limit=ROWS_PER_HOST`.
-pub(crate) async fn sessions<B: Admin>(
-    State(backend): State<Arc<B>>,
-    Query(pairs): Query<Vec<(String, String)>>,
-) -> Answer {
-    let mut host = None;
-    let mut rows_max = SESSION_ROWS;
-    for (key, value) in pairs {
-        match key.as_str() {
-            "host" => host = Some(value),
-            "limit" => rows_max = rows(&value)?,
-            _ => {
-                return Err(Error::bad_request(format!("['{key}'] is invalid attribute for filtering")));
-            }
-        }
-    }
-    let rows = backend.sessions(host, rows_max).await?;
-    Ok(Json(json!({"sessions": rows})).into_response())
-}
-
-fn rows(text: &str) -> Result<u32, Error> {
-    let parsed = text.parse().ok().filter(|rows| (1..=SESSION_ROWS_MAX).contains(rows));
-    parsed.ok_or_else(|| {
-        Error::bad_request(format!("limit must be between 1 and {SESSION_ROWS_MAX} and not '{text}'"))
-    })
 }

@@ -3,6 +3,8 @@
 use crate::resources::{InterfaceRequest, InterfaceView, RouteList};
 use crate::{Caller, Error, Resource};
 use model::RouterId;
+use model::question::Question;
+use model::trace::{Description, Trace};
 use model::resource::{FloatingIp, Host, Network, Port, Router, Subnet};
 use serde_json::Value;
 use std::future::Future;
@@ -140,12 +142,35 @@ pub trait Admin: Send + Sync + 'static {
         at: Option<&str>,
     ) -> impl Future<Output = Result<Value, Error>> + Send;
 
-    /// Sessions of the host of that id or name, or of all that are connected; at most `rows_max` per host.
-    fn sessions(
-        &self,
-        host: Option<String>,
-        rows_max: u32,
-    ) -> impl Future<Output = Result<Vec<Value>, Error>> + Send;
+    /// What [`Admin::ask`] gives.
+    type Inquiry: Parts;
+
+    /// Asks the agent of the host of that id or name, or all agents.
+    ///
+    /// # Errors
+    /// There is no such host, or it is not connected.
+    fn ask(&self, question: Question, host: Option<&str>) -> Result<Self::Inquiry, Error>;
+
+    /// The way of the packet described, over every host it touches.
+    ///
+    /// # Errors
+    /// The description makes no sense; the message names the field.
+    fn trace(&self, description: Description) -> impl Future<Output = Result<Trace, Error>> + Send;
+}
+
+/// Something of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// JSON objects, each with a line end.
+    Rows(Vec<u8>),
+    /// The last part of a host: all is told, or why not.
+    End { host: String, result: Result<(), String> },
+}
+
+/// The answer of agents, as it comes.
+pub trait Parts: Send + 'static {
+    /// None: that was all.
+    fn next(&mut self) -> impl Future<Output = Option<Part>> + Send;
 }
 
 /// The whole service.

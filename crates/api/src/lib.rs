@@ -13,13 +13,15 @@ mod error;
 mod extensions;
 mod handlers;
 mod list;
+mod observe;
 mod query;
 mod resource;
 pub mod resources;
 mod routes;
+mod trace;
 
 pub use attribute::Attribute;
-pub use backend::{Admin, Backend, Handles, Hints, Precondition, RouterActions, TagChange};
+pub use backend::{Admin, Backend, Handles, Hints, Part, Parts, Precondition, RouterActions, TagChange};
 pub use caller::Caller;
 pub use error::Error;
 pub use resource::Resource;

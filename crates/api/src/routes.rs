@@ -2,13 +2,13 @@
 
 use crate::backend::{Backend, Handles};
 use crate::handlers::{self, Answer, root};
-use crate::{Error, Resource, actions, admin, extensions};
+use crate::{Error, Resource, actions, admin, extensions, observe, trace};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::{Json, http::HeaderName};
 use model::resource;
 use serde_json::{Value, json};
@@ -43,7 +43,12 @@ pub fn router<B: Backend>(backend: Arc<B>) -> Router {
         .route("/nanboku/v1/status", get(admin::status::<B>))
         .route("/nanboku/v1/blocks", get(admin::blocks::<B>))
         .route("/nanboku/v1/who", get(admin::who::<B>))
-        .route("/nanboku/v1/sessions", get(admin::sessions::<B>))
+        .route("/nanboku/v1/sessions", get(observe::sessions::<B>).delete(observe::end_sessions::<B>))
+        .route("/nanboku/v1/trace", post(trace::trace::<B>))
+        .route("/nanboku/v1/fdb", get(observe::fdb::<B>))
+        .route("/nanboku/v1/neighbors", get(observe::neighbors::<B>))
+        .route("/nanboku/v1/flows", get(observe::flows::<B>))
+        .route("/nanboku/v1/port-counters", get(observe::ports::<B>))
         .fallback(async || Error::HTTPNotFound {})
         .method_not_allowed_fallback(async || Error::HTTPMethodNotAllowed {})
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

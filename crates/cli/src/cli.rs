@@ -86,6 +86,10 @@ pub(crate) enum Command {
     Explain(command::explain::ExplainCommand),
     /// Sessions: one row per connection, both directions and their NAT.
     Sessions(command::sessions::SessionsArgs),
+    /// MACs: where frames for each go, per network and per physical network.
+    Fdb(command::fdb::FdbArgs),
+    /// Neighbours: who has which address, and how that is known.
+    Neighbors(command::neighbors::NeighborsArgs),
     /// What the cluster or this host is doing: counters, drops with their reasons.
     Status(command::status::StatusArgs),
     /// Print the completion script of a shell.

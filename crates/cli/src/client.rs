@@ -1,9 +1,10 @@
 //! The HTTP client: one place that knows how to reach the API and what its errors look like.
 
+use crate::answers::Answers;
 use crate::nearest;
 use crate::resource::Kind;
 use anyhow::{Context as _, bail};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, StatusCode, Url, header};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use std::time::Duration;
 pub(crate) const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:9696";
 /// A request that takes longer has failed; the API answers from memory.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Rows may come for as long as somebody reads them.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// Where running labs keep their sockets.
 const LABS: &str = "/run/nanboku/lab";
 
@@ -77,13 +80,7 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> anyhow::Result<Option<Value>> {
-        let mut url = self.root.clone();
-        let base = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&format!("{base}{path}"));
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        let mut request = self.http.request(method, url);
+        let mut request = self.http.request(method, self.url(path, query));
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -101,6 +98,46 @@ impl Client {
         value
             .map(Some)
             .with_context(|| format!("{} did not answer JSON to {path}; is it a Nanboku API?", self.endpoint))
+    }
+
+    /// Rows that hosts tell, as they come.
+    pub(crate) async fn answers(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Answers> {
+        self.stream(Method::GET, path, query).await
+    }
+
+    /// The same of a request that ends what it tells.
+    pub(crate) async fn delete_answers(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> anyhow::Result<Answers> {
+        self.stream(Method::DELETE, path, query).await
+    }
+
+    async fn stream(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> anyhow::Result<Answers> {
+        let request = self.http.request(method, self.url(path, query));
+        let request = request.header(header::ACCEPT, "application/x-ndjson").timeout(STREAM_TIMEOUT);
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(refusal(status, &response.bytes().await.unwrap_or_default()).into());
+        }
+        Ok(Answers::new(response))
+    }
+
+    fn url(&self, path: &str, query: &[(&str, &str)]) -> Url {
+        let mut url = self.root.clone();
+        let base = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base}{path}"));
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        url
     }
 
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
@@ -121,6 +158,10 @@ impl Client {
 
     pub(crate) async fn get(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Value> {
         Ok(self.request(Method::GET, path, query, None).await?.unwrap_or(Value::Null))
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        Ok(self.request(Method::POST, path, &[], Some(body)).await?.unwrap_or(Value::Null))
     }
 
     pub(crate) async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {

@@ -4,6 +4,7 @@
 //! would; only `port plug` and the local part of `status` talk to the agent of this host. Exit codes: 0 done,
 //! 1 failed, 2 wrong usage.
 
+mod answers;
 mod body;
 mod cli;
 mod client;

@@ -28,8 +28,8 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Somebody who connects and says nothing is cut off.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Streams of one connection: an agent needs one.
-const STREAMS_MAX: u32 = 4;
+/// Streams of one connection: an agent needs one, and one for each question it answers.
+const STREAMS_MAX: u32 = 32;
 /// Requests under way get this long at the end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 

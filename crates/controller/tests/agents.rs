@@ -5,9 +5,13 @@ mod common;
 
 use common::agent::{Cluster, PATIENCE, hello, until};
 use common::world::{World, floating_ip_id, host_id, network_id, port_id, router_id};
+use controller::agents::{Inquiry, Part};
+use model::HostId;
+use model::question::Question;
 use model::resource::{FixedIp, FloatingIp, Host, Port, PortBlock};
 use model::slice::Slice;
 use proto::agent_message::Message as ToController;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tonic::Code;
 
@@ -319,28 +323,83 @@ async fn a_host_that_runs_low_gets_as_many_blocks_again() {
     agent.expect_silence().await;
 }
 
+/// Every part of an answer, by host; what a host did not tell is its reason.
+async fn told(mut inquiry: Inquiry) -> BTreeMap<String, Result<String, String>> {
+    let mut told = BTreeMap::new();
+    while let Some((host, part)) = inquiry.next().await {
+        let of = told.entry(host).or_insert(Ok(String::new()));
+        match part {
+            Part::Rows(rows) => of.as_mut().unwrap().push_str(str::from_utf8(&rows).unwrap()),
+            Part::End(Ok(())) => {}
+            Part::End(Err(reason)) => *of = Err(reason),
+        }
+    }
+    told
+}
+
+const QUESTION: Question = Question::Ports;
+
 #[tokio::test]
-async fn sessions_are_asked_for_everywhere_and_who_does_not_answer_is_named() {
+async fn hosts_are_asked_everywhere_and_who_does_not_answer_is_named() {
     let cluster = Cluster::start().await;
     let world = vpc(&cluster);
     let mut answers = cluster.agent("ahv01", "10.0.0.1", &[]).await;
     let _keeps_silent = cluster.agent("ahv02", "10.0.0.2", &[]).await;
     world.host("ahv03", "10.0.0.3", &[]);
     answers.until("ahv03 to be told to nobody", |_| true).await;
-    let hub = cluster.server.hub.clone();
-    let asked = tokio::spawn(async move { hub.sessions(10, Duration::from_millis(300)).await });
-    while answers.queries.is_empty() {
-        answers.update().await;
+    let hosts: Vec<HostId> = cluster.server.store.snapshot().hosts.keys().copied().collect();
+    let asked = tokio::spawn(told(cluster.server.hub.ask(hosts, &QUESTION, Duration::from_millis(300))));
+    let question = answers.question().await;
+    assert_eq!(serde_json::from_slice::<Question>(&question.question).unwrap(), QUESTION);
+    answers.answer(question.number, None, &["{\"n\":1}\n", "{\"n\":2}\n"]).await.unwrap();
+    let want = [
+        ("ahv01", Ok("{\"n\":1}\n{\"n\":2}\n")),
+        ("ahv02", Err("it did not answer in time")),
+        ("ahv03", Err("it is not connected")),
+    ];
+    let want = want.map(|(host, told)| (host.to_owned(), told.map(str::to_owned).map_err(str::to_owned)));
+    assert_eq!(asked.await.unwrap(), BTreeMap::from(want));
+}
+
+#[tokio::test]
+async fn an_answer_nobody_asked_for_or_of_another_host_is_refused() {
+    let cluster = Cluster::start().await;
+    let mut agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    let _other = cluster.agent("ahv02", "10.0.0.2", &[]).await;
+    let refused = agent.answer(4711, None, &["{}\n"]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Cancelled, "nobody asked");
+    let hosts: Vec<HostId> = cluster.server.store.snapshot().hosts.keys().copied().collect();
+    let inquiry = cluster.server.hub.ask(hosts, &QUESTION, Duration::from_secs(5));
+    let number = agent.question().await.number;
+    let refused = agent.answer(number, Some("ahv02"), &["{}\n"]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "in another's name");
+    drop(inquiry);
+    let refused = agent.answer(number, None, &["{}\n"]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Cancelled, "the asker has left");
+}
+
+/// Memory: what a fast agent tells a slow reader waits at the agent.
+#[tokio::test]
+async fn a_slow_reader_slows_the_answer_down_and_nothing_else() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let mut agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    let hosts: Vec<HostId> = cluster.server.store.snapshot().hosts.keys().copied().collect();
+    let mut inquiry = cluster.server.hub.ask(hosts, &QUESTION, Duration::from_secs(5));
+    let number = agent.question().await.number;
+    let chunk = "{}\n".repeat(16 << 10);
+    let chunks = vec![chunk.as_str(); 200];
+    let answer = tokio::spawn(agent.answer(number, None, &chunks));
+    // The other stream of the same connection goes on while nobody reads this one.
+    world.port("vm1", "blue", "192.168.10.10", "ahv01");
+    agent.until("vm1", |slice| slice.ports.len() == 1).await;
+    assert!(!answer.is_finished(), "3 MB have found a place somewhere");
+    let mut read = 0;
+    while let Some((_, Part::Rows(rows))) = inquiry.next().await {
+        read += rows.len();
     }
-    let query = answers.queries[0].clone();
-    assert_eq!(query.rows_max, 10);
-    let rows = br#"[{"state":"established"}]"#.to_vec();
-    answers.say(ToController::SessionsAnswer(proto::SessionsAnswer { query: query.query, rows })).await;
-    let sessions = asked.await.unwrap();
-    let names: Vec<_> =
-        sessions.iter().map(|of| (of.host_name.as_str(), of.rows.as_ref().map(Vec::len))).collect();
-    assert_eq!(names, [("ahv01", Some(1)), ("ahv02", None), ("ahv03", None)]);
-    assert_eq!(sessions[0].rows.as_ref().unwrap()[0]["state"], "established");
+    assert_eq!(read, 200 * chunk.len());
+    answer.await.unwrap().unwrap();
 }
 
 /// Turnaround: from the change in the store to the agent's hands, TLS included. The bound is loose because tests

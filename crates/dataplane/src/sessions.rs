@@ -38,7 +38,7 @@ pub struct SessionRow {
 }
 
 impl SessionRow {
-    fn new(key: SessionKey, session: &Session) -> Self {
+    pub(crate) fn new(key: SessionKey, session: &Session) -> Self {
         Self {
             key,
             reply: session.reply,

@@ -159,6 +159,11 @@ impl<K, V> MapFd<K, V> {
         Ok(Ok(Self { fd, types: PhantomData }))
     }
 
+    /// Another handle of the same map.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, types: PhantomData })
+    }
+
     fn attr(&self, key: &K, value: u64, flags: u64) -> ElementAttr {
         ElementAttr {
             map_fd: self.fd.as_raw_fd().cast_unsigned(),

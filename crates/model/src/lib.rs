@@ -11,12 +11,10 @@ pub mod rendezvous;
 pub mod resource;
 pub mod slice;
 pub mod timeouts;
-pub mod timeouts;
 pub mod trace;
 pub mod vni;
 
 pub use id::{FloatingIpId, HostId, NetworkId, PortId, RouterId, SubnetId};
 pub use mac::Mac;
-pub use timeouts::NatTimeouts;
 pub use timeouts::NatTimeouts;
 pub use vni::Vni;

@@ -2,6 +2,7 @@
 
 use super::{BlockUses, Machine};
 use crate::control;
+use crate::scene::Scene;
 use model::slice::Slice;
 use model::{Mac, PortId};
 use std::collections::BTreeMap;
@@ -156,5 +157,17 @@ impl Machine {
             names.extend(external.map(|network| (network.vni.get(), network.name.clone())));
         }
         names
+    }
+
+    /// Everything there is to tell people about, as of now.
+    pub(crate) fn scene(&self, host: &str) -> Scene {
+        Scene::new(
+            host.to_owned(),
+            self.welcome.as_ref().map(|welcome| welcome.host),
+            self.slice.clone().unwrap_or_default(),
+            self.programmed.as_ref().map(|plan| plan.compiled.clone()),
+            self.link_names(),
+            self.resolver.known().collect(),
+        )
     }
 }

@@ -95,7 +95,7 @@ fn slice() -> Slice {
 }
 
 fn link(index: u32, name: &str) -> Link {
-    Link { index, name: name.to_owned(), up: true }
+    Link { index, name: name.to_owned(), up: true, veth_peer_elsewhere: false }
 }
 
 fn tap() -> Link {
@@ -143,7 +143,7 @@ impl Bench {
         self.hear(controller_message::Message::Snapshot(proto::Snapshot { slice })).unwrap();
     }
 
-    fn hear(&mut self, message: controller_message::Message) -> Result<Option<SessionsQuestion>, BadMessage> {
+    fn hear(&mut self, message: controller_message::Message) -> Result<Option<proto::Question>, BadMessage> {
         self.machine.controller(self.now, message)
     }
 
@@ -443,25 +443,6 @@ fn the_use_of_every_block_is_told_when_it_is_in_the_tables() {
     let delta = serde_json::to_vec(&Delta { revision: 10, upserts, removals: vec![] }).unwrap();
     bench.hear(controller_message::Message::Delta(proto::Delta { delta })).unwrap();
     assert_eq!(told(&mut bench), [], "heard of, not yet programmed");
-}
-
-#[test]
-fn questions_about_an_endpoint_are_understood_or_refused() {
-    let mut bench = Bench::connected();
-    let query = |address: &str, port| {
-        controller_message::Message::SessionsQuery(proto::SessionsQuery {
-            query: 1,
-            rows_max: 5,
-            outside_address: address.to_owned(),
-            outside_port: port,
-        })
-    };
-    let outside = |question: Option<SessionsQuestion>| question.unwrap().outside;
-    assert_eq!(outside(bench.hear(query("", 0)).unwrap()), None);
-    let want = Some((Ipv4Addr::new(172, 22, 7, 27), 2047));
-    assert_eq!(outside(bench.hear(query("172.22.7.27", 2047)).unwrap()), want);
-    assert!(bench.hear(query("172.22.7.27", 65_536)).is_err());
-    assert!(bench.hear(query("nobody", 1)).is_err());
 }
 
 #[test]

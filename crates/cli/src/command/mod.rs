@@ -6,9 +6,11 @@ pub(crate) mod ca;
 pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod explain;
+pub(crate) mod fdb;
 pub(crate) mod floatingip;
 pub(crate) mod host;
 pub(crate) mod lab;
+pub(crate) mod neighbors;
 pub(crate) mod network;
 pub(crate) mod port;
 pub(crate) mod router;
@@ -42,7 +44,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Host(command) => api(global, |cx| async move { host::run(command, &cx).await })?,
         Command::Block(command) => api(global, |cx| async move { block::run(command, &cx).await })?,
         Command::Explain(command) => api(global, |cx| async move { explain::run(command, &cx).await })?,
+        Command::Trace(args) => api(global, |cx| async move { trace::run(args, &cx).await })?,
         Command::Sessions(args) => api(global, |cx| async move { sessions::run(args, &cx).await })?,
+        Command::Fdb(args) => api(global, |cx| async move { fdb::run(args, &cx).await })?,
+        Command::Neighbors(args) => api(global, |cx| async move { neighbors::run(args, &cx).await })?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -17,7 +17,7 @@ use model::resource::Host;
 use model::slice::Slice;
 use proto::agent_message::Message as FromAgent;
 use proto::controller_message::Message as ToAgent;
-use proto::{AgentMessage, ControllerMessage, SessionsQuery};
+use proto::{AgentMessage, ControllerMessage, Question};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use store::Snapshot;
@@ -80,10 +80,15 @@ async fn admitted(
     let registration = Registration::new(hello).map_err(|refused| refusal(&refused))?;
     let number = shared.hub.next_number();
     let replaced = CancellationToken::new();
-    let (queries_in, queries) = mpsc::channel(bounds::QUERIES_MAX);
+    let (questions_in, questions) = mpsc::channel(bounds::QUESTIONS_MAX);
     let (reply, answer) = oneshot::channel();
-    let hello =
-        Hello { registration, connection: number, queries: queries_in, replaced: replaced.clone(), reply };
+    let hello = Hello {
+        registration,
+        connection: number,
+        questions: questions_in,
+        replaced: replaced.clone(),
+        reply,
+    };
     let gone =
         || Status::unavailable("the controller cannot write to its store, or is going down; come again");
     shared.handle.events.send(Event::Hello(Box::new(hello))).await.map_err(|_| gone())?;
@@ -93,7 +98,7 @@ async fn admitted(
         host,
         number,
         replaced,
-        queries,
+        questions,
         sent: None,
         in_flight: VecDeque::new(),
         acked_floating_ips: None,
@@ -118,7 +123,7 @@ struct Connection {
     host: Host,
     number: u64,
     replaced: CancellationToken,
-    queries: mpsc::Receiver<SessionsQuery>,
+    questions: mpsc::Receiver<Question>,
     /// The slice as the agent has it once it has applied everything sent.
     sent: Option<Slice>,
     /// The host's own floating IPs at each revision sent and not yet acked.
@@ -152,8 +157,8 @@ impl Connection {
                         Err(end) => return end,
                     }
                 }
-                Some(query) = self.queries.recv() => {
-                    if outbound.send(Ok(to_agent(ToAgent::SessionsQuery(query)))).await.is_err() {
+                Some(question) = self.questions.recv() => {
+                    if outbound.send(Ok(to_agent(ToAgent::Question(question)))).await.is_err() {
                         return Status::ok("closed by the agent");
                     }
                 }
@@ -217,10 +222,6 @@ impl Connection {
                 let router = request.router_id.parse();
                 let router = router.map_err(|_| Status::invalid_argument("the router's id is not a UUID"))?;
                 Some(Event::BlocksWanted { host, router })
-            }
-            Some(FromAgent::SessionsAnswer(answer)) => {
-                self.shared.hub.answered(host, answer);
-                None
             }
             Some(FromAgent::Hello(_)) => return Err(Status::invalid_argument("a second Hello")),
             // A message of a newer agent: not for us.

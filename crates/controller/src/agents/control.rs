@@ -17,7 +17,6 @@ use crate::blocks::retire::Report;
 use crate::nat_log::NatLog;
 use model::resource::Host;
 use model::{HostId, RouterId};
-use proto::SessionsQuery;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,7 +53,7 @@ pub(super) enum Event {
 pub(super) struct Hello {
     pub(super) registration: Registration,
     pub(super) connection: u64,
-    pub(super) queries: mpsc::Sender<SessionsQuery>,
+    pub(super) questions: mpsc::Sender<proto::Question>,
     pub(super) replaced: CancellationToken,
     pub(super) reply: oneshot::Sender<Result<Host, Refused>>,
 }
@@ -313,7 +312,7 @@ impl Control {
         for (hello, host) in hellos.into_iter().zip(outcome.hosts) {
             if let Ok(host) = &host {
                 tracing::info!(host = %host.name, vtep = %host.vtep, "agent connected");
-                self.hub.opened(host.id, hello.connection, hello.queries, hello.replaced);
+                self.hub.opened(host.id, hello.connection, hello.questions, hello.replaced);
                 let facts = self.facts();
                 facts.liveness.connected(host.id, now);
                 facts.acked.remove(&host.id);

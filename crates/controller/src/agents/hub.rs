@@ -1,16 +1,16 @@
-//! What the rest of the controller may ask about agents: who is there, and the sessions they hold.
+//! What the rest of the controller may ask about agents: who is there, and what they see.
 
 use super::bounds;
+use super::inquiry::{Inquiry, Part, Told, Waiting};
 use model::HostId;
-use proto::{SessionsQuery, Status};
-use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv4Addr;
+use model::question::Question;
+use proto::Status;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::Store;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout_at;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// What is known of a host's agent, with the age of it. Of a host that never came since the controller started
@@ -34,31 +34,19 @@ pub struct Uplink {
     pub up: bool,
 }
 
-/// A host's sessions, as its agent told them.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SessionsOf {
-    pub host: HostId,
-    pub host_name: String,
-    /// None: the host did not answer in time, or is not connected.
-    pub rows: Option<Vec<serde_json::Value>>,
-}
-
 /// Shared by the streams, the control loop and the API. Locks are held for moments only, never across an await.
 pub struct Hub {
     store: Arc<Store>,
     presences: Mutex<BTreeMap<HostId, Presence>>,
     streams: Mutex<HashMap<HostId, Stream>>,
-    answers: Mutex<Answers>,
+    waiting: Waiting,
     next_number: AtomicU64,
 }
-
-/// Who waits for the answer of a host to a query.
-type Answers = HashMap<(u64, HostId), oneshot::Sender<Vec<u8>>>;
 
 /// How to reach a connected agent.
 struct Stream {
     connection: u64,
-    queries: mpsc::Sender<SessionsQuery>,
+    questions: mpsc::Sender<proto::Question>,
     /// Ends the stream.
     replaced: CancellationToken,
 }
@@ -69,7 +57,7 @@ impl Hub {
             store,
             presences: Mutex::default(),
             streams: Mutex::default(),
-            answers: Mutex::default(),
+            waiting: Waiting::default(),
             next_number: AtomicU64::new(1),
         }
     }
@@ -78,64 +66,63 @@ impl Hub {
         lock(&self.presences).get(&host).cloned()
     }
 
-    /// Asks every connected agent for up to `rows_max` of its sessions and waits until all have answered or
-    /// `timeout` is over. One entry per host of the cluster, by name.
-    pub async fn sessions(&self, rows_max: u32, timeout: Duration) -> Vec<SessionsOf> {
-        let deadline = tokio::time::Instant::now() + timeout;
-        let query = self.next_number();
-        let snapshot = self.store.snapshot();
-        let mut hosts: Vec<_> = snapshot.hosts.values().collect();
-        hosts.sort_by(|a, b| a.name.cmp(&b.name));
-        let asked: Vec<_> = hosts
-            .iter()
-            .map(|host| self.ask(host.id, SessionsQuery { query, rows_max, ..Default::default() }))
-            .collect();
-        let mut sessions = Vec::with_capacity(hosts.len());
-        for (host, answer) in hosts.iter().zip(asked) {
-            let rows = match answer {
-                Some(answer) => timeout_at(deadline, answer).await.ok().and_then(Result::ok),
-                None => None,
-            };
-            let rows = rows.and_then(|rows| parse_rows(&host.name, &rows));
-            lock(&self.answers).remove(&(query, host.id));
-            sessions.push(SessionsOf { host: host.id, host_name: host.name.clone(), rows });
-        }
-        sessions
+    /// Hosts whose agent can be asked now.
+    pub fn connected(&self) -> BTreeSet<HostId> {
+        lock(&self.streams).keys().copied().collect()
     }
 
-    /// Asks one host for the sessions whose sender the outside sees as that endpoint. None: it did not answer.
-    pub async fn sessions_outside(
+    /// Asks these hosts. Whoever says nothing for `patience` is given up; who is not connected, at once.
+    pub fn ask(
+        &self,
+        hosts: impl IntoIterator<Item = HostId>,
+        question: &Question,
+        patience: Duration,
+    ) -> Inquiry {
+        let number = self.next_number();
+        let snapshot = self.store.snapshot();
+        let hosts: Vec<HostId> = hosts.into_iter().collect();
+        let name = |host: &HostId| Some((*host, snapshot.hosts.get(host)?.name.clone()));
+        let names = hosts.iter().filter_map(name).collect();
+        let (mut inquiry, sender) = Inquiry::new(number, Arc::clone(&self.waiting), names, patience);
+        // A question is plain data: it always has a JSON.
+        let text = serde_json::to_vec(question).unwrap_or_default();
+        for host in hosts {
+            let questions = lock(&self.streams).get(&host).map(|stream| stream.questions.clone());
+            let Some(questions) = questions else {
+                inquiry.absent(host, "it is not connected");
+                continue;
+            };
+            inquiry.expect(host, sender.clone());
+            if questions.try_send(proto::Question { number, question: text.clone() }).is_err() {
+                inquiry.absent(host, "it has too many questions to answer");
+            }
+        }
+        inquiry
+    }
+
+    /// All rows of one host's answer. None: it did not answer.
+    pub async fn ask_one(
         &self,
         host: HostId,
-        (address, port): (Ipv4Addr, u16),
-        rows_max: u32,
-        timeout: Duration,
+        question: &Question,
+        patience: Duration,
     ) -> Option<Vec<serde_json::Value>> {
-        let query = self.next_number();
-        let (outside_address, outside_port) = (address.to_string(), port.into());
-        let answer = self.ask(host, SessionsQuery { query, rows_max, outside_address, outside_port });
-        let answer = match answer {
-            Some(answer) => tokio::time::timeout(timeout, answer).await.ok().and_then(Result::ok),
-            None => None,
-        };
-        lock(&self.answers).remove(&(query, host));
-        parse_rows(&host.to_string(), &answer?)
-    }
-
-    fn ask(&self, host: HostId, query: SessionsQuery) -> Option<oneshot::Receiver<Vec<u8>>> {
-        let queries = lock(&self.streams).get(&host)?.queries.clone();
-        let (sender, receiver) = oneshot::channel();
-        lock(&self.answers).insert((query.query, host), sender);
-        queries.try_send(query).ok()?;
-        Some(receiver)
-    }
-
-    /// An agent's answer; one that nobody waits for any more is dropped.
-    pub(super) fn answered(&self, host: HostId, answer: proto::SessionsAnswer) {
-        if let Some(waiting) = lock(&self.answers).remove(&(answer.query, host)) {
-            // The asker may have left this very moment.
-            let _ = waiting.send(answer.rows);
+        let mut inquiry = self.ask([host], question, patience);
+        let mut rows = Vec::new();
+        while let Some((name, part)) = inquiry.next().await {
+            match part {
+                Part::Rows(lines) => rows.extend(parse_rows(&name, &lines)?),
+                Part::End(result) => result.ok()?,
+            }
         }
+        Some(rows)
+    }
+
+    /// Who waits for that host's answer to that question, if anybody does.
+    pub(super) fn waiting(&self, number: u64, host_name: &str) -> Option<(HostId, mpsc::Sender<Told>)> {
+        let host = self.store.snapshot().host_by_name(host_name)?.id;
+        let sender = lock(&self.waiting).get(&(number, host)).cloned()?;
+        Some((host, sender))
     }
 
     /// A stream opened. A stream the host had before ends.
@@ -143,10 +130,10 @@ impl Hub {
         &self,
         host: HostId,
         connection: u64,
-        queries: mpsc::Sender<SessionsQuery>,
+        questions: mpsc::Sender<proto::Question>,
         replaced: CancellationToken,
     ) {
-        let former = lock(&self.streams).insert(host, Stream { connection, queries, replaced });
+        let former = lock(&self.streams).insert(host, Stream { connection, questions, replaced });
         if let Some(former) = former {
             former.replaced.cancel();
         }
@@ -212,14 +199,13 @@ impl Hub {
     }
 }
 
-fn parse_rows(host_name: &str, rows: &[u8]) -> Option<Vec<serde_json::Value>> {
-    serde_json::from_slice(rows)
-        .inspect_err(|error| tracing::warn!(host = host_name, %error, "answer about sessions does not parse"))
-        .ok()
+fn parse_rows(host_name: &str, lines: &[u8]) -> Option<Vec<serde_json::Value>> {
+    let rows = serde_json::Deserializer::from_slice(lines).into_iter().collect::<Result<_, _>>();
+    rows.inspect_err(|error| tracing::warn!(host = host_name, %error, "answer does not parse")).ok()
 }
 
 /// What these locks guard is whole between any two statements: a panic elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

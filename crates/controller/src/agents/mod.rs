@@ -4,19 +4,21 @@
 //! - `connection`: one stream: Hello, snapshot, deltas, acks, status.
 //! - [`control`]: the one loop that turns what agents and store say into transactions.
 //! - `settle`, `programmed`, `liveness`, `registration`: its decisions, pure.
-//! - [`Hub`]: what the rest of the controller may ask: who is there, and sessions.
+//! - [`Hub`]: what the rest of the controller may ask: who is there, and what they see ([`Inquiry`]).
 
 mod connection;
 pub mod control;
 mod hub;
+mod inquiry;
 pub mod liveness;
 pub mod programmed;
 pub mod registration;
 mod service;
 mod settle;
 
-pub use hub::{Hub, Presence, SessionsOf, Uplink};
+pub use hub::{Hub, Presence, Uplink};
 pub(crate) use hub::{now_ms, now_s};
+pub use inquiry::{Inquiry, Part};
 pub use service::Service;
 
 use model::{Mac, NatTimeouts};
@@ -51,8 +53,8 @@ mod bounds {
     pub(super) const BATCH_MAX: usize = 256;
     /// Slices sent and not yet acked of which the floating IPs are remembered.
     pub(super) const IN_FLIGHT_MAX: usize = 64;
-    /// Queries for sessions waiting for one agent.
-    pub(super) const QUERIES_MAX: usize = 16;
+    /// Questions waiting for one agent.
+    pub(super) const QUESTIONS_MAX: usize = 16;
     /// From the opened stream to Hello.
     pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
     /// After the store refused a transaction, before the next try.

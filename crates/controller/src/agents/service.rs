@@ -6,10 +6,11 @@
 use super::connection::{Outbound, Shared, serve};
 use super::control::Control;
 use super::hub::Hub;
+use super::inquiry::Part;
 use super::{Settings, bounds};
 use crate::nat_log::NatLog;
 use proto::controller_server::{Controller, ControllerServer};
-use proto::{AgentMessage, ControllerMessage};
+use proto::{AgentMessage, AnswerDone, AnswerPart, ControllerMessage};
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::sync::Arc;
 use store::Store;
@@ -56,14 +57,33 @@ impl Controller for Service {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
-        let certificates = request.peer_certs().unwrap_or_default();
-        let certificate =
-            certificates.first().ok_or_else(|| Status::unauthenticated("no client certificate"))?;
-        let caller = Caller { certificate: certificate.clone() };
+        let caller = Caller::of(&request)?;
         let (outbound, receiver): (Outbound, _) = mpsc::channel(bounds::OUTBOUND_MAX);
         // The stream lives as long as the task: it is the only one to hold `outbound`.
         tokio::spawn(serve(self.shared.clone(), caller, request.into_inner(), outbound));
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn answer(&self, request: Request<Streaming<AnswerPart>>) -> Result<Response<AnswerDone>, Status> {
+        let caller = Caller::of(&request)?;
+        let mut parts = request.into_inner();
+        let gone = || Status::cancelled("nobody waits for this answer");
+        let first = parts.message().await?.ok_or_else(|| Status::invalid_argument("an empty answer"))?;
+        caller.check_name(&first.host_name)?;
+        let (host, asker) = self.shared.hub.waiting(first.number, &first.host_name).ok_or_else(gone)?;
+        let mut next: Result<_, Status> = Ok(Some(first));
+        let end = loop {
+            match next {
+                Ok(Some(part)) if !part.refused.is_empty() => break Err(part.refused),
+                Ok(Some(part)) if part.rows.is_empty() => {}
+                Ok(Some(part)) => asker.send((host, Part::Rows(part.rows))).await.map_err(|_| gone())?,
+                Ok(None) => break Ok(()),
+                Err(broken) => break Err(format!("its answer broke off: {}", broken.message())),
+            }
+            next = parts.message().await;
+        };
+        asker.send((host, Part::End(end))).await.map_err(|_| gone())?;
+        Ok(Response::new(AnswerDone {}))
     }
 }
 
@@ -73,6 +93,15 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    /// # Errors
+    /// `unauthenticated` without a certificate.
+    fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+        let certificates = request.peer_certs().unwrap_or_default();
+        let certificate =
+            certificates.first().ok_or_else(|| Status::unauthenticated("no client certificate"))?;
+        Ok(Self { certificate: certificate.clone() })
+    }
+
     /// # Errors
     /// `permission_denied` unless the certificate is one for `name`.
     pub(super) fn check_name(&self, name: &str) -> Result<(), Status> {

@@ -1,16 +1,19 @@
 //! Views for administrators: hosts, status, port blocks, sessions.
 
 use super::Service;
+use crate::agents::{Inquiry, Part};
 use api::{Admin, Error};
 use model::HostId;
+use model::question::Question;
 use model::resource::{Host, PortBlock};
+use model::trace::{Description, Trace};
 use serde_json::{Value, json};
 use std::net::SocketAddrV4;
 use std::time::Duration;
 use store::Snapshot;
 
-/// Agents that have not answered by then are left out.
-pub(super) const SESSIONS_TIMEOUT: Duration = Duration::from_secs(3);
+/// An agent that says nothing for so long is given up.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Admin for Service {
     fn hosts(&self) -> Vec<Value> {
@@ -54,26 +57,44 @@ impl Admin for Service {
         Service::who(self, endpoint, at).await
     }
 
-    async fn sessions(&self, host_wanted: Option<String>, rows_max: u32) -> Result<Vec<Value>, Error> {
-        let wanted = match &host_wanted {
-            Some(id_or_name) => Some(host(&self.snapshot(), id_or_name)?.id),
-            None => None,
-        };
-        let mut rows = Vec::new();
-        for answer in self.hub.sessions(rows_max, SESSIONS_TIMEOUT).await {
-            if wanted.is_some_and(|wanted| wanted != answer.host) {
-                continue;
-            }
-            match answer.rows {
-                Some(own) => rows.extend(own.into_iter().map(|row| with_host(row, &answer.host_name))),
-                None if wanted.is_some() => {
-                    let reason = "it is not connected, or did not answer in time".to_owned();
-                    return Err(Error::AgentUnreachable { host: answer.host_name, reason });
+    type Inquiry = Parts;
+
+    fn ask(&self, mut question: Question, host_wanted: Option<&str>) -> Result<Parts, Error> {
+        let snapshot = self.snapshot();
+        let connected = self.hub.connected();
+        let hosts: Vec<HostId> = match host_wanted {
+            None => snapshot.hosts.values().map(|host| host.id).collect(),
+            Some(wanted) => {
+                let host = host(&snapshot, wanted)?;
+                if !connected.contains(&host.id) {
+                    let reason = "it is not connected".to_owned();
+                    return Err(Error::AgentUnreachable { host: host.name.clone(), reason });
                 }
-                None => {}
+                vec![host.id]
             }
+        };
+        if let Question::Sessions(filter) | Question::EndSessions(filter) = &mut question {
+            let asked = hosts.iter().filter(|id| connected.contains(id));
+            filter.asked = asked.filter_map(|id| Some(snapshot.hosts.get(id)?.vtep)).collect();
         }
-        Ok(rows)
+        Ok(Parts(self.hub.ask(hosts, &question, PATIENCE)))
+    }
+
+    async fn trace(&self, description: Description) -> Result<Trace, Error> {
+        Service::trace(self, description).await
+    }
+}
+
+/// The answer of the hosts asked.
+pub struct Parts(Inquiry);
+
+impl api::Parts for Parts {
+    async fn next(&mut self) -> Option<api::Part> {
+        let (host, part) = self.0.next().await?;
+        Some(match part {
+            Part::Rows(lines) => api::Part::Rows(lines),
+            Part::End(result) => api::Part::End { host, result },
+        })
     }
 }
 
@@ -135,12 +156,4 @@ fn block_view(snapshot: &Snapshot, block: &PortBlock, now: i64) -> Value {
         "age_seconds": (block.granted_at_ms != 0).then_some(age),
         "retiring": block.retiring_since_ms.is_some(),
     })
-}
-
-/// Every row says whose it is.
-fn with_host(mut row: Value, host_name: &str) -> Value {
-    if let Value::Object(row) = &mut row {
-        row.insert("host".to_owned(), host_name.into());
-    }
-    row
 }

@@ -3,9 +3,10 @@
 //! Of the past the NAT log knows host, router and project; of this moment the store knows the same and the host
 //! itself which VM.
 
-use super::admin::SESSIONS_TIMEOUT;
+use super::admin::PATIENCE;
 use super::{Error, Service};
 use crate::nat_log::{self, NatLog, parse_time, time_text};
+use model::question::{Question, SessionFilter};
 use model::resource::{FloatingIp, Host, Network, Port, PortBlock, Router, device_owner};
 use model::{HostId, NetworkId, RouterId};
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use store::Snapshot;
 
 /// Sessions of one mapping that are told.
-const SESSIONS_MAX: u32 = 100;
+const SESSIONS_MAX: u64 = 100;
 
 impl Service {
     /// `at`: RFC 3339; none: now.
@@ -32,8 +33,12 @@ impl Service {
         let mut sessions = Vec::new();
         for block in blocks_of(&snapshot, address, port) {
             holders.push(holder_now(&snapshot, block));
-            let rows =
-                self.hub.sessions_outside(block.host, (address, port), SESSIONS_MAX, SESSIONS_TIMEOUT).await;
+            let wanted = SessionFilter {
+                outside: Some(endpoint),
+                limit: Some(SESSIONS_MAX),
+                ..SessionFilter::default()
+            };
+            let rows = self.hub.ask_one(block.host, &Question::Sessions(wanted), PATIENCE).await;
             for row in rows.unwrap_or_default() {
                 sessions.push(with_port(&snapshot, block.router, row));
             }

@@ -7,7 +7,7 @@ use model::slice::{Delta, Slice};
 use proto::agent_message::Message as ToController;
 use proto::controller_client::ControllerClient;
 use proto::controller_message::Message as FromController;
-use proto::{AgentMessage, ControllerMessage, Hello, Programmed};
+use proto::{AgentMessage, AnswerPart, ControllerMessage, Hello, Programmed};
 use std::path::Path;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -114,17 +114,21 @@ pub(crate) struct Agent {
     pub(crate) welcome: proto::Welcome,
     pub(crate) slice: Slice,
     pub(crate) deltas: Vec<Delta>,
-    pub(crate) queries: Vec<proto::SessionsQuery>,
+    pub(crate) questions: Vec<proto::Question>,
+    client: ControllerClient<Channel>,
+    host: String,
 }
 
 impl Agent {
     pub(crate) async fn open(channel: Channel, hello: Hello) -> Result<Self, Status> {
         let (outbound, receiver) = mpsc::channel(16);
+        let host = hello.host_name.clone();
         outbound.send(AgentMessage { message: Some(ToController::Hello(hello)) }).await.unwrap();
-        let inbound =
-            ControllerClient::new(channel).connect(ReceiverStream::new(receiver)).await?.into_inner();
+        let mut client = ControllerClient::new(channel);
+        let inbound = client.connect(ReceiverStream::new(receiver)).await?.into_inner();
         let (welcome, slice) = Default::default();
-        Ok(Self { outbound, inbound, welcome, slice, deltas: vec![], queries: vec![] })
+        let (deltas, questions) = Default::default();
+        Ok(Self { outbound, inbound, welcome, slice, deltas, questions, client, host })
     }
 
     pub(crate) async fn expect_welcome(&mut self) -> Result<(), Status> {
@@ -162,7 +166,7 @@ impl Agent {
                 self.slice.apply(delta.clone());
                 self.deltas.push(delta);
             }
-            FromController::SessionsQuery(query) => self.queries.push(query),
+            FromController::Question(question) => self.questions.push(question),
             FromController::Welcome(_) => panic!("a second Welcome"),
         }
     }
@@ -184,6 +188,33 @@ impl Agent {
 
     pub(crate) async fn say(&self, message: ToController) {
         self.outbound.send(AgentMessage { message: Some(message) }).await.unwrap();
+    }
+
+    /// Waits for the next question.
+    pub(crate) async fn question(&mut self) -> proto::Question {
+        while self.questions.is_empty() {
+            self.update().await;
+        }
+        self.questions.remove(0)
+    }
+
+    /// Answers a question with these rows, in the name of `host` (none: its own).
+    pub(crate) fn answer(
+        &self,
+        number: u64,
+        host: Option<&str>,
+        chunks: &[&str],
+    ) -> impl Future<Output = Result<(), Status>> + Send + use<> {
+        let host_name = host.unwrap_or(&self.host).to_owned();
+        let first = AnswerPart { host_name, number, ..Default::default() };
+        let rows =
+            chunks.iter().map(|rows| AnswerPart { rows: rows.as_bytes().to_vec(), ..Default::default() });
+        let parts: Vec<AnswerPart> = [first].into_iter().chain(rows).collect();
+        let mut client = self.client.clone();
+        async move {
+            let answer = client.answer(tokio_stream::iter(parts));
+            timeout(PATIENCE, answer).await.expect("the controller does not take the answer").map(drop)
+        }
     }
 
     /// Everything received is in the tables, and these ports.

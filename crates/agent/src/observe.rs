@@ -1,0 +1,213 @@
+//! Answers to questions about this host's present state.
+//!
+//! An answer is produced in a thread of its own from a [`Scene`] and handles of the kernel's tables, and sent in a
+//! stream of its own: neither a long answer nor a slow reader holds the main loop up. Rows leave in chunks of
+//! bounded size, few of which wait at a time.
+
+use crate::scene::Scene;
+use crate::sessions::{self, Ends};
+use crate::tables::{self, PortRow};
+use dataplane::SessionTables;
+use model::question::{Question, SessionFilter};
+use model::trace::WalkAnswer;
+use proto::AnswerPart;
+use proto::controller_client::ControllerClient;
+use serde::Serialize;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+/// Bytes of rows sent together; the last row may go beyond.
+const CHUNK_LEN: usize = 48 << 10;
+/// Chunks that wait to be sent.
+const CHUNKS_MAX: usize = 4;
+/// Answers given at a time; further questions are refused.
+const ANSWERS_MAX: usize = 8;
+
+/// What an answer is made from.
+pub(crate) struct Materials {
+    pub(crate) scene: Scene,
+    pub(crate) sessions: SessionTables,
+    pub(crate) ports: Vec<PortRow>,
+    /// Of [`Question::Walk`].
+    pub(crate) walked: Option<WalkAnswer>,
+}
+
+/// Gives answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Answerer {
+    permits: Arc<Semaphore>,
+}
+
+impl Default for Answerer {
+    fn default() -> Self {
+        Self { permits: Arc::new(Semaphore::new(ANSWERS_MAX)) }
+    }
+}
+
+impl Answerer {
+    /// Begins to answer and returns at once. `materials` are taken only if the question can be answered.
+    pub(crate) fn answer(
+        &self,
+        client: ControllerClient<Channel>,
+        host: &str,
+        asked: &proto::Question,
+        materials: impl FnOnce(&Question) -> Result<Materials, dataplane::Error>,
+    ) {
+        let (parts, queue) = mpsc::channel(CHUNKS_MAX);
+        let first = AnswerPart { host_name: host.to_owned(), number: asked.number, ..AnswerPart::default() };
+        tokio::spawn(send(client, queue));
+        let refused = |refused: String| AnswerPart { refused, ..first.clone() };
+        let question: Question = match serde_json::from_slice(&asked.question) {
+            Ok(question) => question,
+            Err(error) => {
+                // The queue is new, so there is room; the connection may be gone, and the asker with it.
+                let _ =
+                    parts.try_send(refused(format!("its agent does not understand the question: {error}")));
+                return;
+            }
+        };
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            let _ = parts.try_send(refused("it has too many questions to answer".to_owned()));
+            return;
+        };
+        let _ = parts.try_send(first.clone());
+        let materials = match materials(&question) {
+            Ok(materials) => materials,
+            Err(error) => {
+                let _ = parts.try_send(refused(crate::chain(&error)));
+                return;
+            }
+        };
+        tokio::task::spawn_blocking(move || {
+            let mut rows = Rows::new(|chunk| {
+                let part = AnswerPart { rows: chunk, ..AnswerPart::default() };
+                match parts.blocking_send(part) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                }
+            });
+            let told = tell(&question, &materials, &mut rows);
+            if let Err(error) = told {
+                tracing::warn!(error = crate::chain(&error), "question not answered");
+                let refused = crate::chain(&error);
+                let _ = parts.blocking_send(AnswerPart { refused, ..AnswerPart::default() });
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn send(mut client: ControllerClient<Channel>, queue: mpsc::Receiver<AnswerPart>) {
+    if let Err(status) = client.answer(ReceiverStream::new(queue)).await {
+        tracing::debug!(reason = status.message(), "answer not taken");
+    }
+}
+
+/// Why a question has no whole answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unanswered {
+    #[error("its tables cannot be read")]
+    Tables(#[from] dataplane::Error),
+    #[error("a row cannot be written")]
+    Row(#[from] serde_json::Error),
+}
+
+/// Collects rows into chunks and passes those on.
+pub(crate) struct Rows<F> {
+    chunk: Vec<u8>,
+    pass_on: F,
+}
+
+impl<F: FnMut(Vec<u8>) -> ControlFlow<()>> Rows<F> {
+    pub(crate) fn new(pass_on: F) -> Self {
+        Self { chunk: Vec::with_capacity(CHUNK_LEN + 1024), pass_on }
+    }
+
+    /// Break: nobody wants more.
+    pub(crate) fn push(&mut self, row: &impl Serialize) -> Result<ControlFlow<()>, serde_json::Error> {
+        serde_json::to_writer(&mut self.chunk, row)?;
+        self.chunk.push(b'\n');
+        Ok(if self.chunk.len() < CHUNK_LEN { ControlFlow::Continue(()) } else { self.flush() })
+    }
+
+    pub(crate) fn flush(&mut self) -> ControlFlow<()> {
+        if self.chunk.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let next = Vec::with_capacity(CHUNK_LEN + 1024);
+        (self.pass_on)(std::mem::replace(&mut self.chunk, next))
+    }
+}
+
+fn tell<F: FnMut(Vec<u8>) -> ControlFlow<()>>(
+    question: &Question,
+    materials: &Materials,
+    rows: &mut Rows<F>,
+) -> Result<(), Unanswered> {
+    let Materials { scene, .. } = materials;
+    match question {
+        Question::Sessions(filter) | Question::EndSessions(filter) => {
+            let tables = &materials.sessions;
+            let ending = matches!(question, Question::EndSessions(_)).then_some(tables);
+            tell_sessions(tables.rows(), filter, scene, ending, rows)?;
+        }
+        Question::Fdb(filter) => push_all(tables::fdb(scene, filter, Instant::now()), rows)?,
+        Question::Neighbors(filter) => push_all(tables::neighbors(scene, filter, Instant::now()), rows)?,
+        Question::Flows(_) => {}
+        Question::Ports => push_all(&materials.ports, rows)?,
+        Question::Walk(_) => push_all(&materials.walked, rows)?,
+    }
+    let _ = rows.flush();
+    Ok(())
+}
+
+fn push_all<F: FnMut(Vec<u8>) -> ControlFlow<()>>(
+    all: impl IntoIterator<Item = impl Serialize>,
+    rows: &mut Rows<F>,
+) -> Result<(), Unanswered> {
+    for row in all {
+        if rows.push(&row)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Tells of the sessions that are wanted, and ends them if `ending`.
+pub(crate) fn tell_sessions<F: FnMut(Vec<u8>) -> ControlFlow<()>>(
+    sessions: impl Iterator<Item = Result<dataplane::SessionRow, dataplane::Error>>,
+    filter: &SessionFilter,
+    scene: &Scene,
+    ending: Option<&SessionTables>,
+    rows: &mut Rows<F>,
+) -> Result<(), Unanswered> {
+    let now_ns = dataplane::boot_clock_ns();
+    let mut left = filter.limit.unwrap_or(u64::MAX);
+    for session in sessions {
+        let session = session?;
+        let ends = Ends::of(&session, scene);
+        if !sessions::is_wanted(&session, &ends, filter, scene) {
+            continue;
+        }
+        if left == 0 {
+            break;
+        }
+        left -= 1;
+        if let Some(tables) = ending
+            && !tables.end(&session)?
+        {
+            continue;
+        }
+        if rows.push(&sessions::row(&session, &ends, scene, now_ns))?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! What the controller asks a host about its present state, for people who look.
+//!
+//! A question travels as JSON, and its answer as rows of JSON, one object per line. Filters are evaluated on the
+//! host: what nobody asked for does not leave it.
+
+use crate::trace::WalkRequest;
+use crate::{NetworkId, PortId, RouterId};
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::str::FromStr;
+
+/// One question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", content = "of", rename_all = "snake_case")]
+pub enum Question {
+    /// Connections.
+    Sessions(SessionFilter),
+    /// Ends the connections that match, and tells which they were.
+    EndSessions(SessionFilter),
+    /// Who has which MAC, and where.
+    Fdb(NetworkFilter),
+    /// Who has which address, and how that is known.
+    Neighbors(NetworkFilter),
+    /// The entries of every stage with what they did.
+    Flows(FlowFilter),
+    /// What is going on now: ports with their counters.
+    Ports,
+    /// The way of a frame that somebody describes: one row, a [`crate::trace::WalkAnswer`].
+    Walk(Box<WalkRequest>),
+}
+
+/// Which sessions; every field that is given must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionFilter {
+    /// Rows of each host at most; none: all.
+    pub limit: Option<u64>,
+    /// As rows name it.
+    pub id: Option<String>,
+    /// A port at either end.
+    pub port: Option<PortId>,
+    /// The router on the way.
+    pub router: Option<RouterId>,
+    /// The network of either end.
+    pub network: Option<NetworkId>,
+    /// At either end, before or after translation.
+    pub address: Option<AddressFilter>,
+    /// IP protocol number.
+    pub protocol: Option<u8>,
+    pub state: Option<SessionState>,
+    pub nat: Option<NatFilter>,
+    /// Sessions whose sender the outside sees so.
+    pub outside: Option<SocketAddrV4>,
+    /// Tunnel addresses of the hosts that are asked too. A connection between two of them is told by the host of
+    /// its opener alone.
+    pub asked: BTreeSet<Ipv4Addr>,
+}
+
+/// Rows of one network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkFilter {
+    pub network: Option<NetworkId>,
+}
+
+/// Which rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FlowFilter {
+    /// Only this stage.
+    pub stage: Option<String>,
+}
+
+/// An address or prefix, and a transport port if one matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressFilter {
+    pub net: Ipv4Net,
+    pub port: Option<u16>,
+}
+
+/// Text that is no such thing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAFilter {
+    #[error("'{0}' is no IPv4 address, prefix (10.0.0.0/8) or address and port (10.0.0.1:53)")]
+    Address(String),
+    #[error("'{0}' is no protocol: icmp, tcp, udp or a number up to 255")]
+    Protocol(String),
+    #[error("'{0}' is no state: transitory, established, closed or active")]
+    State(String),
+    #[error("'{0}' is no kind of NAT: any, none, snat, floating or dnat")]
+    Nat(String),
+}
+
+impl AddressFilter {
+    pub fn matches(&self, address: Ipv4Addr, port: u16) -> bool {
+        self.net.contains(&address) && self.port.is_none_or(|wanted| wanted == port)
+    }
+}
+
+impl FromStr for AddressFilter {
+    type Err = NotAFilter;
+
+    fn from_str(text: &str) -> Result<Self, NotAFilter> {
+        let bad = || NotAFilter::Address(text.to_owned());
+        if let Ok(net) = text.parse::<Ipv4Net>() {
+            return Ok(Self { net, port: None });
+        }
+        let (address, port) = match text.split_once(':') {
+            Some((address, port)) => (address, Some(port.parse().map_err(|_| bad())?)),
+            None => (text, None),
+        };
+        let address: Ipv4Addr = address.parse().map_err(|_| bad())?;
+        Ok(Self { net: address.into(), port })
+    }
+}
+
+impl fmt::Display for AddressFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.net.addr()),
+            None => write!(f, "{}", self.net),
+        }
+    }
+}
+
+impl Serialize for AddressFilter {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for AddressFilter {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionState {
+    Transitory,
+    Established,
+    Closed,
+    /// Whatever is not TCP.
+    Active,
+}
+
+impl SessionState {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transitory => "transitory",
+            Self::Established => "established",
+            Self::Closed => "closed",
+            Self::Active => "active",
+        }
+    }
+}
+
+impl FromStr for SessionState {
+    type Err = NotAFilter;
+
+    fn from_str(text: &str) -> Result<Self, NotAFilter> {
+        let all = [Self::Transitory, Self::Established, Self::Closed, Self::Active];
+        all.into_iter().find(|state| state.name() == text).ok_or_else(|| NotAFilter::State(text.to_owned()))
+    }
+}
+
+/// How a connection is translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NatFilter {
+    Any,
+    None,
+    Snat,
+    Floating,
+    Dnat,
+}
+
+impl FromStr for NatFilter {
+    type Err = NotAFilter;
+
+    fn from_str(text: &str) -> Result<Self, NotAFilter> {
+        Ok(match text {
+            "any" => Self::Any,
+            "none" => Self::None,
+            "snat" => Self::Snat,
+            "floating" => Self::Floating,
+            "dnat" => Self::Dnat,
+            _ => return Err(NotAFilter::Nat(text.to_owned())),
+        })
+    }
+}
+
+/// The number of a protocol by its name.
+///
+/// # Errors
+/// It is neither one of the names nor a number up to 255.
+pub fn protocol(text: &str) -> Result<u8, NotAFilter> {
+    match text {
+        "icmp" => Ok(1),
+        "tcp" => Ok(6),
+        "udp" => Ok(17),
+        _ => text.parse().map_err(|_| NotAFilter::Protocol(text.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_filter_is_an_address_a_prefix_or_an_endpoint() {
+        let filter = |text: &str| text.parse::<AddressFilter>();
+        let matches =
+            |text: &str, address: [u8; 4], port| filter(text).unwrap().matches(address.into(), port);
+        assert!(matches("8.8.8.8", [8, 8, 8, 8], 53) && !matches("8.8.8.8", [8, 8, 4, 4], 53));
+        assert!(matches("8.8.0.0/16", [8, 8, 4, 4], 53));
+        assert!(matches("8.8.8.8:53", [8, 8, 8, 8], 53) && !matches("8.8.8.8:53", [8, 8, 8, 8], 443));
+        for bad in ["", "8.8.8", "8.8.8.8:", "8.8.8.8:99999", "8.8.8.8/33", "8.8.8.8/24:53", "vm1"] {
+            assert_eq!(filter(bad), Err(NotAFilter::Address(bad.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_question_is_the_same_after_the_way() {
+        let filter = SessionFilter {
+            address: Some("8.8.8.8:53".parse().unwrap()),
+            state: Some("established".parse().unwrap()),
+            nat: Some("snat".parse().unwrap()),
+            protocol: Some(protocol("udp").unwrap()),
+            outside: Some("172.22.7.27:2047".parse().unwrap()),
+            ..SessionFilter::default()
+        };
+        for question in [
+            Question::Sessions(filter.clone()),
+            Question::EndSessions(filter),
+            Question::Fdb(NetworkFilter::default()),
+            Question::Flows(FlowFilter { stage: Some("route".to_owned()) }),
+            Question::Ports,
+        ] {
+            let text = serde_json::to_string(&question).unwrap();
+            assert_eq!(serde_json::from_str::<Question>(&text).unwrap(), question, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_word_of_a_filter_is_said_with_those_that_are() {
+        assert!("open".parse::<SessionState>().unwrap_err().to_string().contains("established"));
+        assert!("nat".parse::<NatFilter>().unwrap_err().to_string().contains("floating"));
+        assert!(protocol("sctp").unwrap_err().to_string().contains("icmp, tcp, udp"));
+        assert_eq!(protocol("132"), Ok(132));
+    }
+}

@@ -11,8 +11,11 @@ use controller::blocks::{
 use model::HostId;
 use model::resource::{FixedIp, Host, Port, PortBlock, RestingBlock, Router};
 use model::slice::BlockId;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Barrier;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Barrier, Mutex};
 use store::{Store, StoreError};
 
 /// 2026-11-22T06:00:00Z.
@@ -574,4 +577,79 @@ fn many_requests_at_once_never_share_a_block() {
         let stored = snapshot.blocks_of_address(block.external_network, block.address);
         assert!(stored.into_iter().any(|stored| stored.as_ref() == block), "{block:?}");
     }
+}
+
+/// Hosts die and come back while others ask for more: 8 threads, one store, a clock that runs. Whatever the order, a
+/// block that was one host's is another's only after it has rested, and no dead host gets one.
+#[test]
+fn blocks_of_hosts_that_die_go_to_others_without_a_race() {
+    const THREADS: u64 = 8;
+    let world = vpc();
+    for number in 0..THREADS {
+        let host = format!("host{number}");
+        world.host(&host, &format!("10.1.0.{number}"), &[]);
+        world.port(&format!("{host}-vm"), "blue", &format!("192.168.10.{}", 100 + number), &host);
+    }
+    let clock = AtomicI64::new(NOW_MS);
+    // When whose block became whose; written within the transactions, which come one after the other.
+    let history: Mutex<Vec<(i64, BlockId, Option<HostId>)>> = Mutex::default();
+    let step = |rng: &mut StdRng| {
+        let done = world.store.transact::<_, StoreError>(|transaction| {
+            let now_ms = clock.fetch_add(rng.random_range(0..20_000), Ordering::Relaxed);
+            let dead = host_id(&format!("host{}", rng.random_range(0..THREADS)));
+            let moment = Moment { now_ms, lost: &BTreeSet::from([dead]) };
+            let asking = host_id(&format!("host{}", rng.random_range(0..THREADS)));
+            let before = transaction.blocks.clone();
+            let first = plan(transaction, moment, rng);
+            assert!(first.grant.iter().all(|block| block.host != dead), "a dead host gets nothing");
+            apply(transaction, &first, now_ms);
+            let further = more(transaction, (router_id("blue"), asking), moment, rng);
+            apply(transaction, &further, now_ms);
+            let owner = |id: &BlockId| transaction.get::<PortBlock>(*id).map(|block| block.host);
+            let touched: BTreeSet<BlockId> =
+                before.keys().chain(transaction.blocks.keys()).copied().collect();
+            let changed = touched.iter().filter(|id| before.get(*id).map(|block| block.host) != owner(id));
+            let changed = changed.map(|id| (now_ms, *id, owner(id)));
+            history.lock().unwrap().extend(changed);
+            Ok(())
+        });
+        done.unwrap();
+    };
+    std::thread::scope(|scope| {
+        for seed in 0..THREADS {
+            let step = &step;
+            scope.spawn(move || {
+                let mut rng = StdRng::seed_from_u64(seed);
+                (0..40).for_each(|_| step(&mut rng));
+            });
+        }
+    });
+    let mut last: BTreeMap<BlockId, (i64, HostId)> = BTreeMap::new();
+    let (mut released, mut handed_over) = (0, 0);
+    let history = history.into_inner().unwrap();
+    let mut owners: BTreeMap<BlockId, HostId> = BTreeMap::new();
+    for (now_ms, id, owner) in history {
+        match owner {
+            None => {
+                released += 1;
+                last.insert(id, (now_ms, owners.remove(&id).expect("it was somebody's")));
+            }
+            Some(host) => {
+                assert_eq!(owners.insert(id, host), None, "taken away from a living host");
+                let Some((since_ms, former)) = last.get(&id).filter(|(_, former)| *former != host) else {
+                    continue;
+                };
+                handed_over += 1;
+                assert!(
+                    now_ms - since_ms >= COOL_DOWN_MS,
+                    "{id} of {former} rested {} ms",
+                    now_ms - since_ms
+                );
+            }
+        }
+    }
+    assert!(released > 50 && handed_over > 10, "{released} released, {handed_over} handed over");
+    let stored: BTreeMap<BlockId, HostId> =
+        world.snapshot().blocks.iter().map(|(id, block)| (*id, block.host)).collect();
+    assert_eq!(stored, owners, "the history is the whole of it");
 }

@@ -1,14 +1,14 @@
 //! Actions on routers: `PUT /v2.0/routers/{id}/{action}`.
 
 use crate::backend::RouterActions;
-use crate::handlers::{Answer, blocking, caller, parse_id, received, view};
+use crate::handlers::{Answer, blocking, parse_id, received, view};
+use crate::policy::{Facts, Judge, shown};
 use crate::resources::{InterfaceRequest, InterfaceView, RouteList, RouterView};
 use crate::{Caller, Error, body};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use model::RouterId;
 use model::resource::Router;
@@ -16,15 +16,18 @@ use serde_json::{Map, Value, json};
 use std::str::FromStr;
 use std::sync::Arc;
 
-pub(crate) async fn act<B: RouterActions>(
+pub(crate) async fn act<B: RouterActions + Facts>(
     State(backend): State<Arc<B>>,
     Path((id, action)): Path<(String, String)>,
-    headers: HeaderMap,
+    caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer {
-    let caller = caller(&headers);
     let id = parse_id::<Router>(id)?;
     let body = received(body)?;
+    if ACTIONS.contains(&action.as_str()) {
+        let router = shown::<Router, B>(&backend, id)?;
+        Judge::new(&caller, &*backend).may_change::<Router>(&action, &id.to_string(), &router)?;
+    }
     match action.as_str() {
         "add_router_interface" => interface(backend, B::add_interface, caller, id, &body).await,
         "remove_router_interface" => interface(backend, B::remove_interface, caller, id, &body).await,
@@ -34,10 +37,13 @@ pub(crate) async fn act<B: RouterActions>(
     }
 }
 
+const ACTIONS: [&str; 4] =
+    ["add_router_interface", "remove_router_interface", "add_extraroutes", "remove_extraroutes"];
+
 type Interface<B> = fn(&B, &Caller, RouterId, InterfaceRequest) -> Result<InterfaceView, Error>;
 type Routes<B> = fn(&B, &Caller, RouterId, RouteList) -> Result<RouterView, Error>;
 
-async fn interface<B: RouterActions>(
+async fn interface<B: RouterActions + Facts>(
     backend: Arc<B>,
     action: Interface<B>,
     caller: Caller,
@@ -45,8 +51,21 @@ async fn interface<B: RouterActions>(
     body: &[u8],
 ) -> Answer {
     let request = interface_request(&body::object(body)?)?;
+    may_connect(&*backend, &caller, request)?;
     let answer = blocking(move || action(&backend, &caller, id, request)).await?;
     Ok(Json(view(&answer)?).into_response())
+}
+
+/// What is connected, or taken off, must be the caller's own.
+fn may_connect<B: Facts>(backend: &B, caller: &Caller, request: InterfaceRequest) -> Result<(), Error> {
+    let judge = Judge::new(caller, backend);
+    if let Some(port) = request.port {
+        judge.may_use_port(&port.to_string())?;
+    }
+    match request.subnet {
+        Some(subnet) => judge.may_connect_subnet(&subnet.to_string()),
+        None => Ok(()),
+    }
 }
 
 async fn routes<B: RouterActions>(

@@ -73,6 +73,8 @@ pub mod check {
     const LIST_LENGTH_MAX: usize = 100;
     /// More than the blocks of a router on one host have, whatever their size.
     const PORTS_PER_VM_MAX: u64 = 131_072;
+    /// More than a host can make.
+    const MAPPINGS_PER_SECOND_MAX: u64 = 1_000_000;
 
     type Checked = Result<Value, String>;
 
@@ -252,6 +254,7 @@ pub mod check {
             ("external_fixed_ips", fixed_ips),
             ("nanboku:filtering", filtering),
             ("nanboku:ports_per_vm_max", ports_per_vm_max),
+            ("nanboku:mappings_per_second_max", mappings_per_second_max),
             ("nanboku:snat_shared", boolean),
         ];
         let info = object(value, keys)?;
@@ -260,7 +263,7 @@ pub mod check {
 
     /// Who outside may use a mapping, as [`model::slice::Filtering`] is written.
     fn filtering(value: &Value) -> Checked {
-        one_of(value, &["address-and-port-dependent", "endpoint-independent"])
+        one_of(value, &["address-and-port-dependent", "address-dependent", "endpoint-independent"])
     }
 
     /// 0: no limit.
@@ -271,6 +274,18 @@ pub mod check {
             _ => {
                 Err(format!("'{}' is not between 1 and {PORTS_PER_VM_MAX}, or 0 for no limit", shown(value)))
             }
+        }
+    }
+
+    /// 0: no limit.
+    fn mappings_per_second_max(value: &Value) -> Checked {
+        let number = integer(value)?;
+        match number.as_u64() {
+            Some(0..=MAPPINGS_PER_SECOND_MAX) => Ok(number),
+            _ => Err(format!(
+                "'{}' is not between 1 and {MAPPINGS_PER_SECOND_MAX}, or 0 for no limit",
+                shown(value)
+            )),
         }
     }
 

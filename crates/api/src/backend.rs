@@ -4,8 +4,8 @@ use crate::resources::{InterfaceRequest, InterfaceView, RouteList};
 use crate::{Caller, Error, Resource};
 use model::RouterId;
 use model::question::Question;
-use model::trace::{Description, Trace};
 use model::resource::{FloatingIp, Host, Network, Port, Router, Subnet};
+use model::trace::{Description, Trace};
 use serde_json::Value;
 use std::future::Future;
 use std::net::SocketAddrV4;
@@ -15,6 +15,16 @@ use std::net::SocketAddrV4;
 #[derive(Clone, Debug, Default)]
 pub struct Hints {
     pub filters: Vec<(String, Vec<String>)>,
+    /// Only of lists that are neither filtered nor sorted, for callers who see all: nothing else is needed.
+    pub page: Option<PageHint>,
+}
+
+/// A marker, if there is one, and `limit` records after it in the order of ids, or before it if `reverse`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageHint {
+    pub marker: Option<String>,
+    pub limit: usize,
+    pub reverse: bool,
 }
 
 impl Hints {

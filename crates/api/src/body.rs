@@ -20,7 +20,11 @@ pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
     }
 }
 
-pub(crate) fn create<R: Resource>(bytes: &[u8]) -> Result<Bulk<R::Create>, Error> {
+/// `judge` sees each body when it is known to be well formed.
+pub(crate) fn create<R: Resource>(
+    bytes: &[u8],
+    judge: impl Fn(&Map<String, Value>) -> Result<(), Error>,
+) -> Result<Bulk<R::Create>, Error> {
     let mut body = object(bytes)?;
     if let Some(many) = body.remove(R::COLLECTION) {
         let Value::Array(items) = many else {
@@ -29,12 +33,16 @@ pub(crate) fn create<R: Resource>(bytes: &[u8]) -> Result<Bulk<R::Create>, Error
         if items.is_empty() {
             return Err(Error::bad_request("Resources required"));
         }
-        return items.into_iter().map(create_one::<R>).collect::<Result<_, _>>().map(Bulk::Many);
+        let one = |item| create_one::<R>(item, &judge);
+        return items.into_iter().map(one).collect::<Result<_, _>>().map(Bulk::Many);
     }
-    create_one::<R>(envelope(body, R::NAME)?).map(Bulk::One)
+    create_one::<R>(envelope(body, R::NAME)?, &judge).map(Bulk::One)
 }
 
-fn create_one<R: Resource>(item: Value) -> Result<R::Create, Error> {
+fn create_one<R: Resource>(
+    item: Value,
+    judge: impl Fn(&Map<String, Value>) -> Result<(), Error>,
+) -> Result<R::Create, Error> {
     let mut given = known::<R>(item)?;
     one_owner(&mut given)?;
     for attribute in attributes::<R>() {
@@ -48,16 +56,24 @@ fn create_one<R: Resource>(item: Value) -> Result<R::Create, Error> {
             )));
         }
     }
+    let given = checked::<R>(given)?;
+    judge(&given)?;
     typed::<R, _>(given)
 }
 
-pub(crate) fn update<R: Resource>(bytes: &[u8]) -> Result<R::Update, Error> {
+/// `judge` sees the body when it is known to be well formed.
+pub(crate) fn update<R: Resource>(
+    bytes: &[u8],
+    judge: impl Fn(&Map<String, Value>) -> Result<(), Error>,
+) -> Result<R::Update, Error> {
     let given = known::<R>(envelope(object(bytes)?, R::NAME)?)?;
     for attribute in attributes::<R>() {
         if given.contains_key(attribute.name) && !attribute.put {
             return Err(Error::bad_request(format!("Cannot update read-only attribute {}", attribute.name)));
         }
     }
+    let given = checked::<R>(given)?;
+    judge(&given)?;
     typed::<R, _>(given)
 }
 
@@ -97,13 +113,18 @@ fn one_owner(given: &mut Map<String, Value>) -> Result<(), Error> {
     Ok(())
 }
 
-fn typed<R: Resource, T: DeserializeOwned>(given: Map<String, Value>) -> Result<T, Error> {
+/// All values in their one form.
+fn checked<R: Resource>(given: Map<String, Value>) -> Result<Map<String, Value>, Error> {
     let mut checked = Map::new();
     for (name, value) in given {
         let attribute = attributes::<R>().find(|attribute| attribute.name == name);
         let value = attribute.map_or(Ok(value.clone()), |attribute| check(attribute, &value))?;
         checked.insert(name, value);
     }
+    Ok(checked)
+}
+
+fn typed<R: Resource, T: DeserializeOwned>(checked: Map<String, Value>) -> Result<T, Error> {
     serde_json::from_value(Value::Object(checked))
         .map_err(|error| Error::bad_request(format!("Invalid input for {}. Reason: {error}.", R::NAME)))
 }

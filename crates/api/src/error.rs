@@ -4,7 +4,7 @@
 //! types are exactly Neutron's; sentences are kept close to Neutron's because scripts match on them.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use model::{FloatingIpId, Mac, NetworkId, PortId, RouterId, SubnetId};
 use serde_json::json;
@@ -56,6 +56,13 @@ errors! {
         ExternalIpAddressExhausted { network: NetworkId }
             "Unable to find any IP address on external network {network}."
         InvalidMTU { mtu: u16, reason: String } "Invalid MTU {mtu}: {reason}."
+    }
+    401 {
+        /// Told in Keystone's form, not Neutron's.
+        Unauthorized {} "The request you have made requires authentication."
+    }
+    403 {
+        PolicyNotAuthorized { rule: String } "rule:{rule} is disallowed by policy"
     }
     404 {
         HTTPNotFound {} "The resource could not be found."
@@ -135,6 +142,9 @@ errors! {
         HTTPRequestEntityTooLarge {} "The request body is larger than 1048576 bytes."
     }
     503 {
+        /// The cause is logged with its chain, never told.
+        IdentityUnavailable { cause: Box<dyn std::error::Error + Send + Sync> }
+            "The identity service does not answer; nobody can say who you are."
         NoNetworkAvailable {} "Unable to create the network. No tenant network is available for allocation."
         AgentUnreachable { host: String, reason: String } "Host {host} did not answer: {reason}"
     }
@@ -165,7 +175,7 @@ impl Error {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        if let Self::HTTPInternalServerError { cause } = &self {
+        if let Self::HTTPInternalServerError { cause } | Self::IdentityUnavailable { cause } = &self {
             let mut chain = cause.to_string();
             let mut source = cause.source();
             while let Some(error) = source {
@@ -174,6 +184,11 @@ impl IntoResponse for Error {
                 source = error.source();
             }
             tracing::error!(error = chain, "request failed");
+        }
+        if let Self::Unauthorized {} = &self {
+            let body = json!({"error": {"code": 401, "title": "Unauthorized", "message": self.to_string()}});
+            let challenge = [(header::WWW_AUTHENTICATE, "Keystone")];
+            return (self.status(), challenge, Json(body)).into_response();
         }
         let body = json!({"NeutronError": {
             "type": self.type_name(), "message": self.to_string(), "detail": "",

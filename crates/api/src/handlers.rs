@@ -2,30 +2,36 @@
 
 use crate::backend::{Handles, Precondition, TagChange};
 use crate::body::{self, Bulk};
+use crate::policy::{Facts, Judge, shown};
 use crate::query::Query;
 use crate::{Caller, Error, Resource, list};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 pub(crate) type Answer = Result<Response, Error>;
 type Body = Result<Bytes, BytesRejection>;
 
-pub(crate) async fn list<R: Resource, B: Handles<R>>(
+pub(crate) async fn list<R: Resource, B: Handles<R> + Facts>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
+    caller: Caller,
+    Root(root): Root,
     uri: Uri,
 ) -> Answer {
     let query = Query::parse::<R>(&uri)?;
-    let views = backend.list(&caller(&headers), &query.hints());
-    let views: Vec<_> = views.iter().map(view).collect::<Result<_, _>>()?;
-    let listed = list::apply::<R>(views, &query, &format!("{}{}", root(&headers), uri.path()))?;
+    let judge = Judge::new(&caller, &*backend);
+    let views = backend.list(&caller, &query.hints(&caller));
+    let views = views.iter().filter_map(|of| view(of).map(|of| judge.visible::<R>(of)).transpose());
+    let views = views.collect::<Result<_, _>>()?;
+    let listed = list::apply::<R>(views, &query, &format!("{root}{}", uri.path()))?;
     let mut answer = Map::new();
     answer.insert(R::COLLECTION.to_owned(), Value::Array(listed.views));
     if let Some(links) = listed.links {
@@ -34,70 +40,113 @@ pub(crate) async fn list<R: Resource, B: Handles<R>>(
     Ok(Json(answer).into_response())
 }
 
-pub(crate) async fn create<R: Resource, B: Handles<R>>(
+pub(crate) async fn create<R: Resource, B: Handles<R> + Facts>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
+    caller: Caller,
     body: Body,
 ) -> Answer {
-    let caller = caller(&headers);
-    let (requests, many) = match body::create::<R>(&received(body)?)? {
+    let body = received(body)?;
+    let parsed = {
+        let judge = Judge::new(&caller, &*backend);
+        body::create::<R>(&body, |given| judge.may_create::<R>(given))?
+    };
+    let (requests, many) = match parsed {
         Bulk::One(request) => (vec![request], false),
         Bulk::Many(requests) => (requests, true),
     };
-    let views = blocking(move || backend.create(&caller, requests)).await?;
-    let mut views = views.iter().map(view).collect::<Result<Vec<_>, _>>()?;
+    let (service, of) = (Arc::clone(&backend), caller.clone());
+    let created = blocking(move || service.create(&of, requests)).await?;
+    let judge = Judge::new(&caller, &*backend);
+    let views = created.iter().filter_map(|of| view(of).map(|of| judge.visible::<R>(of)).transpose());
+    let mut views = views.collect::<Result<Vec<_>, _>>()?;
     let answer = if many { json!({R::COLLECTION: views}) } else { json!({R::NAME: views.pop()}) };
     Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
 
-pub(crate) async fn show<R: Resource, B: Handles<R>>(
+pub(crate) async fn show<R: Resource, B: Handles<R> + Facts>(
     State(backend): State<Arc<B>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    caller: Caller,
     uri: Uri,
 ) -> Answer {
     let fields = Query::parse_fields(&uri)?;
-    let view = view(&backend.show(&caller(&headers), parse_id::<R>(id)?)?)?;
+    let view = seen::<R, B>(&backend, &caller, id)?;
     Ok(Json(json!({R::NAME: list::trim(view, &fields)})).into_response())
 }
 
-pub(crate) async fn update<R: Resource, B: Handles<R>>(
+/// What the caller may read of it.
+fn seen<R: Resource, B: Handles<R> + Facts>(
+    backend: &B,
+    caller: &Caller,
+    id: String,
+) -> Result<Map<String, Value>, Error> {
+    let view = shown::<R, B>(backend, parse_id::<R>(id.clone())?)?;
+    Judge::new(caller, backend).visible::<R>(view).ok_or_else(|| R::not_found(id))
+}
+
+pub(crate) async fn update<R: Resource, B: Handles<R> + Facts>(
     State(backend): State<Arc<B>>,
     Path(id): Path<String>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let change = body::update::<R>(&received(body)?)?;
-    let id = parse_id::<R>(id)?;
-    let (caller, precondition) = (caller(&headers), precondition(&headers));
-    let updated = blocking(move || backend.update(&caller, id, change, precondition)).await?;
-    Ok(Json(json!({R::NAME: view(&updated)?})).into_response())
+    let body = received(body)?;
+    let id = parse_id::<R>(id);
+    let change = {
+        let judge = Judge::new(&caller, &*backend);
+        body::update::<R>(&body, |given| {
+            let Ok(id) = &id else { return Ok(()) };
+            let current = shown::<R, B>(&backend, *id)?;
+            judge.may_change::<R>("update", &id.to_string(), &current)?;
+            judge.may_update::<R>(&current, given)
+        })?
+    };
+    let (id, precondition) = (id?, precondition(&headers));
+    let (service, of) = (Arc::clone(&backend), caller.clone());
+    let updated = blocking(move || service.update(&of, id, change, precondition)).await?;
+    let view = Judge::new(&caller, &*backend).visible::<R>(view(&updated)?);
+    Ok(Json(json!({R::NAME: view})).into_response())
 }
 
-pub(crate) async fn delete<R: Resource, B: Handles<R>>(
+pub(crate) async fn delete<R: Resource, B: Handles<R> + Facts>(
     State(backend): State<Arc<B>>,
     Path(id): Path<String>,
+    caller: Caller,
     headers: HeaderMap,
 ) -> Answer {
-    let id = parse_id::<R>(id)?;
-    let (caller, precondition) = (caller(&headers), precondition(&headers));
+    let id = changeable::<R, B>(&backend, &caller, "delete", id)?;
+    let precondition = precondition(&headers);
     blocking(move || backend.delete(&caller, id, precondition)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-pub(crate) async fn list_tags<R: Resource, B: Handles<R>>(
+/// The id of something that the caller may change.
+fn changeable<R: Resource, B: Handles<R> + Facts>(
+    backend: &B,
+    caller: &Caller,
+    action: &str,
+    text: String,
+) -> Result<R::Id, Error> {
+    let id = parse_id::<R>(text.clone())?;
+    let current = shown::<R, B>(backend, id)?;
+    Judge::new(caller, backend).may_change::<R>(action, &text, &current)?;
+    Ok(id)
+}
+
+pub(crate) async fn list_tags<R: Resource, B: Handles<R> + Facts>(
     State(backend): State<Arc<B>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Answer {
-    let tags = tags::<R, B>(&backend, id, &headers)?;
+    let tags = tags::<R, B>(&backend, id, &caller)?;
     Ok(Json(json!({"tags": tags})).into_response())
 }
 
-pub(crate) async fn replace_tags<R: Resource, B: Handles<R>>(
+pub(crate) async fn replace_tags<R: Resource, B: Handles<R> + Facts>(
     State(backend): State<Arc<B>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    caller: Caller,
     body: Body,
 ) -> Answer {
     let given = body::object(&received(body)?)?;
@@ -105,66 +154,65 @@ pub(crate) async fn replace_tags<R: Resource, B: Handles<R>>(
     let tags =
         tags.ok_or_else(|| Error::bad_request("Invalid input for tags. Reason: a list is required."))?;
     let tags = tags.iter().map(check_tag).collect::<Result<Vec<_>, _>>()?;
-    let tags = change_tags::<R, B>(backend, id, &headers, TagChange::Replace(tags)).await?;
+    let tags = change_tags::<R, B>(backend, id, caller, TagChange::Replace(tags)).await?;
     Ok(Json(json!({"tags": tags})).into_response())
 }
 
-pub(crate) async fn delete_tags<R: Resource, B: Handles<R>>(
+pub(crate) async fn delete_tags<R: Resource, B: Handles<R> + Facts>(
     State(backend): State<Arc<B>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Answer {
-    change_tags::<R, B>(backend, id, &headers, TagChange::Replace(Vec::new())).await?;
+    change_tags::<R, B>(backend, id, caller, TagChange::Replace(Vec::new())).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-pub(crate) async fn show_tag<R: Resource, B: Handles<R>>(
+pub(crate) async fn show_tag<R: Resource, B: Handles<R> + Facts>(
     State(backend): State<Arc<B>>,
     Path((id, tag)): Path<(String, String)>,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Answer {
-    if tags::<R, B>(&backend, id, &headers)?.iter().any(|own| own == tag.as_str()) {
+    if tags::<R, B>(&backend, id, &caller)?.iter().any(|own| own == tag.as_str()) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     Err(Error::TagNotFound { tag })
 }
 
-pub(crate) async fn add_tag<R: Resource, B: Handles<R>>(
+pub(crate) async fn add_tag<R: Resource, B: Handles<R> + Facts>(
     State(backend): State<Arc<B>>,
     Path((id, tag)): Path<(String, String)>,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Answer {
     let tag = check_tag(&Value::String(tag))?;
-    change_tags::<R, B>(backend, id, &headers, TagChange::Add(tag)).await?;
+    change_tags::<R, B>(backend, id, caller, TagChange::Add(tag)).await?;
     Ok((StatusCode::CREATED, Json(Value::Null)).into_response())
 }
 
-pub(crate) async fn delete_tag<R: Resource, B: Handles<R>>(
+pub(crate) async fn delete_tag<R: Resource, B: Handles<R> + Facts>(
     State(backend): State<Arc<B>>,
     Path((id, tag)): Path<(String, String)>,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Answer {
-    change_tags::<R, B>(backend, id, &headers, TagChange::Remove(tag)).await?;
+    change_tags::<R, B>(backend, id, caller, TagChange::Remove(tag)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-fn tags<R: Resource, B: Handles<R>>(
+fn tags<R: Resource, B: Handles<R> + Facts>(
     backend: &B,
     id: String,
-    headers: &HeaderMap,
+    caller: &Caller,
 ) -> Result<Vec<Value>, Error> {
-    let view = view(&backend.show(&caller(headers), parse_id::<R>(id)?)?)?;
+    let view = seen::<R, B>(backend, caller, id)?;
     Ok(view.get("tags").and_then(Value::as_array).cloned().unwrap_or_default())
 }
 
-async fn change_tags<R: Resource, B: Handles<R>>(
+async fn change_tags<R: Resource, B: Handles<R> + Facts>(
     backend: Arc<B>,
     id: String,
-    headers: &HeaderMap,
+    caller: Caller,
     change: TagChange,
 ) -> Result<Vec<String>, Error> {
-    let id = parse_id::<R>(id)?;
-    let caller = caller(headers);
+    let id = changeable::<R, B>(&backend, &caller, "update_tags", id)?;
     blocking(move || backend.change_tags(&caller, id, change)).await
 }
 
@@ -175,12 +223,6 @@ fn check_tag(tag: &Value) -> Result<String, Error> {
         1..=255 => Ok(text.to_owned()),
         _ => Err(refuse(&format!("'{text}' must have 1 to 255 characters"))),
     }
-}
-
-/// Who sent the request. Without authentication everybody is the administrator; the listener admits only
-/// this machine.
-pub(crate) fn caller(_headers: &HeaderMap) -> Caller {
-    Caller::nobody()
 }
 
 /// A name where an id is expected is not found: clients then look it up by name.
@@ -210,10 +252,18 @@ pub(crate) fn view(view: &impl Serialize) -> Result<Map<String, Value>, Error> {
     }
 }
 
-/// `http://HOST` as the client addressed us.
-pub(crate) fn root(headers: &HeaderMap) -> String {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    format!("http://{host}")
+/// Where the client found us: `http://HOST`. The scheme is that of the request's URI, which the listener makes
+/// absolute when it speaks TLS.
+pub(crate) struct Root(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for Root {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let scheme = parts.uri.scheme_str().unwrap_or("http");
+        Ok(Self(format!("{scheme}://{}", host.unwrap_or("localhost"))))
+    }
 }
 
 /// What does not parse is ignored, as in Neutron.

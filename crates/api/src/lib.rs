@@ -3,6 +3,7 @@
 //! Wire types, checks, filters, paging, errors and routes live here; what a request means and where state
 //! is kept is behind [`Backend`]. The store is unknown here.
 
+mod access;
 mod actions;
 mod admin;
 pub mod attribute;
@@ -14,6 +15,7 @@ mod extensions;
 mod handlers;
 mod list;
 mod observe;
+mod policy;
 mod query;
 mod resource;
 pub mod resources;
@@ -21,8 +23,9 @@ mod routes;
 mod trace;
 
 pub use attribute::Attribute;
-pub use backend::{Admin, Backend, Handles, Hints, Part, Parts, Precondition, RouterActions, TagChange};
-pub use caller::Caller;
+pub use backend::{Admin, Backend, Handles, Hints, PageHint, Part, Parts, Precondition, RouterActions, TagChange};
+pub use caller::{Authenticate, AuthenticationError, Caller, Rank};
 pub use error::Error;
+pub use policy::Policy;
 pub use resource::Resource;
-pub use routes::{BODY_BYTES_MAX, router};
+pub use routes::{BODY_BYTES_MAX, authenticated, paths, router};

@@ -1,9 +1,9 @@
 //! Query strings: filters, fields, sorting and paging, parsed and checked before anything is looked up.
 
 use crate::attribute::check;
-use crate::backend::Hints;
+use crate::backend::{Hints, PageHint};
 use crate::resource::attributes;
-use crate::{Error, Resource};
+use crate::{Caller, Error, Resource};
 use axum::extract::Query as Pairs;
 use axum::http::Uri;
 use serde_json::Value;
@@ -51,8 +51,14 @@ impl Query {
         Ok(fields.map(|(_, value)| value).collect())
     }
 
-    pub(crate) fn hints(&self) -> Hints {
-        Hints { filters: self.filters.clone() }
+    pub(crate) fn hints(&self, caller: &Caller) -> Hints {
+        let is_plain = self.filters.is_empty() && self.sort.is_empty() && caller.is_admin();
+        let page = self.page.as_ref().filter(|_| is_plain).map(|page| PageHint {
+            marker: page.marker.clone(),
+            limit: page.limit,
+            reverse: page.reverse,
+        });
+        Hints { filters: self.filters.clone(), page }
     }
 }
 

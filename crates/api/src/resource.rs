@@ -1,5 +1,6 @@
 //! What every resource of the API is made of, so that one set of handlers serves them all.
 
+use crate::policy::Policy;
 use crate::{Attribute, Error};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -24,6 +25,8 @@ pub trait Resource: Send + Sync + 'static {
     const ATTRIBUTES: &'static [Attribute];
     /// Standard attributes the resource lacks.
     const LACKS: &'static [&'static str] = &[];
+    /// Who may do what with it.
+    const POLICY: &'static Policy;
 
     fn not_found(id: String) -> Error;
 }

@@ -1,14 +1,16 @@
 //! The routes, and what holds for all of them: request ids, body limit, 404 and 405.
 
 use crate::backend::{Backend, Handles};
-use crate::handlers::{self, Answer, root};
-use crate::{Error, Resource, actions, admin, extensions, observe, trace};
+use crate::caller::Authenticate;
+use crate::handlers::{self, Answer, Root};
+use crate::policy::Facts;
+use crate::{Error, Resource, access, actions, admin, extensions, observe, trace};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Request};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{MethodRouter, get, post, put};
 use axum::{Json, http::HeaderName};
 use model::resource;
 use serde_json::{Value, json};
@@ -20,9 +22,60 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
 
-/// Everything the API serves.
+/// Everything the API serves, to callers who are all the administrator: for listeners that only the operator reaches.
 pub fn router<B: Backend>(backend: Arc<B>) -> Router {
-    let neutron = Router::new()
+    finished(routes::<B>().router.layer(middleware::from_fn(access::trust)), backend)
+}
+
+/// Everything the API serves, to callers with a token.
+pub fn authenticated<B: Backend, A: Authenticate>(backend: Arc<B>, authentication: Arc<A>) -> Router {
+    let access = middleware::from_fn_with_state(authentication, access::authenticate::<A>);
+    finished(routes::<B>().router.layer(access), backend)
+}
+
+/// Every path the API serves, as it is declared: for tests that none is forgotten.
+pub fn paths<B: Backend>() -> Vec<String> {
+    routes::<B>().paths
+}
+
+fn finished<B: Backend>(router: Router<Arc<B>>, backend: Arc<B>) -> Router {
+    router
+        .layer(middleware::from_fn(request_id))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::map_response(one_error_body))
+        .with_state(backend)
+}
+
+/// A router that remembers its paths.
+struct Routes<S> {
+    router: Router<S>,
+    paths: Vec<String>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
+    fn new() -> Self {
+        Self { router: Router::new(), paths: Vec::new() }
+    }
+
+    fn route(mut self, path: &str, methods: MethodRouter<S>) -> Self {
+        self.paths.push(path.to_owned());
+        Self { router: self.router.route(path, methods), ..self }
+    }
+
+    fn merge(mut self, other: Self) -> Self {
+        self.paths.extend(other.paths);
+        Self { router: self.router.merge(other.router), ..self }
+    }
+
+    fn fallbacks(self) -> Self {
+        let router = self.router.fallback(async || Error::HTTPNotFound {});
+        Self { router: router.method_not_allowed_fallback(async || Error::HTTPMethodNotAllowed {}), ..self }
+    }
+}
+
+fn routes<B: Backend>() -> Routes<Arc<B>> {
+    Routes::new()
+        .route("/", get(versions))
         .route("/v2.0", get(version))
         .route("/v2.0/", get(resources))
         .route("/v2.0/extensions", get(async || Json(extensions::list())))
@@ -34,10 +87,6 @@ pub fn router<B: Backend>(backend: Arc<B>) -> Router {
         .merge(tagged::<resource::FloatingIp, B>())
         .merge(agents::<B>())
         .route("/v2.0/routers/{id}/{action}", put(actions::act::<B>))
-        .layer(middleware::from_fn(request_id));
-    Router::new()
-        .route("/", get(versions))
-        .merge(neutron)
         .route("/nanboku/v1/hosts", get(admin::hosts::<B>))
         .route("/nanboku/v1/hosts/{id}", get(admin::host::<B>))
         .route("/nanboku/v1/status", get(admin::status::<B>))
@@ -49,14 +98,10 @@ pub fn router<B: Backend>(backend: Arc<B>) -> Router {
         .route("/nanboku/v1/neighbors", get(observe::neighbors::<B>))
         .route("/nanboku/v1/flows", get(observe::flows::<B>))
         .route("/nanboku/v1/port-counters", get(observe::ports::<B>))
-        .fallback(async || Error::HTTPNotFound {})
-        .method_not_allowed_fallback(async || Error::HTTPMethodNotAllowed {})
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::map_response(one_error_body))
-        .with_state(backend)
+        .fallbacks()
 }
 
-fn tagged<R: Resource, B: Handles<R>>() -> Router<Arc<B>> {
+fn tagged<R: Resource, B: Handles<R> + Facts>() -> Routes<Arc<B>> {
     let collection = format!("/v2.0/{}", R::COLLECTION);
     let one = format!("{collection}/{{id}}");
     let all_tags = get(handlers::list_tags::<R, B>)
@@ -64,7 +109,7 @@ fn tagged<R: Resource, B: Handles<R>>() -> Router<Arc<B>> {
         .delete(handlers::delete_tags::<R, B>);
     let one_tag =
         get(handlers::show_tag::<R, B>).put(handlers::add_tag::<R, B>).delete(handlers::delete_tag::<R, B>);
-    Router::new()
+    Routes::new()
         .route(&collection, get(handlers::list::<R, B>).post(handlers::create::<R, B>))
         .route(
             &one,
@@ -75,30 +120,30 @@ fn tagged<R: Resource, B: Handles<R>>() -> Router<Arc<B>> {
 }
 
 /// Agents are made by connecting and have no tags.
-fn agents<B: Handles<resource::Host>>() -> Router<Arc<B>> {
+fn agents<B: Handles<resource::Host> + Facts>() -> Routes<Arc<B>> {
     let one = get(handlers::show::<resource::Host, B>)
         .put(handlers::update::<resource::Host, B>)
         .delete(handlers::delete::<resource::Host, B>);
-    Router::new()
+    Routes::new()
         .route("/v2.0/agents", get(handlers::list::<resource::Host, B>))
         .route("/v2.0/agents/{id}", one)
 }
 
-async fn versions(headers: HeaderMap) -> Json<Value> {
-    Json(json!({"versions": [version_document(&headers)]}))
+async fn versions(Root(root): Root) -> Json<Value> {
+    Json(json!({"versions": [version_document(&root)]}))
 }
 
 /// Friendlier than the reference, which does not know this path: some clients look for a version here.
-async fn version(headers: HeaderMap) -> Json<Value> {
-    Json(json!({"version": version_document(&headers)}))
+async fn version(Root(root): Root) -> Json<Value> {
+    Json(json!({"version": version_document(&root)}))
 }
 
-fn version_document(headers: &HeaderMap) -> Value {
-    let href = format!("{}/v2.0/", root(headers));
+fn version_document(root: &str) -> Value {
+    let href = format!("{root}/v2.0/");
     json!({"id": "v2.0", "status": "CURRENT", "links": [{"rel": "self", "href": href}]})
 }
 
-async fn resources(headers: HeaderMap) -> Json<Value> {
+async fn resources(Root(root): Root) -> Json<Value> {
     let names = [
         (resource::Network::NAME, resource::Network::COLLECTION),
         (resource::Subnet::NAME, resource::Subnet::COLLECTION),
@@ -109,7 +154,7 @@ async fn resources(headers: HeaderMap) -> Json<Value> {
         ("extension", "extensions"),
     ];
     let list = names.map(|(name, collection)| {
-        let href = format!("{}/v2.0/{collection}", root(&headers));
+        let href = format!("{root}/v2.0/{collection}");
         json!({"name": name, "collection": collection, "links": [{"rel": "self", "href": href}]})
     });
     Json(json!({"resources": list}))
@@ -138,6 +183,9 @@ async fn one_error_body(response: Response) -> Response {
 async fn request_id(request: Request, next: Next) -> Response {
     let id = format!("req-{}", Uuid::new_v4());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    if !path.starts_with("/v2.0") {
+        return next.run(request).await;
+    }
     let mut response = next.run(request).await;
     tracing::debug!(request = id, %method, path, status = response.status().as_u16(), "answered");
     if let Ok(id) = HeaderValue::from_str(&id) {

@@ -1,6 +1,8 @@
 //! `/v2.0/agents`: the hosts, as Neutron shows them.
 
 use crate::attribute::check;
+use crate::policy::{Policy, table};
+use crate::resource::present;
 use crate::{Attribute, Error, Resource};
 use model::resource::Host;
 use model::{HostId, Mac};
@@ -19,7 +21,6 @@ impl Resource for Host {
     const COLLECTION: &'static str = "agents";
     const LACKS: &'static [&'static str] = &[
         "name",
-        "description",
         "project_id",
         "tenant_id",
         "created_at",
@@ -34,6 +35,7 @@ impl Resource for Host {
         Attribute::read_only("topic", check::text),
         Attribute::read_only("host", check::text),
         Attribute { post: false, ..Attribute::writable("admin_state_up", check::boolean) },
+        Attribute { post: false, ..Attribute::writable("description", check::text_or_null) },
         Attribute::read_only("alive", check::boolean),
         Attribute::read_only("availability_zone", check::text),
         Attribute::read_only("created_at", check::text),
@@ -41,6 +43,8 @@ impl Resource for Host {
         Attribute::read_only("heartbeat_timestamp", check::text),
         Attribute::read_only("configurations", check::any).not_filterable(),
     ];
+
+    const POLICY: &'static Policy = &table::AGENT;
 
     fn not_found(id: String) -> Error {
         Error::AgentNotFound { id }
@@ -55,6 +59,9 @@ pub enum AgentCreate {}
 pub struct AgentUpdate {
     /// False drains the host: it takes no part as a gateway.
     pub admin_state_up: Option<bool>,
+    /// Null and "" clear.
+    #[serde(default, deserialize_with = "present")]
+    pub description: Option<Option<String>>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -107,7 +114,7 @@ impl AgentView {
             created_at: timestamp(host.created_at),
             started_at: timestamp(host.started_at),
             heartbeat_timestamp: timestamp(heard_at.unwrap_or(host.started_at)),
-            description: None,
+            description: Some(host.description.clone()).filter(|text| !text.is_empty()),
             resources_synced: None,
             resource_versions: Map::new(),
         }

@@ -2,6 +2,7 @@
 
 use super::{StandardCreate, StandardUpdate, StandardView};
 use crate::attribute::check;
+use crate::policy::{Policy, table};
 use crate::resource::present;
 use crate::{Attribute, Error, Resource};
 use model::resource::FloatingIp;
@@ -26,6 +27,8 @@ impl Resource for FloatingIp {
         Attribute::writable("fixed_ip_address", check::address_or_null),
         Attribute::read_only("router_id", check::uuid),
     ];
+
+    const POLICY: &'static Policy = &table::FLOATING_IP;
 
     fn not_found(id: String) -> Error {
         Error::FloatingIPNotFound { id }

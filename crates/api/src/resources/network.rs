@@ -2,6 +2,7 @@
 
 use super::{StandardCreate, StandardUpdate, StandardView, yes};
 use crate::attribute::check;
+use crate::policy::{Policy, table};
 use crate::{Attribute, Error, Resource};
 use model::resource::Network;
 use model::slice::Egress;
@@ -30,6 +31,8 @@ impl Resource for Network {
         Attribute::fixed("nanboku:block_size", check::block_size),
         Attribute::read_only("subnets", check::any).not_filterable(),
     ];
+
+    const POLICY: &'static Policy = &table::NETWORK;
 
     fn not_found(id: String) -> Error {
         Error::NetworkNotFound { id }

@@ -2,6 +2,7 @@
 
 use super::{StandardCreate, StandardUpdate, StandardView, yes};
 use crate::attribute::check;
+use crate::policy::{Policy, table};
 use crate::{Attribute, Error, Resource};
 use ipnet::Ipv4Net;
 use model::resource::Port;
@@ -34,6 +35,8 @@ impl Resource for Port {
         Attribute::writable("binding:profile", check::dictionary).not_filterable(),
         Attribute::read_only("binding:vif_type", check::text),
     ];
+
+    const POLICY: &'static Policy = &table::PORT;
 
     fn not_found(id: String) -> Error {
         Error::PortNotFound { id }

@@ -3,6 +3,7 @@
 use super::port::{FixedIpRequest, FixedIpView};
 use super::{StandardCreate, StandardUpdate, StandardView, yes};
 use crate::attribute::check;
+use crate::policy::{Policy, table};
 use crate::resource::present;
 use crate::{Attribute, Error, Resource};
 use ipnet::Ipv4Net;
@@ -25,6 +26,8 @@ impl Resource for Router {
         Attribute::writable("external_gateway_info", check::gateway_info).not_filterable(),
         Attribute { post: false, ..Attribute::writable("routes", check::routes).not_filterable() },
     ];
+
+    const POLICY: &'static Policy = &table::ROUTER;
 
     fn not_found(id: String) -> Error {
         Error::RouterNotFound { id }
@@ -62,6 +65,8 @@ pub struct GatewayRequest {
     pub filtering: Option<Filtering>,
     #[serde(rename = "nanboku:ports_per_vm_max")]
     pub ports_per_vm_max: Option<u32>,
+    #[serde(rename = "nanboku:mappings_per_second_max")]
+    pub mappings_per_second_max: Option<u32>,
     #[serde(rename = "nanboku:snat_shared")]
     pub snat_shared: Option<bool>,
 }
@@ -95,6 +100,8 @@ pub struct GatewayView {
     pub filtering: Filtering,
     #[serde(rename = "nanboku:ports_per_vm_max")]
     pub ports_per_vm_max: u32,
+    #[serde(rename = "nanboku:mappings_per_second_max")]
+    pub mappings_per_second_max: u32,
     #[serde(rename = "nanboku:snat_shared")]
     pub snat_shared: bool,
 }
@@ -128,6 +135,7 @@ impl RouterView {
                 external_fixed_ips: addresses,
                 filtering: gateway.filtering,
                 ports_per_vm_max: gateway.ports_per_vm_max,
+                mappings_per_second_max: gateway.mappings_per_second_max,
                 snat_shared: gateway.snat_shared,
             }),
             routes: router.routes.iter().map(RouteView::from).collect(),

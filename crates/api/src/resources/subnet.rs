@@ -3,6 +3,7 @@
 use super::router::RouteView;
 use super::{StandardCreate, StandardUpdate, StandardView, yes};
 use crate::attribute::check;
+use crate::policy::{Policy, table};
 use crate::resource::present;
 use crate::{Attribute, Error, Resource};
 use ipnet::Ipv4Net;
@@ -34,6 +35,8 @@ impl Resource for Subnet {
         Attribute::read_only("shared", check::boolean),
         Attribute::read_only("router:external", check::boolean),
     ];
+
+    const POLICY: &'static Policy = &table::SUBNET;
 
     fn not_found(id: String) -> Error {
         Error::SubnetNotFound { id }

@@ -1,0 +1,74 @@
+//! The rules, as Neutron's defaults have them: one entry per resource. Every resource names its entry, so there is
+//! none without.
+//!
+//! What holds for all is not repeated here: administrators may do everything; others see and, as members, change what
+//! belongs to their project.
+
+use super::{AttributeRule, Policy, See, Who};
+
+pub(crate) const NETWORK: Policy = Policy {
+    see: &[See::Shared, See::External],
+    network_owner_changes: false,
+    attributes: &[
+        AttributeRule::new("shared", Who::Admin),
+        AttributeRule::new("router:external", Who::Admin),
+        AttributeRule::new("is_default", Who::Admin),
+        AttributeRule::new("provider:network_type", Who::Admin),
+        AttributeRule::new("provider:physical_network", Who::Admin),
+        AttributeRule::new("provider:segmentation_id", Who::Admin),
+        AttributeRule::new("nanboku:egress", Who::Admin),
+        AttributeRule::new("nanboku:block_size", Who::Admin),
+    ],
+    hidden: &[
+        "provider:network_type",
+        "provider:physical_network",
+        "provider:segmentation_id",
+        "nanboku:block_size",
+    ],
+};
+
+pub(crate) const SUBNET: Policy = Policy {
+    see: &[See::Shared, See::External, See::NetworkOwner],
+    network_owner_changes: true,
+    attributes: &[
+        AttributeRule::new("network_id", Who::NetworkOwner),
+        AttributeRule::new("service_types", Who::Admin),
+    ],
+    hidden: &[],
+};
+
+pub(crate) const PORT: Policy = Policy {
+    see: &[See::NetworkOwner],
+    network_owner_changes: false,
+    attributes: &[
+        AttributeRule::new("network_id", Who::NetworkUser),
+        AttributeRule::new("fixed_ips:ip_address", Who::NetworkOwner),
+        AttributeRule::new("mac_address", Who::NetworkOwner),
+        AttributeRule::new("allowed_address_pairs", Who::NetworkOwner),
+        AttributeRule::new("port_security_enabled", Who::NetworkOwner),
+        AttributeRule::new("binding:host_id", Who::Admin),
+        AttributeRule::new("binding:profile", Who::Admin),
+    ],
+    hidden: &["binding:host_id", "binding:profile", "binding:vif_type", "binding:vif_details"],
+};
+
+pub(crate) const ROUTER: Policy = Policy {
+    see: &[],
+    network_owner_changes: false,
+    attributes: &[
+        AttributeRule::new("external_gateway_info:enable_snat", Who::Admin),
+        AttributeRule::new("external_gateway_info:external_fixed_ips", Who::Admin),
+    ],
+    hidden: &[],
+};
+
+pub(crate) const FLOATING_IP: Policy = Policy {
+    see: &[],
+    network_owner_changes: false,
+    attributes: &[AttributeRule::new("floating_ip_address", Who::Admin)],
+    hidden: &[],
+};
+
+/// Nobody's: administrators alone see them.
+pub(crate) const AGENT: Policy =
+    Policy { see: &[], network_owner_changes: false, attributes: &[], hidden: &[] };

@@ -200,6 +200,8 @@ pub(crate) fn facts(
         dead_hosts: Default::default(),
         tunnel,
         links: BTreeMap::from([(side.port(), interfaces.port)]),
+        standing: Default::default(),
+        sessions_per_vm_max: pipeline::bounds::SESSIONS_PER_PORT_MAX,
         uplinks: uplinks.into_iter().collect(),
         neighbors: BTreeMap::from([((vni(EXTERNAL_VNI)?, OUTSIDE), Mac(OUTSIDE_MAC))]),
     })

@@ -65,7 +65,7 @@ fn external(
     if sends && network.egress == Egress::Direct {
         flags |= External::FLAG_DIRECT;
     }
-    if sends && network.gateways.contains(&facts.host) {
+    if sends && (network.gateways.contains(&facts.host) || facts.standing.lingering.contains(&network.vni)) {
         flags |= External::FLAG_GATEWAY;
     }
     let mut count = 0;

@@ -28,6 +28,34 @@ pub struct LocalFacts {
 }
 
 /// The NIC of a physical network.
+    /// Most sessions of one VM's port on this host, 0: no limit.
+    pub sessions_per_vm_max: u32,
+    pub standing: Standing,
+}
+
+/// How this host stands to the others, as far as it matters for who answers for an address
+/// ([decision 0013](../../../docs/decisions/0013-who-answers.md)).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Dead hosts that said so themselves: they are there, their uplink is of no use. The others are silent.
+    pub withdrawn: BTreeSet<HostId>,
+    /// No other host can be heard: this one is cut off, or the last.
+    pub isolated: bool,
+    /// Addresses that another answers for, or may; only while isolated.
+    pub withheld: BTreeSet<(Vni, Ipv4Addr)>,
+    /// External networks of which this host was a gateway until a moment ago: it goes on forwarding.
+    pub lingering: BTreeSet<Vni>,
+    /// Of these, the ones where it goes on answering, until others have said that they do.
+    pub still_answering: BTreeSet<Vni>,
+}
+
+/// The link of a port: a tap, or the host's end of a veth pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkFacts {
+    pub ifindex: u32,
+    /// One end of a veth pair whose other end is in another namespace: the kernel can hand a packet to that
+    /// end without queueing it once more.
+    pub veth_peer_elsewhere: bool,
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UplinkFacts {
     pub ifindex: u32,
@@ -69,6 +97,11 @@ impl LocalFacts {
     /// Whether this host sends to the network itself: its NIC is up, and it did not withdraw for others.
     pub(crate) fn may_send(&self, network: &ExternalNetwork) -> bool {
         let withdrawn = self.dead_hosts.contains(&self.host)
+    /// Whether somebody else can take over from a host.
+    pub(crate) fn has_other_gateway(&self, network: &ExternalNetwork, than: HostId) -> bool {
+        network.gateways.iter().any(|host| *host != than && !self.dead_hosts.contains(host))
+    }
+
             && network.gateways.iter().any(|host| !self.dead_hosts.contains(host));
         self.uplink_ready(&network.physical_network).is_some() && !withdrawn
     }

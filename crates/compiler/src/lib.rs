@@ -10,11 +10,13 @@ mod facts;
 mod hosts;
 mod nat;
 mod output;
+mod ownership;
 mod ports;
 mod routers;
 
-pub use facts::{LocalFacts, TunnelFacts, TunnelProtocol, UplinkFacts};
+pub use facts::{LinkFacts, LocalFacts, Standing, TunnelFacts, TunnelProtocol, UplinkFacts};
 pub use output::{Compiled, EntryName, Problem, Provenance};
+pub use ownership::contested;
 
 use model::slice::Slice;
 use output::Builder;

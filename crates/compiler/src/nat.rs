@@ -2,8 +2,9 @@
 
 use crate::facts::LocalFacts;
 use crate::output::{BLOCK_OWNERS, Builder, EXTERNAL_ADDRESSES, FLOATING_BY_FIXED, OWN_BLOCKS, SNAT, by};
-use model::slice::{BlockId, Egress, ExternalNetwork, Filtering, FloatingIp, ObjectId, Router, Slice};
-use model::{FloatingIpId, HostId, RouterId, rendezvous};
+use crate::ownership::{Subject, answers};
+use model::slice::{BlockId, Filtering, FloatingIp, ObjectId, Router, Slice};
+use model::{FloatingIpId, HostId, RouterId};
 use pipeline::Address;
 use pipeline::bounds::BLOCKS_MAX;
 use pipeline::tables::{
@@ -46,7 +47,7 @@ fn floating(slice: &Slice, facts: &LocalFacts, id: FloatingIpId, fip: &FloatingI
         builder.problem(object, format!("its host {host} is not known here"));
         return;
     };
-    let answer = answers(slice, facts, external, fip.address, Some(host));
+    let answer = answers(slice, facts, Subject { external, address: fip.address, floating_host: Some(host) });
     let external_vni = external.vni.get();
     let entry = ExternalAddress {
         kind: ExternalAddress::FLOATING,
@@ -76,7 +77,7 @@ fn snat(
     let Some(gateway) = router.gateway.as_ref().filter(|_| router.admin_up) else { return };
     let Some(external) = slice.external_networks.get(&gateway.network) else { return };
     for address in &gateway.addresses {
-        let answer = answers(slice, facts, external, *address, None);
+        let answer = answers(slice, facts, Subject { external, address: *address, floating_host: None });
         let entry = ExternalAddress {
             kind: ExternalAddress::SNAT,
             flags: if answer { ExternalAddress::FLAG_ANSWER } else { 0 },
@@ -98,33 +99,6 @@ fn snat(
         };
         let key = RouterKey { router_vni: router.vni.get() };
         builder.put(&SNAT, key, value, by(object, "SNAT of the router"));
-    }
-}
-
-/// Whether this host answers ARP for an address of ours. `floating_host`: of a floating IP, the VM's host,
-/// which answers itself if it may send directly; everything else is spread over the live gateways. Every
-/// host decides from the same part of the slice, so exactly one answers while they agree on who is alive; while
-/// they do not, each one that answers forwards correctly ([decision 0010](../../../docs/decisions/0010-liveness.md)).
-fn answers(
-    slice: &Slice,
-    facts: &LocalFacts,
-    external: &ExternalNetwork,
-    address: Ipv4Addr,
-    floating_host: Option<HostId>,
-) -> bool {
-    let itself = floating_host.filter(|host| {
-        external.egress == Egress::Direct
-            && has_physical_network(slice, facts, *host, external)
-            && !facts.dead_hosts.contains(host)
-    });
-    let owner = itself.or_else(|| rendezvous::owner(address, &facts.live_gateways(external)));
-    owner == Some(facts.host) && facts.uplink_ready(&external.physical_network).is_some()
-}
-
-fn has_physical_network(slice: &Slice, facts: &LocalFacts, host: HostId, external: &ExternalNetwork) -> bool {
-    match slice.hosts.get(&host) {
-        Some(known) => known.physical_networks.contains(&external.physical_network),
-        None => host == facts.host && facts.uplinks.contains_key(&external.physical_network),
     }
 }
 

@@ -4,6 +4,7 @@
 //! Golden files are in `snapshots/`; `INSTA_UPDATE=always` rewrites them.
 
 mod fixture;
+mod ownership;
 
 use crate::{Compiled, compile};
 use fixture::{Fixture, dvr, fvn, render};

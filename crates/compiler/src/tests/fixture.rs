@@ -264,6 +264,8 @@ impl Fixture {
             tunnel: self.tunnel,
             links: here.zip(TAP..).map(|((id, _), ifindex)| (*id, ifindex)).collect(),
             neighbors: uplink.iter().map(|_| ((vni, address), mac)).collect(),
+            standing: Default::default(),
+            sessions_per_vm_max: 0,
             uplinks: uplink.into_iter().map(|uplink| ("physnet1".to_owned(), uplink)).collect(),
         }
     }

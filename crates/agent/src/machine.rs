@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 mod blocks;
 mod health;
 mod status;
+mod trace;
 pub(crate) use blocks::BlockUses;
 pub(crate) use status::PortView;
 

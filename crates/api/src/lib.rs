@@ -23,7 +23,9 @@ mod routes;
 mod trace;
 
 pub use attribute::Attribute;
-pub use backend::{Admin, Backend, Handles, Hints, PageHint, Part, Parts, Precondition, RouterActions, TagChange};
+pub use backend::{
+    Admin, Backend, Handles, Hints, PageHint, Part, Parts, Precondition, RouterActions, TagChange,
+};
 pub use caller::{Authenticate, AuthenticationError, Caller, Rank};
 pub use error::Error;
 pub use policy::Policy;

@@ -81,6 +81,8 @@ pub(crate) enum Command {
     /// Port blocks: which host has which ports of an external address.
     #[command(subcommand)]
     Block(command::block::BlockCommand),
+    /// What would happen to a packet, stage by stage, on every host it touches; nothing is sent.
+    Trace(command::trace::TraceArgs),
     /// Who is, or was, behind what the outside sees.
     #[command(subcommand)]
     Explain(command::explain::ExplainCommand),

@@ -20,7 +20,8 @@ pub fn owner<'a>(address: Ipv4Addr, hosts: impl IntoIterator<Item = &'a HostId>)
     hosts.into_iter().copied().max_by_key(|host| (score(address, *host), *host))
 }
 
-fn score(address: Ipv4Addr, host: HostId) -> u64 {
+/// What a host gets for an address; the highest owns it.
+pub fn score(address: Ipv4Addr, host: HostId) -> u64 {
     let octets = address.octets();
     let id = host.uuid().into_bytes();
     let bytes = octets.into_iter().chain(id);

@@ -4,10 +4,12 @@
 //! host; agents give the tables, and whoever asks follows the frames from host to host.
 
 pub mod frames;
+pub mod pcap;
 mod state;
 mod walk;
 mod words;
 
+pub use packet::MacAddr;
 pub use state::NotReadable;
 pub use walk::{Arrival, Surroundings, walk};
-pub use words::Names;
+pub use words::{Link, Names};

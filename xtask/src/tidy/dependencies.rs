@@ -23,11 +23,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // The processes.
     ("proto", &[]),
     ("identity", &["model", "store"]),
-    ("controller", &["api", "identity", "model", "proto", "store"]),
+    ("controller", &["api", "identity", "model", "proto", "store", "trace"]),
     ("netlink", &["packet"]),
     ("bfd", &[]),
     // Neither `api` nor `store`, nor anything that brings them.
-    ("agent", &["bfd", "compiler", "dataplane", "model", "netlink", "packet", "pipeline", "proto"]),
+    ("agent", &["bfd", "compiler", "dataplane", "model", "netlink", "packet", "pipeline", "proto", "trace"]),
     // For development and demonstration; only the binary may use it.
     ("lab", &["dataplane", "model", "netlink", "packet", "pipeline"]),
     (
@@ -44,6 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "packet",
             "pipeline",
             "proto",
+            "trace",
         ],
     ),
     // Development only: nobody uses these outside tests.

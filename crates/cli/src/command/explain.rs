@@ -1,5 +1,9 @@
 //! `nanboku explain`: answers to questions about what was or is on the wire.
 
+mod drop;
+mod gateway;
+mod reach;
+
 use crate::output::{Column, Format, Output};
 use crate::resource::Context;
 use clap::{Args, Subcommand};
@@ -10,6 +14,12 @@ use std::net::SocketAddrV4;
 pub(crate) enum ExplainCommand {
     /// Who is behind an external address and port, or was at a time in the past.
     Who(WhoArgs),
+    /// What keeps A from reaching B, and the command that would change it.
+    Reach(reach::ReachArgs),
+    /// Which host answers for an external address, why that one, and what would change it.
+    Gateway(gateway::GatewayArgs),
+    /// What a drop reason means, and where it happened how often.
+    Drop(drop::DropArgs),
 }
 
 #[derive(Args, Debug)]
@@ -55,7 +65,15 @@ fn until(value: &Value) -> String {
 }
 
 pub(crate) async fn run(command: ExplainCommand, cx: &Context) -> anyhow::Result<String> {
-    let ExplainCommand::Who(WhoArgs { outside: endpoint, at }) = command;
+    match command {
+        ExplainCommand::Who(args) => who(args, cx).await,
+        ExplainCommand::Reach(args) => reach::run(args, cx).await,
+        ExplainCommand::Gateway(args) => gateway::run(args, cx).await,
+        ExplainCommand::Drop(args) => drop::run(args, cx).await,
+    }
+}
+
+async fn who(WhoArgs { outside: endpoint, at }: WhoArgs, cx: &Context) -> anyhow::Result<String> {
     let (address, port) = (endpoint.ip().to_string(), endpoint.port().to_string());
     let mut query = vec![("address", address.as_str()), ("port", port.as_str())];
     query.extend(at.as_deref().map(|at| ("at", at)));

@@ -18,6 +18,7 @@ pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod status;
 pub(crate) mod subnet;
+pub(crate) mod trace;
 
 use crate::cli::{Cli, Command, Global};
 use crate::client::Client;

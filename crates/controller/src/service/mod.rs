@@ -17,6 +17,7 @@ mod router;
 mod routes;
 mod standard;
 mod subnet;
+mod trace;
 mod who;
 
 use crate::agents::Hub;

@@ -10,12 +10,17 @@
 mod maps;
 mod skb;
 
-use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_tunnel_key};
-use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_skb_get_tunnel_key};
+use aya_ebpf::bindings::{
+    TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1, bpf_tunnel_key,
+};
+use aya_ebpf::helpers::generated::{
+    bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_get_tunnel_key,
+};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use core::mem::MaybeUninit;
 use maps::Maps;
+use pipeline::session::Path;
 use pipeline::verdict::{Reason, Stage};
 use pipeline::walk::{self, TunnelKey, Work};
 use pipeline::{Address, Verdict};
@@ -63,15 +68,18 @@ pub fn test_tunnel(context: TcContext) -> i32 {
     })
 }
 
+/// `AF_INET` of Linux.
+const AF_INET: u32 = 2;
+
 #[inline(always)]
 fn run(context: &TcContext, walk: impl FnOnce(&mut Skb, &mut Work, u32) -> Verdict) -> i32 {
     let mut skb = Skb::new(context.skb.skb);
-    let verdict = match maps::working_memory() {
-        Some(work) => walk(&mut skb, work, skb_ifindex(context)),
-        // An array of one element has an element 0; the verifier wants to hear it.
-        None => Verdict::Drop(Stage::Classify, Reason::NotProgrammed),
+    // An array of one element has an element 0; the verifier wants to hear it.
+    let Some(work) = maps::working_memory() else {
+        return act(&mut skb, Verdict::Drop(Stage::Classify, Reason::NotProgrammed), None);
     };
-    act(&mut skb, verdict)
+    let verdict = walk(&mut skb, work, skb_ifindex(context));
+    act(&mut skb, verdict, Some(&work.path))
 }
 
 #[inline(always)]
@@ -101,12 +109,18 @@ fn tunnel_key(skb: &Skb) -> TunnelKey {
 /// Carries out a verdict. A test reads it from the control block, which nothing else reads behind a
 /// redirect or a drop.
 #[inline(always)]
-fn act(skb: &mut Skb, verdict: Verdict) -> i32 {
+fn act(skb: &mut Skb, verdict: Verdict, path: Option<&Path>) -> i32 {
+    let path_is = |flag| path.filter(|path| path.flags & flag != 0);
     match verdict {
         Verdict::Pass => TC_ACT_UNSPEC,
         Verdict::Port { ifindex } => {
             skb.note(1, ifindex);
-            // SAFETY: a plain call; the kernel checks the index.
+            if path_is(Path::FLAG_VETH_PEER).is_some() {
+                skb.accept();
+                // SAFETY: a plain call; the kernel checks the index.
+                return unsafe { bpf_redirect_peer(ifindex, 0) as i32 };
+            }
+            // SAFETY: as above.
             unsafe { bpf_redirect(ifindex, 0) as i32 }
         }
         Verdict::Uplink { ifindex } => {
@@ -116,8 +130,7 @@ fn act(skb: &mut Skb, verdict: Verdict) -> i32 {
         }
         Verdict::Tunnel { ifindex } => {
             skb.note(3, ifindex);
-            // SAFETY: as above; no parameters, so the kernel resolves by the packet's own destination.
-            unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
+            redirect_neighbor(ifindex, path_is(Path::FLAG_ON_LINK).map(|path| path.vtep))
         }
         Verdict::Punt(punt) => {
             skb.note(4, punt as u32);
@@ -128,6 +141,22 @@ fn act(skb: &mut Skb, verdict: Verdict) -> i32 {
             TC_ACT_SHOT
         }
     }
+}
+
+/// Sends to a neighbour, or, without one, where the kernel's routes lead the packet's own destination.
+#[inline(always)]
+fn redirect_neighbor(ifindex: u32, neighbor: Option<Address>) -> i32 {
+    let Some(neighbor) = neighbor else {
+        // SAFETY: a plain call; the kernel checks the index.
+        return unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 };
+    };
+    let mut next_hop = bpf_redir_neigh {
+        nh_family: AF_INET,
+        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: neighbor.words() },
+    };
+    next_hop.__bindgen_anon_1.ipv4_nh = u32::from_ne_bytes(neighbor.to_v4());
+    // SAFETY: as above; the parameters are read before the call returns.
+    unsafe { bpf_redirect_neigh(ifindex, &mut next_hop, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
 }
 
 /// The kernel's licence check reads this: the helpers used are for GPL-compatible programs.

@@ -5,18 +5,18 @@
 //! agent may replace an element at any time; a session alone is used in place (see [`pipeline::session`]).
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use core::sync::atomic::Ordering::Relaxed;
 use pipeline::Tables;
-use pipeline::atomic::AtomicU32;
+use pipeline::atomic::{AtomicU32, AtomicU64};
 use pipeline::bounds::*;
 use pipeline::event::Event;
 use pipeline::fragment::{Fragment, FragmentKey};
-use pipeline::nat::{BindingKey, Mapping, MappingKey};
-use pipeline::runtime::InsertError;
+use pipeline::nat::{BindingKey, ContactKey, Mapping, MappingKey, PortBits, PortBitsKey};
+use pipeline::runtime::{InsertError, Reserved, Share};
 use pipeline::session::{Session, SessionKey};
 use pipeline::tables::*;
 use pipeline::verdict::counter;
@@ -55,7 +55,10 @@ hashes! {
     replies: SessionKey => SessionKey, SESSIONS_MAX;
     mappings: MappingKey => Mapping, MAPPINGS_MAX;
     bindings: BindingKey => MappingKey, MAPPINGS_MAX;
-    port_usage: FixedKey => u32, MAPPINGS_MAX;
+    contacts: ContactKey => u32, SESSIONS_MAX;
+    port_usage: FixedKey => Usage, MAPPINGS_MAX;
+    port_bits: PortBitsKey => PortBits, OWN_BLOCKS_MAX;
+    port_sessions: PortKey => u32, PORTS_MAX;
     punt_buckets: u32 => u64, PORTS_MAX;
 }
 
@@ -100,6 +103,8 @@ pub(crate) fn working_memory() -> Option<&'static mut Work> {
 /// Nanoseconds that one punt costs of a bucket's credit.
 const PUNT_NS: u64 = 1_000_000_000 / PUNTS_PER_SECOND;
 
+const SECOND_NS: u64 = 1_000_000_000;
+
 /// The maps of this object.
 pub(crate) struct Maps;
 
@@ -123,6 +128,7 @@ fn insert<K, V>(table: &Hash<K, V>, key: &K, value: &V) -> Result<(), InsertErro
 
 impl Tables for Maps {
     type SessionRef<'a> = &'a Session;
+    type PortBitsRef<'a> = &'a PortBits;
 
     #[inline(always)]
     fn config(&self) -> Config {
@@ -264,13 +270,71 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn reserve_port(&self, owner: &FixedKey, max: u32) -> bool {
-        let Some(used) = port_usage.get_ptr_mut(owner) else {
-            return max != 0 && port_usage.insert(owner, 1, BPF_NOEXIST as u64).is_ok();
+    fn contact(&self, key: &ContactKey) -> bool {
+        contacts.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn insert_contact(&self, key: &ContactKey) {
+        let _ = contacts.insert(key, 1, BPF_NOEXIST as u64);
+    }
+
+    /// Two CPUs may both see the last free port, or the last token: a share is exceeded by at most the number of
+    /// CPUs.
+    #[inline(always)]
+    fn reserve_port(&self, owner: &FixedKey, share: &Share) -> Reserved {
+        let (now, cost_ns) = (self.now_ns(), share.mapping_ns());
+        let Some(usage) = port_usage.get_ptr_mut(owner) else {
+            let first = Usage { ports: 1, zero: 0, full_at_ns: now.wrapping_add(cost_ns) };
+            let made = port_usage.insert(owner, first, BPF_NOEXIST as u64).is_ok();
+            return if made { Reserved::Granted } else { Reserved::Full };
         };
+        // SAFETY: an element of the map, whose memory stays valid until the program ends; an atomic has the
+        // layout of its integer.
+        let (count, full_at) = unsafe {
+            (
+                &*(&raw const (*usage).ports).cast::<AtomicU32>(),
+                &*(&raw const (*usage).full_at_ns).cast::<AtomicU64>(),
+            )
+        };
+        if share.ports_max != 0 && count.load(Relaxed) >= share.ports_max {
+            return Reserved::Full;
+        }
+        let paid_ns = full_at.load(Relaxed).max(now).wrapping_add(cost_ns);
+        if paid_ns.wrapping_sub(now) > SECOND_NS {
+            return Reserved::TooFast;
+        }
+        full_at.store(paid_ns, Relaxed);
+        count.fetch_add(1, Relaxed);
+        Reserved::Granted
+    }
+
+    #[inline(always)]
+    fn release_port(&self, owner: &FixedKey) {
+        if let Some(usage) = port_usage.get_ptr_mut(owner) {
+            // SAFETY: as above.
+            let count = unsafe { &*(&raw const (*usage).ports).cast::<AtomicU32>() };
+            count.store(count.load(Relaxed).saturating_sub(1), Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    fn port_bits(&self, key: &PortBitsKey) -> Option<&PortBits> {
+        // SAFETY: the element's memory stays valid until the program ends; all of it is atomics.
+        port_bits.get_ptr(key).map(|bits| unsafe { &*bits })
+    }
+
+    #[inline(always)]
+    fn insert_port_bits(&self, key: &PortBitsKey, none: &PortBits) {
+        let _ = port_bits.insert(key, none, BPF_NOEXIST as u64);
+    }
+
+    /// The agent makes the elements together with the ports.
+    #[inline(always)]
+    fn reserve_session(&self, ifindex: u32, max: u32) -> bool {
+        let Some(used) = port_sessions.get_ptr_mut(PortKey { ifindex }) else { return true };
         // SAFETY: an element of the map; `AtomicU32` has the layout of `u32`.
         let used = unsafe { &*used.cast::<AtomicU32>() };
-        // Two CPUs may both see the last free one: the limit is exceeded by at most the number of CPUs.
         if used.load(Relaxed) >= max {
             return false;
         }
@@ -279,8 +343,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn release_port(&self, owner: &FixedKey) {
-        if let Some(used) = port_usage.get_ptr_mut(owner) {
+    fn release_session(&self, ifindex: u32) {
+        if let Some(used) = port_sessions.get_ptr_mut(PortKey { ifindex }) {
             // SAFETY: as above.
             let used = unsafe { &*used.cast::<AtomicU32>() };
             used.store(used.load(Relaxed).saturating_sub(1), Relaxed);
@@ -345,7 +409,7 @@ impl Tables for Maps {
     #[inline(always)]
     fn now_ns(&self) -> u64 {
         // SAFETY: no preconditions.
-        unsafe { bpf_ktime_get_boot_ns() }
+        unsafe { bpf_ktime_get_coarse_ns() }
     }
 
     #[inline(always)]

@@ -6,8 +6,8 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::bpf_f_adj_room_encap_l2;
 use aya_ebpf::helpers::generated::{
-    bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_load_bytes, bpf_skb_store_bytes,
-    bpf_skb_vlan_pop, bpf_skb_vlan_push,
+    bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_type, bpf_skb_load_bytes,
+    bpf_skb_store_bytes, bpf_skb_vlan_pop, bpf_skb_vlan_push,
 };
 use core::mem::MaybeUninit;
 use pipeline::bounds::EVENT_PACKET_BYTES;
@@ -56,6 +56,15 @@ impl Skb {
             (&raw mut (*self.0).cb[1]).write_volatile(detail);
             (&raw mut (*self.0).cb[2]).write_volatile(tag);
         }
+    }
+
+    /// Marks the frame as meant for whoever receives it: the kernel judged its destination MAC by the device it
+    /// came in on, and a packet handed to a veth's other end is not judged again.
+    #[inline(always)]
+    pub(crate) fn accept(&mut self) {
+        const PACKET_HOST: u32 = 0;
+        // SAFETY: the context is valid. It fails only for what is no frame of a wire, and then changes nothing.
+        unsafe { bpf_skb_change_type(self.0, PACKET_HOST) };
     }
 
     /// What a test run left in the control block.

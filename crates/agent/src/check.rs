@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::{Error, connection};
+use ipnet::Ipv4Net;
 use netlink::Links;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
@@ -47,22 +48,20 @@ pub(crate) fn lock(config: &Config) -> Result<nix::fcntl::Flock<File>, Error> {
         .map_err(|_| Error::Locked(path.clone()))
 }
 
-/// Index of the NIC with the tunnel address.
+/// Index of the NIC with the tunnel address, and the network of that address.
 ///
 /// # Errors
 /// No link has it, or not the one that was named.
-pub(crate) async fn underlay(config: &Config, links: &Links) -> Result<u32, Error> {
+pub(crate) async fn underlay(config: &Config, links: &Links) -> Result<(u32, Ipv4Net), Error> {
     let addresses = links.all_addresses().await?;
-    let mut with_vtep =
-        addresses.iter().filter(|(_, net)| net.addr() == config.vtep).map(|(index, _)| *index);
+    let mut with_vtep = addresses.into_iter().filter(|(_, net)| net.addr() == config.vtep);
     let Some(name) = &config.underlay else {
         return with_vtep.next().ok_or(Error::NoVtep(config.vtep));
     };
-    let index = links.get(name).await?.index;
-    if with_vtep.any(|with| with == index) {
-        return Ok(index);
-    }
-    Err(Error::UnderlayWithoutVtep { link: name.clone(), vtep: config.vtep })
+    let named = links.get(name).await?.index;
+    with_vtep
+        .find(|(index, _)| *index == named)
+        .ok_or_else(|| Error::UnderlayWithoutVtep { link: name.clone(), vtep: config.vtep })
 }
 
 #[cfg(test)]

@@ -6,14 +6,16 @@
 
 use crate::announce::{Announcer, Claim};
 use crate::answer::{self, Outgoing};
+use crate::gateway_watch::GatewayWatch;
 use crate::liveness::Verdicts;
 use crate::neighbors::{Probe, Resolver};
+use crate::rivals::Rivals;
 use crate::state::{Tunnel, TunnelSettings, Welcome};
-use compiler::{Compiled, LocalFacts, UplinkFacts};
+use compiler::{Compiled, LinkFacts, LocalFacts, UplinkFacts};
 use dataplane::{Attachment, Hook};
 use ipnet::Ipv4Net;
 use model::slice::{Delta, Slice};
-use model::{HostId, Mac, NatTimeouts, PortId, Vni};
+use model::{Mac, NatTimeouts, PortId, Vni};
 use packet::compose::{ArpSender, arp_announcement, arp_announcement_reply, arp_probe};
 use pipeline::Punt;
 use pipeline::event::Event;
@@ -41,10 +43,13 @@ const SAVE_AFTER: Duration = Duration::from_millis(100);
 pub(crate) struct Settings {
     pub(crate) vtep: Ipv4Addr,
     pub(crate) underlay_ifindex: u32,
+    /// See [`LocalFacts::underlay_net`].
+    pub(crate) underlay_net: Ipv4Net,
     /// As it was when the agent started.
     pub(crate) underlay_mtu: u16,
     /// NIC by physical network.
     pub(crate) physical_networks: BTreeMap<String, String>,
+    pub(crate) sessions_per_vm_max: u32,
     pub(crate) tunnel: TunnelSettings,
 }
 
@@ -55,11 +60,11 @@ pub(crate) struct Link {
     pub(crate) name: String,
     /// Administratively up, with carrier.
     pub(crate) up: bool,
+    /// See [`LinkFacts`].
+    pub(crate) veth_peer_elsewhere: bool,
 }
 
 /// The kernel's tunnel device.
-    /// See [`LinkFacts`].
-    pub(crate) veth_peer_elsewhere: bool,
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TunnelLink {
     pub(crate) ifindex: u32,
@@ -108,8 +113,17 @@ pub(crate) struct Machine {
     verdicts: Verdicts,
     /// The uplink or the gateway behind it is of no use.
     path_down: bool,
-    /// The underlay's NIC is down.
+    /// No other host can be heard.
     isolated: bool,
+    watch: GatewayWatch,
+    rivals: Rivals,
+    /// External networks this host is a gateway of, and since when it is none of others any more.
+    gateway_of: BTreeSet<Vni>,
+    retired: BTreeMap<Vni, Instant>,
+    /// Of these, the ones for whose addresses it goes on answering.
+    still_answering: BTreeSet<Vni>,
+    /// Frames from the uplinks, as last told.
+    uplink_frames: u64,
     /// What the kernel has: of the last plan that was carried out.
     programmed: Option<Plan>,
     /// Something changed since the last plan was made.
@@ -137,6 +151,12 @@ impl Machine {
             verdicts: Verdicts::default(),
             path_down: false,
             isolated: false,
+            watch: GatewayWatch::default(),
+            rivals: Rivals::default(),
+            gateway_of: BTreeSet::new(),
+            retired: BTreeMap::new(),
+            still_answering: BTreeSet::new(),
+            uplink_frames: 0,
             programmed: None,
             stale: true,
             unsaved_since: None,
@@ -247,11 +267,11 @@ impl Machine {
         self.connected
     }
 
+    /// Returns a question, for the caller to answer.
+    ///
     /// # Errors
     /// The message makes no sense; nothing changed.
     pub(crate) fn controller(
-    /// Returns a question, for the caller to answer.
-    ///
         &mut self,
         now: Instant,
         message: controller_message::Message,
@@ -284,6 +304,7 @@ impl Machine {
 
     fn slice_changed(&mut self, now: Instant) {
         self.stale = true;
+        self.note_retirement(now);
         self.unsaved_since.get_or_insert(now);
     }
 
@@ -314,6 +335,7 @@ impl Machine {
             host: welcome.host,
             vtep: self.settings.vtep,
             dvr_mac: welcome.dvr_mac,
+            underlay_net: self.settings.underlay_net,
             underlay_ifindex: self.settings.underlay_ifindex,
             underlay_mtu: self.settings.underlay_mtu,
             tunnel: welcome.tunnel.facts(self.settings.tunnel, tunnel.geneve_as_vxlan),
@@ -321,6 +343,8 @@ impl Machine {
             uplinks: uplinks.collect(),
             neighbors: self.resolver.resolved(),
             dead_hosts: self.no_gateways(welcome.host),
+            standing: self.standing(),
+            sessions_per_vm_max: self.settings.sessions_per_vm_max,
         })
     }
 
@@ -359,6 +383,7 @@ impl Machine {
         self.programmed = Some(plan);
         let (gateways, networks) = self.external_gateways();
         self.resolver.set_gateways(now, &gateways, &networks);
+        self.watch_gateways(now);
         self.announcer.set(now, &self.claims());
         self.blocks_programmed(now);
         self.report();
@@ -419,14 +444,14 @@ impl Machine {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let save = self.unsaved_since.map(|since| since + SAVE_AFTER);
         let due = [self.resolver.deadline(), self.announcer.deadline(), self.status_due, save];
-        due.into_iter().flatten().min()
+        due.into_iter().chain(self.health_deadlines()).flatten().min()
     }
 
     /// Frames that are due.
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<Outgoing> {
-        let (probes, given_up) = self.resolver.poll(now);
+        let (mut probes, given_up) = self.resolver.poll(now);
         self.stale |= given_up;
-        self.watch_path();
+        probes.extend(self.poll_health(now));
         let mut frames: Vec<Outgoing> = probes.iter().filter_map(|probe| self.probe(probe)).collect();
         for claim in self.announcer.poll(now) {
             frames.extend(self.announcement(claim));
@@ -494,7 +519,11 @@ impl Machine {
         let (Some(vni), Some((mac, ip))) = (self.external_vni(event.vni), answer::arp_sender(event)) else {
             return;
         };
-        self.stale |= self.resolver.learn(now, (vni, ip.into()), Mac(mac.0));
+        let (target, mac) = ((vni, ip.into()), Mac(mac.0));
+        self.watch.heard(now, target);
+        let own = self.welcome.as_ref().is_some_and(|welcome| welcome.dvr_mac == mac);
+        self.stale |= !own && self.rivals.heard(now, target);
+        self.stale |= self.resolver.learn(now, target, mac);
     }
 
     fn icmp_error(&mut self, punt: Punt, event: &Event) -> Option<Outgoing> {

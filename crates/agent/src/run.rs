@@ -10,6 +10,7 @@ use crate::control_server::{self, Server, StatusQuestion};
 use crate::kernel::Kernel;
 use crate::liveness::{self, Liveness, Timing, Verdicts};
 use crate::machine::{Link, Machine, Settings};
+use crate::meters::{self, Meters, Sample, SampleQuestion};
 use crate::observe::{Answerer, Materials};
 use crate::plug::Views;
 use crate::scene::Scene;
@@ -18,6 +19,7 @@ use crate::{Error, chain, check, control, state, tables, tunnel};
 use dataplane::EventReader;
 use model::question::Question;
 use netlink::{LinkEvent, LinkWatch, Links};
+use pipeline::tables::PortCounters;
 use proto::{AgentMessage, agent_message};
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +79,7 @@ struct Agent {
     inputs: Option<Inputs>,
     liveness: Liveness,
     answerer: Answerer,
+    meters: Meters,
 }
 
 /// What the main loop waits for.
@@ -85,6 +88,7 @@ struct Inputs {
     watch: LinkWatch,
     connection: mpsc::Receiver<Incoming>,
     status: mpsc::Receiver<StatusQuestion>,
+    samples: mpsc::Receiver<SampleQuestion>,
     verdicts: watch::Receiver<Verdicts>,
     terminate: Signal,
     interrupt: Signal,
@@ -95,6 +99,7 @@ enum Wake {
     Links(Option<LinkEvent>),
     Connection(Incoming),
     Status(StatusQuestion),
+    Sample(SampleQuestion),
     Events,
     Verdicts,
     Time,
@@ -108,6 +113,7 @@ impl Inputs {
             event = self.watch.next() => Wake::Links(event),
             Some(incoming) = self.connection.recv() => Wake::Connection(incoming),
             Some(question) = self.status.recv() => Wake::Status(question),
+            Some(question) = self.samples.recv() => Wake::Sample(question),
             _ = self.events.readable() => Wake::Events,
             () = tokio::time::sleep_until(deadline.into()) => Wake::Time,
             _ = self.terminate.recv() => Wake::End,
@@ -121,13 +127,15 @@ impl Agent {
         // The watch before the list, so that nothing falls between.
         let watch = LinkWatch::open()?;
         let links = Links::connect()?;
-        let underlay_ifindex = check::underlay(&config, &links).await?;
+        let (underlay_ifindex, underlay_net) = check::underlay(&config, &links).await?;
         let underlay_mtu = links.get_index(underlay_ifindex).await?.mtu;
         let settings = Settings {
             vtep: config.vtep,
             underlay_ifindex,
+            underlay_net,
             underlay_mtu: u16::try_from(underlay_mtu).unwrap_or(u16::MAX),
             physical_networks: config.physical_networks.clone(),
+            sessions_per_vm_max: config.sessions_per_vm_max,
             tunnel: TunnelSettings { lone_path: config.lone_path, liveness: config.bfd_in_tunnel },
         };
         let now = Instant::now();
@@ -140,6 +148,10 @@ impl Agent {
         let listener = control_server::bind(&config.control_socket)?;
         let server = Server { links: links.clone(), views: views_receiver, status };
         tokio::spawn(control_server::run(listener, server));
+        let (sampler, samples) = mpsc::channel(1);
+        if let Some(address) = config.metrics_listen {
+            tokio::spawn(meters::run(meters::bind(address).await?, sampler));
+        }
         let (incoming, connection) = mpsc::channel(QUEUE);
         tokio::spawn(connection::run(config.clone(), incoming));
         let timing = Timing {
@@ -153,6 +165,7 @@ impl Agent {
             watch,
             connection,
             status: status_receiver,
+            samples,
             terminate: signal(SignalKind::terminate()).map_err(Error::Runtime)?,
             interrupt: signal(SignalKind::interrupt()).map_err(Error::Runtime)?,
         };
@@ -168,8 +181,9 @@ impl Agent {
             accepting: BTreeSet::new(),
             inputs: Some(inputs),
             liveness,
-        };
             answerer: Answerer::default(),
+            meters: Meters::default(),
+        };
         agent.list_links(now).await?;
         for warning in agent.machine.warnings() {
             tracing::warn!("{warning}");
@@ -192,6 +206,7 @@ impl Agent {
                 Wake::Connection(incoming) => self.incoming(incoming).await?,
                 // Whoever asked may have gone.
                 Wake::Status(question) => drop(question.send(self.status())),
+                Wake::Sample(question) => drop(question.send(self.sample())),
                 Wake::Events => self.events(&mut inputs.events).await?,
                 Wake::Verdicts => {
                     let verdicts = inputs.verdicts.borrow_and_update().clone();
@@ -216,6 +231,9 @@ impl Agent {
 
     /// Does everything there is to do now.
     fn settle(&mut self, now: Instant) {
+        if self.machine.wants_uplink_frames(now) {
+            self.machine.set_uplink_frames(self.kernel.uplink_frames());
+        }
         let frames = self.machine.tick(now);
         self.send_frames(&frames);
         if self.retry_due.is_none_or(|due| due <= now) {
@@ -226,7 +244,7 @@ impl Agent {
         self.publish();
         self.save(now);
         let timeouts = self.machine.nat_timeouts();
-        block_in_place(|| self.kernel.sweep_if_due(now, timeouts));
+        block_in_place(|| self.kernel.sweep_if_due(now, timeouts, &mut self.meters));
     }
 
     fn program(&mut self, now: Instant) {
@@ -238,6 +256,7 @@ impl Agent {
             .is_some_and(|last| last.hooks == plan.hooks && last.compiled == plan.compiled)
         {
             self.machine.carried_out(now, plan);
+            self.meters.programmed(Instant::now());
             return;
         }
         match block_in_place(|| self.kernel.carry_out(&plan)) {
@@ -246,12 +265,14 @@ impl Agent {
                     tracing::warn!(object = ?problem.object, problem = problem.text, "left out");
                 }
                 self.machine.carried_out(now, plan);
+                self.meters.programmed(Instant::now());
                 let frames = self.machine.tick(now);
                 self.send_frames(&frames);
             }
             Err(error) => {
                 tracing::error!(error = chain(&error), "tables not applied; trying again");
                 self.machine.failed();
+                self.meters.programming_failures += 1;
                 self.retry_due = Some(now + RETRY_AFTER);
             }
         }
@@ -264,14 +285,14 @@ impl Agent {
     /// A controller that does not take its messages is left; the next connection starts over.
     fn send_messages(&mut self, now: Instant) {
         let kernel = &self.kernel;
+        let liveness = self.liveness.counters();
         let unanswered = self.machine.unanswered;
         let messages = self.machine.messages(now, |blocks| {
-        let liveness = self.liveness.counters();
             block_in_place(|| kernel.count_mappings(blocks));
             let mut counters = kernel.counters();
+            counters.extend(liveness);
             counters.insert("agent.icmp-errors-left-to-sender-host".to_owned(), unanswered.from_tunnel);
             counters.insert("agent.icmp-errors-refused".to_owned(), unanswered.refused);
-            counters.extend(liveness);
             counters.insert("agent.frames-not-sent".to_owned(), kernel.send_failures);
             counters
         });
@@ -329,7 +350,10 @@ impl Agent {
                 self.disconnected();
             }
             Incoming::Message(message) => match self.machine.controller(now, message) {
-                Ok(None) => self.ensure_tunnel(false).await?,
+                Ok(None) => {
+                    self.meters.slice_changed(now);
+                    self.ensure_tunnel(false).await?;
+                }
                 Ok(Some(question)) => self.answer(&question),
                 Err(error) => {
                     tracing::error!(error = chain(&error), "bad message; connecting anew");
@@ -338,6 +362,25 @@ impl Agent {
             },
         }
         Ok(())
+    }
+
+    /// For a scrape.
+    fn sample(&self) -> Sample {
+        let ports = self.kernel.port_counters().unwrap_or_default();
+        let sum = |pick: fn(&PortCounters) -> u64| ports.values().map(pick).sum();
+        Sample {
+            status: self.status(),
+            meters: self.meters.clone(),
+            ports: PortCounters {
+                sent_packets: sum(|port| port.sent_packets),
+                sent_bytes: sum(|port| port.sent_bytes),
+                delivered_packets: sum(|port| port.delivered_packets),
+                delivered_bytes: sum(|port| port.delivered_bytes),
+            },
+            tables: self.machine.programmed().map(|plan| plan.compiled.tables.clone()),
+            blocks: self.machine.own_blocks(),
+            sessions: self.kernel.session_tables().ok(),
+        }
     }
 
     /// Hands a question of the controller to a thread that answers it.
@@ -424,9 +467,9 @@ impl Agent {
     }
 
     fn status(&self) -> control::Status {
-        let mut counters = self.kernel.counters();
         let links: BTreeMap<u32, String> = self.machine.link_names();
         let name_of = |ifindex: u32| links.get(&ifindex).cloned().unwrap_or_default();
+        let mut counters = self.kernel.counters();
         counters.extend(self.liveness.counters());
         let views = self.liveness.views();
         let mut status = self.machine.control_status();

@@ -5,7 +5,7 @@ use crate::scenario::{self, Interfaces, SNAT_ADDRESS, Side};
 use crate::topology::{Kind, NIC, PORT, Topology, UNDERLAY, UPLINK, ip, mac};
 use crate::variant::Way;
 use anyhow::{Context as _, ensure};
-use compiler::{TunnelFacts, TunnelProtocol};
+use compiler::{LinkFacts, TunnelFacts, TunnelProtocol};
 use dataplane::{Dataplane, Hook, Settings, Sizes, Timeouts};
 use netlink::{Links, Netns, TunnelDevice, TunnelKind};
 use std::path::{Path, PathBuf};
@@ -93,7 +93,8 @@ impl Host {
         let settings = Settings { pin_dir: Path::new(PINS).join(directory), sizes: Sizes::default() };
         let mut dataplane = Dataplane::open(&settings)?;
         let interfaces = netns.run(|| -> anyhow::Result<Interfaces> {
-            let port = dataplane.attach(Hook::Port, PORT)?.ifindex;
+            let ifindex = dataplane.attach(Hook::Port, PORT)?.ifindex;
+            let port = LinkFacts { ifindex, veth_peer_elsewhere: kind == Kind::Veth };
             let underlay = dataplane.attach(Hook::Underlay, UNDERLAY)?.ifindex;
             let uplink = dataplane.attach(Hook::Uplink, UPLINK)?.ifindex;
             dataplane.attach(Hook::Tunnel, TUNNEL)?;

@@ -4,7 +4,7 @@
 use crate::topology::{OUTSIDE, OUTSIDE_MAC, VM_MTU, VM1_MAC, VM2_MAC, VTEP_A, VTEP_B};
 use crate::variant::Way;
 use anyhow::Context as _;
-use compiler::{LocalFacts, TunnelFacts, UplinkFacts};
+use compiler::{LinkFacts, LocalFacts, TunnelFacts, UplinkFacts};
 use ipnet::Ipv4Net;
 use model::slice::{self, Block, BlockId, Egress, Interface, RouterGateway, Slice};
 use model::{HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
@@ -71,7 +71,7 @@ impl Side {
 /// Interfaces of a host.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Interfaces {
-    pub(crate) port: u32,
+    pub(crate) port: LinkFacts,
     pub(crate) underlay: u32,
     pub(crate) uplink: u32,
 }
@@ -165,6 +165,7 @@ fn add_router(slice: &mut Slice) -> anyhow::Result<()> {
         addresses: vec![SNAT_ADDRESS],
         filtering: slice::Filtering::default(),
         ports_per_vm_max: 0,
+        mappings_per_second_max: 0,
     };
     let router = slice::Router {
         vni: vni(1000)?,
@@ -195,13 +196,14 @@ pub(crate) fn facts(
         host: side.id(),
         vtep: side.vtep(),
         dvr_mac: side.dvr_mac(),
+        underlay_net: Ipv4Net::new(side.vtep(), 24)?,
         underlay_ifindex: interfaces.underlay,
         underlay_mtu: 1550,
         dead_hosts: Default::default(),
-        tunnel,
-        links: BTreeMap::from([(side.port(), interfaces.port)]),
         standing: Default::default(),
         sessions_per_vm_max: pipeline::bounds::SESSIONS_PER_PORT_MAX,
+        tunnel,
+        links: BTreeMap::from([(side.port(), interfaces.port)]),
         uplinks: uplinks.into_iter().collect(),
         neighbors: BTreeMap::from([((vni(EXTERNAL_VNI)?, OUTSIDE), Mac(OUTSIDE_MAC))]),
     })

@@ -1,5 +1,6 @@
 //! What a host knows of itself and the controller does not: links, uplinks, resolved neighbours.
 
+use ipnet::Ipv4Net;
 use model::slice::ExternalNetwork;
 use model::{HostId, Mac, PortId, Vni};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,13 +12,15 @@ pub struct LocalFacts {
     pub host: HostId,
     /// This host's tunnel address.
     pub vtep: Ipv4Addr,
+    /// The network of that address on the underlay NIC: hosts in it are reached without a router.
+    pub underlay_net: Ipv4Net,
     pub dvr_mac: Mac,
     pub underlay_ifindex: u32,
     /// Largest IP packet on the underlay: what goes through a tunnel is smaller by its headers.
     pub underlay_mtu: u16,
     pub tunnel: TunnelFacts,
-    /// Links of ports that exist on this host: `tap…` name to ifindex, by the port it belongs to.
-    pub links: BTreeMap<PortId, u32>,
+    /// Links of ports that exist on this host, by the port each belongs to.
+    pub links: BTreeMap<PortId, LinkFacts>,
     /// By physical network. Absent: the host does not have it.
     pub uplinks: BTreeMap<String, UplinkFacts>,
     /// Resolved neighbours on external networks.
@@ -25,9 +28,6 @@ pub struct LocalFacts {
     /// Hosts that must not be used as gateways whatever the slice says: they do not answer, or say that their
     /// uplink is of no use. This host too, if that is what it found out about itself.
     pub dead_hosts: BTreeSet<HostId>,
-}
-
-/// The NIC of a physical network.
     /// Most sessions of one VM's port on this host, 0: no limit.
     pub sessions_per_vm_max: u32,
     pub standing: Standing,
@@ -56,6 +56,9 @@ pub struct LinkFacts {
     /// One end of a veth pair whose other end is in another namespace: the kernel can hand a packet to that
     /// end without queueing it once more.
     pub veth_peer_elsewhere: bool,
+}
+
+/// The NIC of a physical network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UplinkFacts {
     pub ifindex: u32,
@@ -73,11 +76,11 @@ pub struct TunnelFacts {
     pub lone_path: bool,
     /// The kernel has no Geneve; its VXLAN device stands in.
     pub geneve_as_vxlan: bool,
+    /// Hosts speak BFD inside the tunnel.
+    pub liveness: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    /// Hosts speak BFD inside the tunnel.
-    pub liveness: bool,
 pub enum TunnelProtocol {
     Geneve,
     Vxlan,
@@ -94,14 +97,14 @@ impl LocalFacts {
         if live.is_empty() { all } else { live }
     }
 
-    /// Whether this host sends to the network itself: its NIC is up, and it did not withdraw for others.
-    pub(crate) fn may_send(&self, network: &ExternalNetwork) -> bool {
-        let withdrawn = self.dead_hosts.contains(&self.host)
     /// Whether somebody else can take over from a host.
     pub(crate) fn has_other_gateway(&self, network: &ExternalNetwork, than: HostId) -> bool {
         network.gateways.iter().any(|host| *host != than && !self.dead_hosts.contains(host))
     }
 
+    /// Whether this host sends to the network itself: its NIC is up, and it did not withdraw for others.
+    pub(crate) fn may_send(&self, network: &ExternalNetwork) -> bool {
+        let withdrawn = self.dead_hosts.contains(&self.host)
             && network.gateways.iter().any(|host| !self.dead_hosts.contains(host));
         self.uplink_ready(&network.physical_network).is_some() && !withdrawn
     }

@@ -89,13 +89,18 @@ fn snat(
         builder.put_default(&EXTERNAL_ADDRESSES, key, entry, by(object, "SNAT address of the router"));
     }
     if gateway.enable_snat && !gateway.addresses.is_empty() {
-        let open = gateway.filtering == Filtering::EndpointIndependent;
+        let filtering = match gateway.filtering {
+            Filtering::AddressAndPortDependent => 0,
+            Filtering::AddressDependent => Snat::FLAG_ADDRESS_FILTERING,
+            Filtering::EndpointIndependent => Snat::FLAG_INDEPENDENT_FILTERING,
+        };
         let value = Snat {
             external_vni: external.vni.get(),
             block_count: layout.blocks,
             address_count: layout.addresses,
             ports_max: gateway.ports_per_vm_max,
-            flags: if open { Snat::FLAG_INDEPENDENT_FILTERING } else { 0 },
+            mappings_per_second: gateway.mappings_per_second_max,
+            flags: filtering,
         };
         let key = RouterKey { router_vni: router.vni.get() };
         builder.put(&SNAT, key, value, by(object, "SNAT of the router"));
@@ -110,7 +115,10 @@ fn vtep_of(slice: &Slice, facts: &LocalFacts, host: HostId) -> Option<Address> {
     slice.hosts.get(&host).map(|remote| remote.vtep.into())
 }
 
-/// Own blocks of a router, by address.
+/// Where the block that holds this port may begin instead of at its place: below are the system ports.
+const PORT_FIRST: u16 = 1024;
+
+/// Own blocks of a router, by address, with their numbers of ports.
 type OwnBlocks = BTreeMap<Ipv4Addr, Vec<(BlockId, u16)>>;
 
 /// Owners of all blocks. Returns by router this host's own in which new mappings may be made.
@@ -128,7 +136,8 @@ fn blocks(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) -> BTreeMap<
             builder.problem(object, format!("its host {} is not known here", block.host));
             continue;
         };
-        if !size.is_power_of_two() || id.first_port % size != 0 {
+        let late = id.first_port == PORT_FIRST && size > PORT_FIRST;
+        if !size.is_power_of_two() || !(late || id.first_port.is_multiple_of(size)) {
             builder.problem(object, format!("is not aligned to the block size {size}"));
             continue;
         }
@@ -140,7 +149,11 @@ fn blocks(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) -> BTreeMap<
         };
         builder.put(&BLOCK_OWNERS, key, BlockOwner { router_vni, vtep }, by(object, "owner of the block"));
         if block.host == facts.host && !block.retiring {
-            own.entry(block.router).or_default().entry(id.address).or_default().push((*id, size));
+            own.entry(block.router)
+                .or_default()
+                .entry(id.address)
+                .or_default()
+                .push((*id, id.last_port(size) - id.first_port + 1));
         }
     }
     own

@@ -65,8 +65,9 @@ pub fn contested(slice: &Slice, facts: &LocalFacts) -> BTreeMap<(Vni, Ipv4Addr),
 /// the others and reach the outside all the same, and nobody else could deliver to it. Its own word does.
 fn fixed_owner(slice: &Slice, facts: &LocalFacts, address: Subject<'_>) -> Option<HostId> {
     let Subject { external, floating_host, .. } = address;
-    let host = floating_host
-        .filter(|host| external.egress == Egress::Direct && has_physical_network(slice, facts, *host, external))?;
+    let host = floating_host.filter(|host| {
+        external.egress == Egress::Direct && has_physical_network(slice, facts, *host, external)
+    })?;
     let gave_up = if host == facts.host {
         facts.dead_hosts.contains(&host)
     } else {

@@ -27,7 +27,7 @@ pub(crate) fn compile(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) 
                 let key = StationKey { vni, mac: mac(port.mac), zero: 0 };
                 builder.put(&STATIONS, key, station, by(object, why));
                 if station.kind == Station::PORT {
-                    local(station.id, *id, port, network, builder);
+                    local(facts, *id, port, network, builder);
                 }
             }
         }
@@ -49,8 +49,8 @@ fn station(
 ) -> Option<(Station, &'static str)> {
     let host = port.host?;
     if host == facts.host {
-        let ifindex = *facts.links.get(&id)?;
-        let station = Station { kind: Station::PORT, id: ifindex, vtep: pipeline::Address::ZERO };
+        let link = facts.links.get(&id)?;
+        let station = Station { kind: Station::PORT, id: link.ifindex, vtep: pipeline::Address::ZERO };
         return Some((station, "the port's link is here"));
     }
     let Some(remote) = slice.hosts.get(&host) else {
@@ -61,9 +61,13 @@ fn station(
     Some((station, "the port is on another host"))
 }
 
-fn local(ifindex: u32, id: PortId, port: &Port, network: &Network, builder: &mut Builder) {
-    let object = ObjectId::Port(id);
+fn local(facts: &LocalFacts, id: PortId, port: &Port, network: &Network, builder: &mut Builder) {
+    let Some(link) = facts.links.get(&id) else { return };
+    let (object, ifindex) = (ObjectId::Port(id), link.ifindex);
     let mut flags = 0;
+    if link.veth_peer_elsewhere {
+        flags |= PortEntry::FLAG_VETH_PEER;
+    }
     if port.admin_up && network.admin_up {
         flags |= PortEntry::FLAG_ACTIVE;
     }

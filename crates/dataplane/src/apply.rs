@@ -132,12 +132,14 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Port counters and punt buckets, before the ports that use them.
+    /// Port counters, counts of sessions and punt buckets, before the ports that use them.
     fn add_ingresses(&mut self, desired: &TableSet) -> Result<(), Error> {
         let cpus = possible_cpus().map_err(Error::table("port_counters"))?;
         for key in desired.ports.keys() {
             let counters = &self.object.tables.port_counters;
             counters.add_per_cpu(key, cpus).map_err(Error::table("port_counters"))?;
+            let sessions = &self.object.tables.port_sessions;
+            sessions.add(key, &0).map_err(Error::table("port_sessions"))?;
         }
         for ingress in ingresses(desired) {
             if !self.ingresses.contains(&ingress) {
@@ -158,6 +160,7 @@ impl Dataplane {
                 tables.punt_buckets.delete(&ingress).map_err(Error::table("punt_buckets"))?;
                 let key = PortKey { ifindex: ingress };
                 tables.port_counters.delete(&key).map_err(Error::table("port_counters"))?;
+                tables.port_sessions.delete(&key).map_err(Error::table("port_sessions"))?;
                 self.ingresses.remove(&ingress);
             }
         }

@@ -56,6 +56,14 @@ impl Dataplane {
         Ok(Counters(self.object.tables.counters.sums(counter::SLOTS, cpus).map_err(&fail)?))
     }
 
+    /// One total alone: what costs least to ask for often.
+    pub fn total(&self, total: Total) -> Result<u64, Error> {
+        let fail = Error::table("counters");
+        let cpus = possible_cpus().map_err(&fail)?;
+        let of_cpus = self.object.tables.counters.get_per_cpu(&counter::total(total), cpus).map_err(&fail)?;
+        Ok(of_cpus.into_iter().flatten().fold(0, u64::wrapping_add))
+    }
+
     /// Of every programmed port, by interface index.
     pub fn port_counters(&self) -> Result<BTreeMap<u32, PortCounters>, Error> {
         let fail = Error::table("port_counters");

@@ -97,9 +97,10 @@ impl Dataplane {
     }
 }
 
-/// Nanoseconds of the clock that sessions and mappings are stamped with (`CLOCK_BOOTTIME`).
-pub fn boot_clock_ns() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+/// Nanoseconds of the clock that sessions and mappings are stamped with (`CLOCK_MONOTONIC`, whose coarse
+/// reading the programs take: milliseconds old, and a tenth of the cost).
+pub fn clock_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     // The clock exists on every Linux this runs on, and it is never negative.
     now.map_or(0, |now| now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
 }

@@ -6,7 +6,7 @@ use crate::sys::MapFd;
 use aya::maps::{Map, MapData};
 use aya::programs::{Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
-use pipeline::nat::{BindingKey, Mapping, MappingKey};
+use pipeline::nat::{BindingKey, ContactKey, Mapping, MappingKey, PortBits, PortBitsKey};
 use pipeline::session::{Session, SessionKey};
 use pipeline::table_set::RoutePrefix;
 use pipeline::tables::*;
@@ -40,7 +40,7 @@ impl From<LpmKey> for RoutePrefix {
     }
 }
 
-/// Full time of a punt bucket, nanoseconds of the boot clock.
+/// Full time of a punt bucket, nanoseconds of the monotonic clock.
 pub(crate) type BucketTime = u64;
 
 macro_rules! tables {
@@ -84,7 +84,10 @@ tables! {
     replies: SessionKey => SessionKey;
     mappings: MappingKey => Mapping;
     bindings: BindingKey => MappingKey;
-    port_usage: FixedKey => u32;
+    contacts: ContactKey => u32;
+    port_usage: FixedKey => Usage;
+    port_bits: PortBitsKey => PortBits;
+    port_sessions: PortKey => u32;
     counters: u32 => u64;
     port_counters: PortKey => PortCounters;
     punt_buckets: u32 => BucketTime;

@@ -3,11 +3,12 @@
 use crate::Dataplane;
 use crate::error::Error;
 use pipeline::Address;
-use pipeline::nat::{BindingKey, Mapping, MappingKey};
+use pipeline::nat::{BindingKey, ContactKey, Mapping, MappingKey};
 use pipeline::session::{Path, Session, SessionKey, seen};
-use pipeline::tables::{FixedKey, RouterKey};
+use pipeline::tables::{FixedKey, PortKey, RouterKey, Snat, Usage};
+use port_bits::Crowded;
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -38,9 +39,9 @@ pub struct SessionRow {
 }
 
 impl SessionRow {
-    pub(crate) fn new(key: SessionKey, session: &Session) -> Self {
+    pub(crate) fn new(stored: SessionKey, session: &Session) -> Self {
         Self {
-            key,
+            key: session.forward(&stored),
             reply: session.reply,
             flags: session.flags,
             created_ns: session.created_ns,
@@ -58,14 +59,29 @@ impl SessionRow {
         State::of(self.key.protocol, self.seen)
     }
 
-    /// The mapping its destination was reached by, if its router lets anyone in.
-    fn mapped_destination(&self) -> Option<MappingKey> {
-        (self.flags & Session::NAT_MAPPED_DST != 0).then_some(MappingKey {
-            router_vni: self.router_vni,
-            address: self.reply.src,
-            port: self.reply.src_port,
+    /// The claim its destination was reached by; none if whoever has it never answered.
+    fn mapped_destination(&self) -> Option<BindingKey> {
+        let answered = self.seen & seen::PACKET << seen::REPLY_SHIFT != 0;
+        (answered && self.flags & Session::NAT_MAPPED_DST != 0).then_some(BindingKey {
+            external_vni: self.external_vni,
+            address: self.key.dst,
+            port: self.key.dst_port,
             protocol: self.key.protocol,
             zero: 0,
+        })
+    }
+
+    /// What its mapping was used towards.
+    fn contact(&self) -> Option<ContactKey> {
+        (self.flags & Session::NAT_SNAT != 0).then_some(ContactKey {
+            binding: BindingKey {
+                external_vni: self.external_vni,
+                address: self.reply.dst,
+                port: self.reply.dst_port,
+                protocol: self.key.protocol,
+                zero: 0,
+            },
+            remote: self.key.dst,
         })
     }
 
@@ -196,28 +212,38 @@ pub struct Swept {
 #[derive(Debug, Default)]
 pub(crate) struct RestingPorts(HashMap<BindingKey, u64>);
 
-/// Mappings in use, by hash: a collision keeps an unused mapping for one sweep more, and a set of hashes
-/// takes a third of the memory.
+/// Keys in use, by hash: a collision keeps what is unused for one sweep more, and a set of hashes takes a third
+/// of the memory.
 #[derive(Default)]
-struct InUse(HashSet<u64, BuildHasherDefault<DefaultHasher>>);
+struct HashedSet(HashSet<u64, BuildHasherDefault<DefaultHasher>>);
+
+/// What sessions use.
+#[derive(Default)]
+struct InUse {
+    mappings: HashedSet,
+    /// Of routers that filter by address.
+    contacts: HashedSet,
+    /// Sessions by the port that they count against.
+    ports: HashMap<PortKey, u32>,
+}
 
 /// Mappings alive, by the VM's address and by the external one, each of a router.
 #[derive(Default)]
-struct Usage {
+struct Mapped {
     owners: HashMap<FixedKey, u32>,
     addresses: HashMap<(u32, Address), u32>,
 }
 
-impl InUse {
-    fn hash(key: &MappingKey) -> u64 {
+impl HashedSet {
+    fn hash(key: &impl Hash) -> u64 {
         BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
     }
 
-    fn insert(&mut self, key: &MappingKey) {
+    fn insert(&mut self, key: &impl Hash) {
         self.0.insert(Self::hash(key));
     }
 
-    fn contains(&self, key: &MappingKey) -> bool {
+    fn contains(&self, key: &impl Hash) -> bool {
         self.0.contains(&Self::hash(key))
     }
 }
@@ -243,32 +269,39 @@ impl Dataplane {
 
     /// Ends a session; false if there was none. Its next packet is judged as the first of a new one.
     pub fn delete_session(&mut self, key: &SessionKey) -> Result<bool, Error> {
-        let Some(session) = self.object.tables.sessions.get(key).map_err(Error::table("sessions"))? else {
-            return Ok(false);
-        };
-        self.remove_session(key, &session.reply)
+        match self.session(key)? {
+            Some(row) if row.key == *key => self.remove_session(key, &row.reply),
+            _ => Ok(false),
+        }
     }
 
     /// Reply first: a half-removed session is found by its own direction only. A reply key that meanwhile
     /// belongs to another session is left alone.
     fn remove_session(&self, key: &SessionKey, reply: &SessionKey) -> Result<bool, Error> {
-        let tables = &self.object.tables;
-        if tables.replies.get(reply).map_err(Error::table("replies"))? == Some(*key) {
+        let (tables, (stored, _)) = (&self.object.tables, key.stored());
+        if *reply != key.reversed()
+            && tables.replies.get(reply).map_err(Error::table("replies"))? == Some(stored)
+        {
             tables.replies.delete(reply).map_err(Error::table("replies"))?;
         }
-        tables.sessions.delete(key).map_err(Error::table("sessions"))
+        tables.sessions.delete(&stored).map_err(Error::table("sessions"))
     }
 
-    /// Removes what is over at `now_ns` of the boot clock: idle sessions, mappings that no session uses, and
+    /// Removes what is over at `now_ns` of the monotonic clock: idle sessions, mappings that no session uses, and
     /// claims on ports that no mapping has, once they have rested.
     pub fn sweep(&mut self, now_ns: u64, timeouts: &Timeouts) -> Result<Swept, Error> {
         let mut swept = Swept::default();
         let timeouts = &timeouts.under(self.pressed);
         let in_use = self.sweep_sessions(now_ns, timeouts, &mut swept)?;
+        self.sweep_contacts(&in_use)?;
         let usage = self.sweep_mappings(now_ns, timeouts, &in_use, &mut swept)?;
-        self.pressed = swept.sessions_alive > self.sessions_max as usize / 4 || self.ports_scarce(&usage);
+        self.pressed = swept.sessions_alive > self.sessions_max as usize / 4
+            || self.sessions_scarce(&in_use.ports)
+            || self.ports_scarce(&usage);
+        self.correct_sessions(&in_use.ports)?;
         self.correct_usage(&usage.owners)?;
-        self.sweep_bindings(now_ns, timeouts, &mut swept)?;
+        let crowded = self.sweep_bindings(now_ns, timeouts, &mut swept)?;
+        self.correct_port_bits(&crowded)?;
         Ok(swept)
     }
 
@@ -284,16 +317,79 @@ impl Dataplane {
                 continue;
             }
             swept.sessions_alive += 1;
-            for mapping in row.mapping().into_iter().chain(row.mapped_destination()) {
-                in_use.insert(&mapping);
-            }
+            self.note_use(&row, &mut in_use)?;
         }
         Ok(in_use)
     }
 
+    fn note_use(&self, row: &SessionRow, in_use: &mut InUse) -> Result<(), Error> {
+        let tables = &self.object.tables;
+        *in_use.ports.entry(self.payer(row)).or_default() += 1;
+        if let Some(mapping) = row.mapping() {
+            in_use.mappings.insert(&mapping);
+        }
+        if let Some(claim) = row.mapped_destination()
+            && let Some(mapping) = tables.bindings.get(&claim).map_err(Error::table("bindings"))?
+        {
+            in_use.mappings.insert(&mapping);
+        }
+        if let Some(contact) = row.contact().filter(|_| self.filters_by_address(row.router_vni)) {
+            in_use.contacts.insert(&contact);
+            // Of a session that is older than the router's choice.
+            tables.contacts.add(&contact, &1).map_err(Error::table("contacts"))?;
+        }
+        Ok(())
+    }
+
+    /// The port that a session counts against, as in the walk: the sender's, or else the receiver's.
+    fn payer(&self, row: &SessionRow) -> PortKey {
+        let [forward, _] = &row.paths;
+        let sender = PortKey { ifindex: forward.ingress };
+        if self.current.ports.contains_key(&sender) { sender } else { PortKey { ifindex: forward.ifindex } }
+    }
+
+    /// The programs count sessions up; this counts them as they are. One made meanwhile may be missed until the
+    /// next sweep.
+    fn correct_sessions(&self, ports: &HashMap<PortKey, u32>) -> Result<(), Error> {
+        let table = &self.object.tables.port_sessions;
+        for key in self.current.ports.keys() {
+            let used = ports.get(key).copied().unwrap_or(0);
+            if table.get(key).map_err(Error::table("port_sessions"))? != Some(used) {
+                table.put(key, &used).map_err(Error::table("port_sessions"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether some port has half of the sessions it may have.
+    fn sessions_scarce(&self, ports: &HashMap<PortKey, u32>) -> bool {
+        let max = self.current.config.sessions_per_port_max;
+        max != 0 && ports.values().any(|used| *used > max / 2)
+    }
+
+    fn filters_by_address(&self, router_vni: u32) -> bool {
+        let snat = self.current.snat.get(&RouterKey { router_vni });
+        snat.is_some_and(|snat| snat.flags & Snat::FLAG_ADDRESS_FILTERING != 0)
+    }
+
+    /// A contact that no session has any more, or that its router no longer asks for. One made meanwhile may be
+    /// lost, and comes back with the next session or sweep.
+    fn sweep_contacts(&self, in_use: &InUse) -> Result<(), Error> {
+        let table = &self.object.tables.contacts;
+        for row in table.elements() {
+            let (contact, _) = row.map_err(Error::table("contacts"))?;
+            if !in_use.contacts.contains(&contact) {
+                table.delete(&contact).map_err(Error::table("contacts"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The session that either direction's untranslated key leads to.
     fn session(&self, key: &SessionKey) -> Result<Option<SessionRow>, Error> {
-        let session = self.object.tables.sessions.get(key).map_err(Error::table("sessions"))?;
-        Ok(session.map(|session| SessionRow::new(*key, &session)))
+        let (stored, _) = key.stored();
+        let session = self.object.tables.sessions.get(&stored).map_err(Error::table("sessions"))?;
+        Ok(session.map(|session| SessionRow::new(stored, &session)))
     }
 
     fn sweep_mappings(
@@ -302,12 +398,12 @@ impl Dataplane {
         timeouts: &Timeouts,
         in_use: &InUse,
         swept: &mut Swept,
-    ) -> Result<Usage, Error> {
-        let mut usage = Usage::default();
+    ) -> Result<Mapped, Error> {
+        let mut usage = Mapped::default();
         for row in self.mappings() {
             let (key, mapping) = row?;
             let age_ns = now_ns.saturating_sub(mapping.created_ns);
-            if in_use.contains(&key) || age_ns <= nanoseconds(timeouts.mapping_grace) {
+            if in_use.mappings.contains(&key) || age_ns <= nanoseconds(timeouts.mapping_grace) {
                 swept.mappings_alive += 1;
                 let owner = FixedKey { router_vni: key.router_vni, address: key.address };
                 *usage.owners.entry(owner).or_default() += 1;
@@ -322,7 +418,7 @@ impl Dataplane {
 
     /// Whether half of the ports that some router has here on one address are mapped, or half of the share of
     /// some VM.
-    fn ports_scarce(&self, usage: &Usage) -> bool {
+    fn ports_scarce(&self, usage: &Mapped) -> bool {
         let mut ports: HashMap<(u32, Address), u32> = HashMap::new();
         for (key, block) in &self.current.own_blocks {
             *ports.entry((key.router_vni, block.address)).or_default() += u32::from(block.size);
@@ -343,8 +439,11 @@ impl Dataplane {
         for row in table.elements() {
             let (owner, counted) = row.map_err(Error::table("port_usage"))?;
             match usage.get(&owner) {
-                Some(used) if *used == counted => {}
-                Some(used) => table.put(&owner, used).map_err(Error::table("port_usage"))?,
+                Some(ports) if *ports == counted.ports => {}
+                Some(ports) => {
+                    let corrected = Usage { ports: *ports, ..counted };
+                    table.put(&owner, &corrected).map_err(Error::table("port_usage"))?;
+                }
                 None => drop(table.delete(&owner).map_err(Error::table("port_usage"))?),
             }
         }
@@ -352,13 +451,20 @@ impl Dataplane {
     }
 
     /// A claim without mapping rests from the sweep that found it so.
-    fn sweep_bindings(&mut self, now_ns: u64, timeouts: &Timeouts, swept: &mut Swept) -> Result<(), Error> {
+    fn sweep_bindings(
+        &mut self,
+        now_ns: u64,
+        timeouts: &Timeouts,
+        swept: &mut Swept,
+    ) -> Result<Crowded, Error> {
         let tables = &self.object.tables;
+        let mut crowded = self.crowded()?;
         let mut resting = HashMap::new();
         for row in tables.bindings.elements() {
             let (binding, mapping_key) = row.map_err(Error::table("bindings"))?;
             let mapping = tables.mappings.get(&mapping_key).map_err(Error::table("mappings"))?;
             if mapping.is_some_and(|mapping| binding_of(&mapping_key, &mapping) == binding) {
+                crowded.note(&binding);
                 continue;
             }
             let since = self.resting.0.get(&binding).copied();
@@ -367,11 +473,12 @@ impl Dataplane {
                 swept.ports_freed +=
                     usize::from(tables.bindings.delete(&binding).map_err(Error::table("bindings"))?);
             } else {
+                crowded.note(&binding);
                 resting.insert(binding, since.unwrap_or(now_ns));
             }
         }
         self.resting = RestingPorts(resting);
-        Ok(())
+        Ok(crowded)
     }
 
     /// Ends the mappings for which `keep` is false, with their sessions; returns how many. For SNAT addresses
@@ -417,5 +524,6 @@ pub(crate) fn binding_of(key: &MappingKey, mapping: &Mapping) -> BindingKey {
     }
 }
 
+mod port_bits;
 #[cfg(test)]
 mod root_tests;

@@ -58,11 +58,12 @@ impl Sizes {
     };
 
     /// Sizes by the tables' names.
-    pub(crate) fn named(&self) -> [(&'static str, u32); 15] {
+    pub(crate) fn named(&self) -> [(&'static str, u32); 17] {
         [
             ("ports", self.ports),
             ("port_addresses", self.ports.saturating_mul(4)),
             ("port_counters", self.ports),
+            ("port_sessions", self.ports),
             ("punt_buckets", self.ports),
             ("networks", self.networks),
             ("stations", self.stations),
@@ -72,6 +73,7 @@ impl Sizes {
             ("block_owners", self.block_owners),
             ("sessions", self.sessions),
             ("replies", self.sessions),
+            ("contacts", self.sessions),
             ("mappings", self.mappings),
             ("bindings", self.mappings),
             ("port_usage", self.mappings),

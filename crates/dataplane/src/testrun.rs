@@ -13,7 +13,7 @@ use aya::TestRun as _;
 use aya::programs::TestRunOptions;
 use pipeline::nat::{Mapping, MappingKey};
 use pipeline::table_set::TableSet;
-use pipeline::tables::FixedKey;
+use pipeline::tables::{FixedKey, Usage};
 use pipeline::{Punt, Reason, Stage, Verdict};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -144,8 +144,9 @@ impl TestRun {
     pub fn insert_mapping(&mut self, key: &MappingKey, mapping: &Mapping) -> Result<(), Error> {
         let tables = &self.dataplane.object_mut().tables;
         let owner = FixedKey { router_vni: key.router_vni, address: key.address };
-        let used = tables.port_usage.get(&owner).map_err(Error::table("port_usage"))?.unwrap_or(0);
-        tables.port_usage.put(&owner, &(used + 1)).map_err(Error::table("port_usage"))?;
+        let usage = tables.port_usage.get(&owner).map_err(Error::table("port_usage"))?.unwrap_or_default();
+        let usage = Usage { ports: usage.ports + 1, ..usage };
+        tables.port_usage.put(&owner, &usage).map_err(Error::table("port_usage"))?;
         tables.bindings.put(&binding_of(key, mapping), key).map_err(Error::table("bindings"))?;
         tables.mappings.put(key, mapping).map_err(Error::table("mappings"))
     }

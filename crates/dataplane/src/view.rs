@@ -9,7 +9,7 @@ use crate::object::LpmKey;
 use crate::sys::MapFd;
 use pipeline::fragment::{Fragment, FragmentKey};
 use pipeline::host::Source;
-use pipeline::nat::{BindingKey, Mapping, MappingKey};
+use pipeline::nat::{BindingKey, ContactKey, Mapping, MappingKey};
 use pipeline::session::{Session, SessionKey};
 use pipeline::table_set::RoutePrefix;
 use pipeline::tables::*;
@@ -33,7 +33,7 @@ pub struct View<'a> {
 impl Dataplane {
     /// The tables as a walk sees them. `seed`: of its random numbers.
     pub fn view(&self, seed: u64) -> View<'_> {
-        View { dataplane: self, seed, now_ns: crate::boot_clock_ns(), error: RefCell::new(None) }
+        View { dataplane: self, seed, now_ns: crate::clock_ns(), error: RefCell::new(None) }
     }
 }
 
@@ -101,8 +101,12 @@ impl Source for View<'_> {
         self.get("routes", &self.dataplane.object.tables.routes, &key)
     }
 
+    fn contact(&self, key: &ContactKey) -> bool {
+        self.get("contacts", &self.dataplane.object.tables.contacts, key).is_some()
+    }
+
     fn port_usage(&self, key: &FixedKey) -> u32 {
-        self.get("port_usage", &self.dataplane.object.tables.port_usage, key).unwrap_or(0)
+        self.get("port_usage", &self.dataplane.object.tables.port_usage, key).map_or(0, |usage| usage.ports)
     }
 
     /// The programs keep fragments to themselves: a looked-at walk knows those of its own only.

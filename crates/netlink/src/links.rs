@@ -10,7 +10,8 @@ use netlink_packet_route::link::{
 };
 use netlink_packet_route::neighbour::NeighbourFlags;
 use rtnetlink::{
-    Handle, LinkBridge, LinkGeneve, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder,
+    Handle, LinkBridge, LinkBridgePort, LinkGeneve, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan,
+    RouteMessageBuilder,
 };
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd};
@@ -30,6 +31,8 @@ pub struct Link {
     pub carrier: bool,
     /// `veth`, `tun`, `bridge`, `vxlan`, …; empty for hardware.
     pub kind: String,
+    /// Its other end (of a veth: the peer) is in another namespace.
+    pub peer_elsewhere: bool,
     /// Index of the bridge (or other master) the link is a port of.
     pub master: Option<u32>,
     pub loopback: bool,
@@ -253,6 +256,18 @@ impl Links {
         self.change("set the master of", index, LinkUnspec::new_with_index(index).controller(master)).await
     }
 
+    /// Takes a port out of its bridge. The link and its peer stay up.
+    pub async fn clear_master(&self, index: u32) -> Result<(), Error> {
+        self.change("clear the master of", index, LinkUnspec::new_with_index(index).nocontroller()).await
+    }
+
+    /// Isolated ports of a bridge exchange nothing with one another, only with its other ports.
+    pub async fn set_port_isolated(&self, index: u32, isolated: bool) -> Result<(), Error> {
+        let message = LinkBridgePort::new(index).isolated(isolated).build();
+        let answer = self.handle.link().set_port(message).execute().await;
+        answer.map_err(|error| Error::link("isolate", &format!("index {index}"), to_io(error)))
+    }
+
     /// Renames a link (it must be down on older kernels).
     pub async fn rename(&self, index: u32, name: &str) -> Result<(), Error> {
         self.change("rename", index, LinkUnspec::new_with_index(index).name(name)).await
@@ -352,6 +367,7 @@ pub(crate) fn link_of(message: LinkMessage) -> Link {
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
         kind: String::new(),
+        peer_elsewhere: false,
         master: None,
         loopback: flags.contains(LinkFlags::Loopback),
     };
@@ -359,6 +375,7 @@ pub(crate) fn link_of(message: LinkMessage) -> Link {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::LinkNetNsId(_) => link.peer_elsewhere = true,
             LinkAttribute::Controller(index) => link.master = Some(index),
             LinkAttribute::Address(octets) => {
                 link.mac = octets.try_into().map_or(MacAddr::ZERO, MacAddr);

@@ -11,6 +11,7 @@ pub const PROTOCOL_UDP: u8 = 17;
 
 /// Offsets of the fields that are rewritten in place.
 pub const OFFSET_TTL: u32 = 8;
+pub const OFFSET_PROTOCOL: u32 = 9;
 pub const OFFSET_CHECKSUM: u32 = 10;
 pub const OFFSET_SRC: u32 = 12;
 pub const OFFSET_DST: u32 = 16;
@@ -113,6 +114,7 @@ mod tests {
     #[test]
     fn the_offsets_are_those_of_the_fields() {
         assert_eq!(core::mem::offset_of!(Header, ttl), OFFSET_TTL as usize);
+        assert_eq!(core::mem::offset_of!(Header, protocol), OFFSET_PROTOCOL as usize);
         assert_eq!(core::mem::offset_of!(Header, checksum), OFFSET_CHECKSUM as usize);
         assert_eq!(core::mem::offset_of!(Header, src), OFFSET_SRC as usize);
         assert_eq!(core::mem::offset_of!(Header, dst), OFFSET_DST as usize);

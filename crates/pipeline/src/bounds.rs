@@ -1,9 +1,14 @@
 //! Every bound of the packet path and the reason for it. The BPF maps are created with these sizes; the
 //! agent's configuration may lower the table sizes, never raise a loop bound.
 
-/// Probes for a free external port of one new mapping. With half of the ports of a host's blocks taken,
-/// 24 random probes all fail once in 16 million tries; the walk costs at most 24 hash inserts.
-pub const PORT_PROBES_MAX: u32 = 24;
+/// Random probes for a free external port of one new mapping before it is looked for: with half of the ports of
+/// a host's blocks taken, one flow in 16 gets that far.
+pub const PORT_PROBES_MAX: u32 = 4;
+/// Steps of the search behind: each looks at 64 ports and tries one of them at most. With 1 % of the ports free
+/// in blocks of any size, all of them fail less than once in a million tries.
+pub const PORT_SEARCH_MAX: u32 = 128;
+/// Words of 64 ports in the largest block.
+pub const BLOCK_WORDS_MAX: u32 = 64;
 /// Live gateways of an external network that traffic spreads over.
 pub const GATEWAYS_MAX: u32 = 64;
 /// Port blocks of one router on one host: all blocks of an address of the smallest size.
@@ -22,6 +27,8 @@ pub const OWN_BLOCKS_MAX: u32 = 16384;
 pub const BLOCK_OWNERS_MAX: u32 = 131_072;
 pub const VTEPS_MAX: u32 = 4096;
 pub const SESSIONS_MAX: u32 = 262_144;
+/// Sessions of one port, unless the agent is told otherwise: half of the table, so that no VM fills it alone.
+pub const SESSIONS_PER_PORT_MAX: u32 = SESSIONS_MAX / 2;
 pub const MAPPINGS_MAX: u32 = 131_072;
 /// Fragmented datagrams under way: 600 KB.
 pub const FRAGMENTS_MAX: u32 = 8192;
@@ -30,6 +37,18 @@ pub const FRAGMENTS_MAX: u32 = 8192;
 pub const FRAGMENT_TIME_NS: u64 = 5_000_000_000;
 /// Bytes of the event ring: about 1,300 events of the largest size.
 pub const EVENT_RING_BYTES: u32 = 1 << 18;
+
+/// Bytes of the ring of whole frames: some 300 of them on an Ethernet of 1500 bytes.
+pub const FRAME_RING_BYTES: u32 = 1 << 19;
+/// Largest frame that the agent is handed whole: jumbo frames and their headers fit. A power of two, for the
+/// verifier's sake.
+pub const FRAME_BYTES: usize = 16384;
+/// Whole frames an ingress may hand over: a burst of this many, refilled at this rate per second. Apart from the
+/// other punts, so that a flood of fragments keeps no neighbour unresolved.
+pub const FRAME_BURST: u64 = 128;
+pub const FRAMES_PER_SECOND: u64 = 512;
+/// Largest ICMP error whose checksum is verified; RFC 1812 §4.3.2.3 wants none above 576 bytes.
+pub const ICMP_ERROR_BYTES_MAX: u32 = 2048;
 
 /// Punts a port may cause: a burst of this many, refilled at this rate per second. A VM pressing on the
 /// slow path fills its own bucket only.

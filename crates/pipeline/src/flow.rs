@@ -4,7 +4,7 @@ use crate::runtime::{InsertError, Packet, Tables};
 use crate::session::{Direction, Path, Session, SessionKey, seen};
 use crate::stage::{acl, dnat, output, port_security, resolve, route, snat, switch};
 use crate::verdict::{Reason, Stage, Verdict};
-use crate::walk::{Hook, Step, Target, Translated, Walk, deny};
+use crate::walk::{Hook, Step, Target, Translated, Walk, Work, deny};
 use core::sync::atomic::Ordering::Relaxed;
 use packet::{ipv4, tcp};
 
@@ -16,6 +16,9 @@ pub(crate) fn forward<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<V
         follow(walk, &session, direction)?;
         output::check(walk)?;
         account(walk, &session, direction);
+        if is_refused(walk, &session, direction) {
+            return deny(Stage::Dnat, Reason::Filtered);
+        }
         return output::send(walk);
     }
     if walk.work.headers.error_offset != 0 && matches!(walk.hook, Hook::Port | Hook::Overlay) {
@@ -28,28 +31,70 @@ pub(crate) fn forward<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<V
     output::check(walk)?;
     if walk.work.stateless == 0 {
         create(walk)?;
-        if let Some(session) = tables.session(&walk.work.key) {
-            account(walk, &session, Direction::Forward);
+        if let Some(session) = tables.session(&walk.work.stored) {
+            account(walk, &session, direction_of(walk.work, &session));
         }
+    }
+    if walk.work.translated.flags & Session::NAT_PUNCHED != 0 {
+        return deny(Stage::Dnat, Reason::Filtered);
     }
     output::send(walk)
 }
 
-/// The session of the packet and which direction of it this is; fills `forward`.
+/// Whether the other end's filter keeps the packet out: it has not sent anything itself.
+#[inline(always)]
+fn is_refused<P, T>(walk: &Walk<'_, P, T>, session: &Session, direction: Direction) -> bool {
+    walk.work.translated.flags & Session::NAT_PUNCHED != 0
+        && direction == Direction::Forward
+        && !session.is_answered()
+}
+
+/// The session of the packet and which direction of it this is; fills `stored` and `forward`.
 #[inline(always)]
 fn find<'a, P: Packet, T: Tables>(walk: &mut Walk<'a, P, T>) -> Option<(T::SessionRef<'a>, Direction)> {
     let tables = walk.tables;
     let work = &mut *walk.work;
     work.forward = work.key;
-    if let Some(session) = tables.session(&work.key) {
-        return Some((session, Direction::Forward));
+    let exchanged = work.key.ends_exchanged();
+    work.exchanged = u32::from(exchanged);
+    work.stored = if exchanged { work.key.reversed() } else { work.key };
+    if let Some(session) = tables.session(&work.stored) {
+        let direction = direction_of(work, &session);
+        if direction == Direction::Forward {
+            return Some((session, direction));
+        }
+        // Another connection's, if the session's answers are translated.
+        if session.reply == work.key {
+            work.forward = work.key.reversed();
+            return Some((session, direction));
+        }
     }
-    let forward = tables.reply(&work.key)?;
-    let session = tables.session(&forward)?;
+    if walk.hook == Hook::Overlay {
+        return None;
+    }
+    find_by_reply(walk)
+}
+
+/// The direction of a packet whose stored key is the session's.
+#[inline(always)]
+fn direction_of(work: &Work, session: &Session) -> Direction {
+    if session.exchanged == work.exchanged { Direction::Forward } else { Direction::Reply }
+}
+
+/// The session whose other direction has a key of its own, the packet's.
+#[inline(always)]
+fn find_by_reply<'a, P: Packet, T: Tables>(
+    walk: &mut Walk<'a, P, T>,
+) -> Option<(T::SessionRef<'a>, Direction)> {
+    let tables = walk.tables;
+    let work = &mut *walk.work;
+    let stored = tables.reply(&work.key)?;
+    let session = tables.session(&stored)?;
     if session.reply != work.key {
         return None;
     }
-    work.forward = forward;
+    work.forward = session.forward(&stored);
+    work.stored = stored;
     Some((session, Direction::Reply))
 }
 
@@ -155,7 +200,7 @@ fn translated_target<P: Packet, T: Tables>(
 #[inline(never)]
 fn end<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, session: &Session) -> Step<()> {
     walk.tables.remove_reply(&session.reply);
-    walk.tables.remove_session(&walk.work.forward);
+    walk.tables.remove_session(&walk.work.stored);
     deny(Stage::Classify, Reason::SessionEnded)
 }
 
@@ -197,38 +242,102 @@ fn from_vm_routed<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     snat::run(walk)
 }
 
-/// Writes the session: the reply key first, which is also the claim on it.
+/// Writes the session; first the reply key, where it has one of its own, which is also the claim on it.
 #[inline(never)]
 fn create<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     fill_reply(walk);
     fill_fresh(walk);
+    let max = walk.work.config.sessions_per_port_max;
+    let owner = session_owner(walk);
+    if max != 0 && !walk.tables.reserve_session(owner, max) {
+        return snat::refuse(walk, Stage::Output, Reason::SessionQuota);
+    }
+    let created = insert(walk);
+    if max != 0 && created.is_err() {
+        walk.tables.release_session(owner);
+    }
+    created
+}
+
+/// The port whose share of the host's sessions a new one counts against: the sender's, or else the receiver's.
+#[inline(always)]
+fn session_owner<P, T>(walk: &Walk<'_, P, T>) -> u32 {
+    if walk.hook == Hook::Port { walk.work.ingress } else { walk.work.path.ifindex }
+}
+
+#[inline(never)]
+fn insert<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     let tables = walk.tables;
     let work = &mut *walk.work;
-    match tables.insert_reply(&work.reply, &work.key) {
-        Ok(()) => {}
-        Err(InsertError::Full) => return deny(Stage::Output, Reason::SessionTableFull),
-        Err(InsertError::Exists) => take_over(tables, &work.reply, &work.key)?,
+    let own_reply = work.reply != work.key.reversed();
+    if own_reply {
+        match tables.insert_reply(&work.reply, &work.stored) {
+            Ok(()) => {}
+            Err(InsertError::Full) => return deny(Stage::Output, Reason::SessionTableFull),
+            Err(InsertError::Exists) => take_over(tables, &work.reply, &work.stored)?,
+        }
     }
-    if let Err(InsertError::Full) = tables.insert_session(&work.key, &work.fresh) {
+    let reason = match tables.insert_session(&work.stored, &work.fresh) {
+        Ok(()) => {
+            if work.translated.flags & Session::NAT_PUNCHED != 0 {
+                settle_punched(tables, work);
+            }
+            return Ok(());
+        }
+        Err(InsertError::Exists) if same_connection(tables, work) => return Ok(()),
+        Err(InsertError::Exists) => Reason::SessionConflict,
+        Err(InsertError::Full) => Reason::SessionTableFull,
+    };
+    if own_reply {
         tables.remove_reply(&work.reply);
-        return deny(Stage::Output, Reason::SessionTableFull);
     }
-    Ok(())
+    deny(Stage::Output, reason)
+}
+
+/// Two CPUs may each make a session of one connection, from either end, and neither would ever see an answer.
+/// Of the two, both CPUs choose the same to go; its packets then are the other's answers.
+#[inline(never)]
+fn settle_punched<T: Tables>(tables: &T, work: &Work) {
+    let (other, _) = work.reply.stored();
+    let Some(session) = tables.session(&other) else { return };
+    if session.reply != work.key {
+        return;
+    }
+    let own_goes = (work.key.src, work.key.src_port) > (work.reply.src, work.reply.src_port);
+    if own_goes {
+        tables.remove_reply(&work.reply);
+        tables.remove_session(&work.stored);
+    } else {
+        tables.remove_reply(&session.reply);
+        tables.remove_session(&other);
+    }
+}
+
+/// The session's key is taken: by the same connection, if another CPU was first with a packet of this
+/// direction or the other.
+#[inline(never)]
+fn same_connection<T: Tables>(tables: &T, work: &Work) -> bool {
+    let Some(session) = tables.session(&work.stored) else { return false };
+    if session.exchanged == work.exchanged {
+        session.reply == work.reply
+    } else {
+        session.reply == work.key && work.reply == work.key.reversed()
+    }
 }
 
 /// The reply key is taken: by the same flow (another CPU, or half swept), by a session that is gone, or by
 /// another live connection, which then keeps it.
 #[inline(never)]
-fn take_over<T: Tables>(tables: &T, reply: &SessionKey, key: &SessionKey) -> Step<()> {
+fn take_over<T: Tables>(tables: &T, reply: &SessionKey, stored: &SessionKey) -> Step<()> {
     let Some(holder) = tables.reply(reply) else { return Ok(()) };
-    if holder == *key {
+    if holder == *stored {
         return Ok(());
     }
     if tables.session(&holder).is_some() {
         return deny(Stage::Output, Reason::SessionConflict);
     }
     tables.remove_reply(reply);
-    match tables.insert_reply(reply, key) {
+    match tables.insert_reply(reply, stored) {
         Ok(()) => Ok(()),
         Err(_) => deny(Stage::Output, Reason::SessionConflict),
     }
@@ -273,6 +382,8 @@ fn fill_fresh<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) {
     fresh.router_vni = if translated { work.router_vni } else { 0 };
     fresh.external_vni = if translated { work.external_vni } else { 0 };
     fresh.inside_vni = work.target.vni;
+    fresh.exchanged = work.exchanged;
+    fresh.zero = 0;
     let [forward, reply] = &fresh.paths;
     forward.store(&work.path);
     reply.clear();
@@ -287,8 +398,9 @@ fn account<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session, direc
         return;
     }
     // RFC 7857 §7: a stranger that was let in keeps nothing alive, nor does the reset it is answered with.
-    let uninvited = session.flags & Session::NAT_MAPPED_DST != 0
-        && (direction == Direction::Forward || headers.tcp_flags & tcp::FLAG_RST != 0);
+    // A VM's own packet keeps its own mapping alive, also when it goes to a sibling's.
+    let mapped = session.flags & (Session::NAT_MAPPED_DST | Session::NAT_SNAT) == Session::NAT_MAPPED_DST;
+    let uninvited = mapped && (direction == Direction::Forward || headers.tcp_flags & tcp::FLAG_RST != 0);
     let used_ns = if uninvited { session.last_ns.load(Relaxed) } else { walk.tables.now_ns() };
     session.count(direction, walk.packet.gso_segments(), headers.ip_len, used_ns);
     let mut bits = seen::PACKET;

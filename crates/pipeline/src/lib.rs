@@ -37,4 +37,4 @@ pub use address::Address;
 pub use runtime::{Ingress, Packet, PacketError, Tables};
 pub use tunnel::from_underlay;
 pub use verdict::{Punt, Reason, Stage, Total, Verdict};
-pub use walk::{TunnelKey, Work, from_port, from_tunnel, from_uplink};
+pub use walk::{Origin, TunnelKey, Work, from_agent, from_port, from_tunnel, from_uplink};

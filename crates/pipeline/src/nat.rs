@@ -6,6 +6,8 @@
 //! is over: binding last, so a port is free only when nothing points to it.
 
 use crate::address::Address;
+use crate::atomic::AtomicU64;
+use crate::bounds::BLOCK_WORDS_MAX;
 use crate::tables::table_type;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -36,6 +38,15 @@ table_type! {
 }
 
 table_type! {
+    /// Key of `contacts`: an external endpoint and an address outside that it was used towards. Kept for
+    /// routers that filter by address (RFC 4787 §5, address-dependent filtering); presence is permission.
+    pub struct ContactKey {
+        pub binding: BindingKey,
+        pub remote: Address,
+    }
+}
+
+table_type! {
     /// Key of `bindings`: an external endpoint. The value is the [`MappingKey`].
     pub struct BindingKey {
         pub external_vni: u32,
@@ -45,3 +56,23 @@ table_type! {
         pub zero: u8,
     }
 }
+
+table_type! {
+    /// Key of `port_bits`: a port block of this host, by its first port, and a protocol.
+    pub struct PortBitsKey {
+        pub external_vni: u32,
+        pub address: Address,
+        pub first: u16,
+        pub protocol: u8,
+        pub zero: u8,
+    }
+}
+
+/// The value of `port_bits`: which ports of a block were found taken, one bit each.
+///
+/// A hint, so that the last free ports of a full block are found: the claim is the entry of `bindings` alone. A
+/// bit that is missing costs one attempt, which sets it; the agent takes back those of freed ports. Lost updates
+/// of two CPUs are missing bits.
+#[repr(transparent)]
+#[derive(Debug, FromBytes, IntoBytes, KnownLayout)]
+pub struct PortBits(pub [AtomicU64; BLOCK_WORDS_MAX as usize]);

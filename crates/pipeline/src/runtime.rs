@@ -2,9 +2,10 @@
 //! `__sk_buff` and maps, and by [`crate::host`] over byte vectors and hash maps.
 
 use crate::address::Address;
-use crate::event::Event;
+use crate::bounds::FRAME_BYTES;
+use crate::event::{Event, FrameEvent};
 use crate::fragment::{Fragment, FragmentKey};
-use crate::nat::{BindingKey, Mapping, MappingKey};
+use crate::nat::{BindingKey, ContactKey, Mapping, MappingKey, PortBits, PortBitsKey};
 use crate::session::{Session, SessionKey};
 use crate::tables::*;
 use crate::verdict::Stage;
@@ -29,6 +30,8 @@ pub trait Packet {
     fn load<const N: usize>(&self, offset: u32) -> Result<[u8; N], PacketError>;
     /// As many bytes from the start as fit in `buffer`; returns how many.
     fn load_start(&self, buffer: &mut [u8; crate::bounds::EVENT_PACKET_BYTES]) -> u32;
+    /// `bpf_skb_load_bytes` of `len` bytes, 1 to [`FRAME_BYTES`].
+    fn load_some(&self, offset: u32, len: u32, buffer: &mut [u8; FRAME_BYTES]) -> Result<(), PacketError>;
     /// `bpf_skb_store_bytes` without flags.
     fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), PacketError>;
     /// `bpf_l3_csum_replace`: the IPv4 header checksum at `offset`, a field of `size` 2 or 4 bytes changed;
@@ -68,10 +71,43 @@ pub enum InsertError {
     Full,
 }
 
+/// What one VM may have of its router's mappings; 0: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub ports_max: u32,
+    pub mappings_per_second: u32,
+}
+
+impl Share {
+    /// What one mapping costs of the bucket's second, nanoseconds.
+    #[inline(always)]
+    pub const fn mapping_ns(&self) -> u64 {
+        match self.mappings_per_second {
+            0 => 0,
+            rate => 1_000_000_000 / rate as u64,
+        }
+    }
+}
+
+/// How asking for one more mapping ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    Granted,
+    /// The VM has as many as it may have.
+    Full,
+    /// It makes them faster than it may.
+    TooFast,
+}
+
 /// The tables of a host, its clock and its source of randomness.
 pub trait Tables {
     /// A session as the table holds it, for updates in place.
     type SessionRef<'a>: Deref<Target = Session>
+    where
+        Self: 'a;
+
+    /// Bits of a port block, likewise.
+    type PortBitsRef<'a>: Deref<Target = PortBits>
     where
         Self: 'a;
 
@@ -110,13 +146,27 @@ pub trait Tables {
     fn insert_binding(&self, key: &BindingKey, mapping: &MappingKey) -> Result<(), InsertError>;
     fn remove_binding(&self, key: &BindingKey);
 
-    /// Counts one more mapping of a fixed address in `port_usage`, unless it has `max` already.
-    fn reserve_port(&self, owner: &FixedKey, max: u32) -> bool;
+    /// Whether the endpoint was used towards the address.
+    fn contact(&self, key: &ContactKey) -> bool;
+    /// Notes that it is; a full table forgets it.
+    fn insert_contact(&self, key: &ContactKey);
+
+    /// Counts one more mapping of a fixed address in `port_usage`, within its share.
+    fn reserve_port(&self, owner: &FixedKey, share: &Share) -> Reserved;
     fn release_port(&self, owner: &FixedKey);
+    /// What is known of a block's ports.
+    fn port_bits(&self, key: &PortBitsKey) -> Option<Self::PortBitsRef<'_>>;
+    /// Inserts, only if absent, that nothing is known.
+    fn insert_port_bits(&self, key: &PortBitsKey, none: &PortBits);
+    /// Counts one more session of a port in `port_sessions`, unless it has `max` already. Interfaces that are no
+    /// ports have no share and are not counted.
+    fn reserve_session(&self, ifindex: u32, max: u32) -> bool;
+    fn release_session(&self, ifindex: u32);
 
     fn fragment(&self, key: &FragmentKey) -> Option<Fragment>;
-    /// Inserts or replaces, at the cost of the entry that was not used for longest.
-    fn insert_fragment(&self, key: &FragmentKey, fragment: &Fragment);
+    /// Inserts at the cost of the entry that was not used for longest; over an entry that is there only if told
+    /// to `replace` it.
+    fn insert_fragment(&self, key: &FragmentKey, fragment: &Fragment, replace: bool);
 
     /// Adds to a slot of [`crate::verdict::counter`].
     fn count(&self, slot: u32, packets: u64);
@@ -126,7 +176,11 @@ pub trait Tables {
     fn punt_allowed(&self, ingress: u32) -> bool;
     /// Hands an event to the agent; false if the ring is full.
     fn emit(&self, event: &Event) -> bool;
-    /// Boot clock, nanoseconds.
+    /// Takes one token of the ingress's bucket of whole frames.
+    fn frame_allowed(&self, ingress: u32) -> bool;
+    /// Hands a whole frame to the agent; false if the ring is full.
+    fn emit_frame(&self, event: &FrameEvent) -> bool;
+    /// Monotonic clock, nanoseconds; may be some milliseconds old.
     fn now_ns(&self) -> u64;
     /// Unpredictable bits.
     fn random(&self) -> u32;

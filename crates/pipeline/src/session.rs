@@ -1,9 +1,11 @@
 //! Sessions: one connection's pair of directions with its NAT, conntrack entry and flow cache in one.
 //!
-//! `sessions` maps the key of the first packet to the whole state; `replies` maps the key that the other
-//! direction's packets have to that first key. Only `sessions` entries hold state, so two halves can never
-//! disagree. Neither table evicts. The agent sweeps: it deletes the reply key first, so a session that is
-//! half deleted is found by its own direction only and is built anew by the next packet.
+//! `sessions` holds the whole state under the key of the first packet, its ends put in order
+//! ([`SessionKey::stored`]), so that both directions of a connection that nothing translates find it at once.
+//! Where the other direction's packets have a key of their own, translated or on another network, `replies`
+//! maps it to the one in `sessions`. Only `sessions` entries hold state, so two halves can never disagree.
+//! Neither table evicts. The agent sweeps: it deletes the reply key first, so a session that is half deleted
+//! is found by its own direction only and is built anew by the next packet.
 //!
 //! Concurrency: a session is updated in place by any CPU. Counters and times are atomics. A path is written
 //! word by word with its epoch last and cleared first; two CPUs that write the same path for the same epoch
@@ -29,6 +31,31 @@ table_type! {
         pub dst_port: u16,
         pub protocol: u8,
         pub zero: [u8; 3],
+    }
+}
+
+impl SessionKey {
+    /// The key of the other direction, as long as nothing is translated.
+    #[inline(always)]
+    pub fn reversed(&self) -> Self {
+        Self { src: self.dst, dst: self.src, src_port: self.dst_port, dst_port: self.src_port, ..*self }
+    }
+
+    /// The key that a connection has in `sessions`, the same for both of its directions; true: with the ends
+    /// exchanged. The ports decide, which are mostly unequal and quick to compare.
+    #[inline(always)]
+    pub fn stored(&self) -> (Self, bool) {
+        let exchanged = self.ends_exchanged();
+        (if exchanged { self.reversed() } else { *self }, exchanged)
+    }
+
+    #[inline(always)]
+    pub(crate) fn ends_exchanged(&self) -> bool {
+        if self.src_port == self.dst_port {
+            self.dst.words() < self.src.words()
+        } else {
+            self.dst_port < self.src_port
+        }
     }
 }
 
@@ -61,7 +88,7 @@ table_type! {
         pub src_mac: MacAddr,
         /// [`Path::OUT_PORT`], [`Path::OUT_TUNNEL`] or [`Path::OUT_UPLINK`].
         pub output: u8,
-        /// [`Path::FLAG_ROUTED`].
+        /// [`Path::FLAG_ROUTED`] and friends.
         pub flags: u8,
         /// Uplink: VLAN to tag with, 0 none.
         pub vlan: u16,
@@ -77,6 +104,10 @@ impl Path {
     pub const OUT_UPLINK: u8 = 3;
     /// A router is on the way: TTL is checked and decremented.
     pub const FLAG_ROUTED: u8 = 1;
+    /// Tunnel: the remote host is a neighbour on the underlay; no route has to be looked up.
+    pub const FLAG_ON_LINK: u8 = 2;
+    /// Port: one end of a veth pair whose other end takes packets directly.
+    pub const FLAG_VETH_PEER: u8 = 4;
 }
 
 const PATH_WORDS: usize = size_of::<Path>() / 4;
@@ -140,7 +171,7 @@ pub mod seen {
     pub const REPLY_SHIFT: u32 = 8;
 }
 
-/// The value of `sessions`.
+/// The value of `sessions`, keyed by [`SessionKey::stored`].
 #[repr(C)]
 #[derive(Debug, FromBytes, IntoBytes, KnownLayout)]
 pub struct Session {
@@ -148,7 +179,7 @@ pub struct Session {
     pub reply: SessionKey,
     /// [`Session::NAT_SRC`] and friends: what differs between `key` and the reversed `reply`.
     pub flags: u32,
-    /// Times in nanoseconds of the boot clock.
+    /// Times in nanoseconds of the monotonic clock.
     pub created_ns: u64,
     pub last_ns: AtomicU64,
     /// Per [`Direction`]. Bytes are of IP packets, each wire packet of a super-packet counted.
@@ -162,6 +193,9 @@ pub struct Session {
     pub external_vni: u32,
     /// The network the forward direction ends on.
     pub inside_vni: u32,
+    /// 1: the forward key is the stored one with its ends exchanged.
+    pub exchanged: u32,
+    pub zero: u32,
     /// Per [`Direction`].
     pub paths: [PathCell; 2],
 }
@@ -174,8 +208,17 @@ impl Session {
     /// The forward destination was a floating IP.
     pub const NAT_FLOATING_DST: u32 = 4;
 
-    /// The forward destination was the external endpoint of a mapping (endpoint-independent filtering).
+    /// The forward destination was the external endpoint of a mapping on this host.
     pub const NAT_MAPPED_DST: u32 = 8;
+    /// Its filter refused the first packet. Until the mapping's owner answers, which makes this the sender's
+    /// hole in its own filter (RFC 4787 REQ-9, RFC 5382 REQ-8), forward packets are dropped.
+    pub const NAT_PUNCHED: u32 = 16;
+
+    /// The key of the first packet, from the one the session is stored under.
+    #[inline(always)]
+    pub fn forward(&self, stored: &SessionKey) -> SessionKey {
+        if self.exchanged != 0 { stored.reversed() } else { *stored }
+    }
 
     /// The path cell of a direction.
     #[inline(always)]
@@ -185,6 +228,12 @@ impl Session {
             Direction::Forward => forward,
             Direction::Reply => reply,
         }
+    }
+
+    /// Whether a packet of the other direction was seen.
+    #[inline(always)]
+    pub fn is_answered(&self) -> bool {
+        self.seen.load(Relaxed) & seen::PACKET << seen::REPLY_SHIFT != 0
     }
 
     /// A copy of the state at this moment; fields that other CPUs change are read one by one.
@@ -203,6 +252,8 @@ impl Session {
             router_vni: self.router_vni,
             external_vni: self.external_vni,
             inside_vni: self.inside_vni,
+            exchanged: self.exchanged,
+            zero: 0,
             paths: zerocopy::FromZeros::new_zeroed(),
         };
         let [forward_copy, reply_copy] = &copy.paths;

@@ -35,6 +35,9 @@ table_type! {
         pub underlay_ifindex: u32,
         /// [`Config::FLAG_GENEVE`] and friends.
         pub flags: u32,
+        /// Most sessions of one port, 0: no limit (RFC 6888 REQ-5): what one VM opens, or has opened to it,
+        /// leaves the other VMs of the host theirs.
+        pub sessions_per_port_max: u32,
         /// UDP destination port of the tunnel.
         pub tunnel_port: u16,
         /// Source MAC of everything this host routes onto the tunnel or an uplink.
@@ -72,6 +75,8 @@ impl Port {
     pub const FLAG_ACTIVE: u32 = 1;
     /// Anti-spoofing is off (Neutron `port_security_enabled = false`).
     pub const FLAG_UNRESTRICTED: u32 = 2;
+    /// One end of a veth pair whose other end takes packets directly (`bpf_redirect_peer`).
+    pub const FLAG_VETH_PEER: u32 = 4;
 }
 
 table_type! {
@@ -332,15 +337,29 @@ table_type! {
         pub address_count: u32,
         /// Most mappings of one fixed address, 0: no limit (RFC 6888 REQ-4).
         pub ports_max: u32,
-        /// [`Snat::FLAG_INDEPENDENT_FILTERING`].
+        /// New mappings of one fixed address per second, 0: no limit (RFC 6888 REQ-4c). As many may come at once.
+        pub mappings_per_second: u32,
+        /// [`Snat::FLAG_INDEPENDENT_FILTERING`] or [`Snat::FLAG_ADDRESS_FILTERING`].
         pub flags: u32,
     }
 }
 
 impl Snat {
-    /// Anyone outside may send to a mapping (endpoint-independent filtering); unset: only those it was used
-    /// towards, address and port (RFC 4787 REQ-8, RFC 5382 REQ-3).
+    /// Anyone outside may send to a mapping (endpoint-independent filtering); with neither flag, only those it
+    /// was used towards, address and port (RFC 4787 REQ-8, RFC 5382 REQ-3).
     pub const FLAG_INDEPENDENT_FILTERING: u32 = 1;
+    /// Every port of an address that the mapping was used towards may.
+    pub const FLAG_ADDRESS_FILTERING: u32 = 2;
+}
+
+table_type! {
+    /// `port_usage`, keyed by [`FixedKey`]: what an address has of its router's mappings.
+    pub struct Usage {
+        pub ports: u32,
+        pub zero: u32,
+        /// When its bucket of new mappings is full again, nanoseconds of the monotonic clock.
+        pub full_at_ns: u64,
+    }
 }
 
 table_type! {
@@ -352,7 +371,8 @@ table_type! {
 }
 
 table_type! {
-    /// A port block: `size` ports from `first`, a power of two, aligned.
+    /// A port block: `size` ports from `first`. Aligned and a power of two but for the block of port 1024, which
+    /// may begin late.
     pub struct PortBlock {
         pub address: Address,
         pub first: u16,
@@ -389,8 +409,14 @@ table_type! {
 table_type! {
     pub struct Vtep {
         pub dvr_mac: MacAddr,
-        pub zero: u16,
+        /// [`Vtep::FLAG_ON_LINK`].
+        pub flags: u16,
     }
+}
+
+impl Vtep {
+    /// A neighbour on the underlay: no route has to be looked up.
+    pub const FLAG_ON_LINK: u16 = 1;
 }
 
 table_type! {

@@ -17,6 +17,8 @@ pub const OUTER_LEN: u32 = 50;
 const ETHERNET_LEN: u32 = ethernet::LEN as u32;
 const UDP_OFFSET: u32 = ETHERNET_LEN + ipv4::LEN as u32;
 const TUNNEL_OFFSET: u32 = UDP_OFFSET + udp::LEN as u32;
+/// Largest tunnel frame with TCP in it that is taken alone, bytes: acknowledgements, requests, short answers.
+const LONE_TCP_FRAME_MAX: u32 = 700;
 /// Outer TTL: the underlay may be routed.
 const OUTER_TTL: u8 = 64;
 /// First port of the dynamic range that RFC 7348 §5 and RFC 8926 §3.3 recommend for the source port.
@@ -159,7 +161,8 @@ fn take<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) -> Re
     let lone = packet.gso_size() == 0
         && inner.ethertype.get() == ethernet::TYPE_IPV4
         && datagram.checksum.get() == 0
-        && config.flags & Config::FLAG_LONE_PATH != 0;
+        && !is_bulk(packet)
+        && (management || config.flags & Config::FLAG_LONE_PATH != 0);
     if lone {
         work.tunnel_vni = vni;
         work.peer = src;
@@ -178,6 +181,14 @@ fn take<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) -> Re
         packet.store::<4>(TUNNEL_OFFSET, &[vxlan::FLAG_VNI, 0, 0, 0])?;
     }
     Ok(Underlay::Host)
+}
+
+/// Whether the packet is one of a stream that fills its packets: the kernel's device puts those together once
+/// more (GRO), and none of them may overtake those that already are.
+#[inline(always)]
+fn is_bulk<P: Packet>(packet: &P) -> bool {
+    const PROTOCOL_OFFSET: u32 = OUTER_LEN + ETHERNET_LEN + ipv4::OFFSET_PROTOCOL;
+    packet.len() > LONE_TCP_FRAME_MAX && packet.load(PROTOCOL_OFFSET) == Ok([ipv4::PROTOCOL_TCP])
 }
 
 /// The VNI of a tunnel header that carries Ethernet and nothing unusual.

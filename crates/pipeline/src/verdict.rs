@@ -101,6 +101,9 @@ listed! {
         FragmentOverlap = 48, "fragment-overlap", "A fragment that would overwrite the transport header of the first.";
         PortQuota = 49, "port-quota", "The VM has as many mappings as its router allows one VM.";
         LivenessRefused = 50, "liveness-refused", "BFD that is not from a host of the cluster by the way agreed on, inside the tunnel or outside.";
+        MappingRate = 51, "mapping-rate", "The VM makes mappings faster than its router allows one VM.";
+        SessionQuota = 52, "session-quota", "The VM has as many sessions as this host allows one VM.";
+        IcmpChecksum = 53, "icmp-checksum", "The checksum of an ICMP error is wrong.";
     }
 }
 
@@ -115,6 +118,9 @@ listed! {
         PortBlockLow = 4, "port-block-low", "Ask the controller for another port block.";
         Prohibited = 5, "prohibited", "Tell the sender that no resource or rule lets it out (ICMP 3/13).";
         Unreachable = 6, "unreachable", "Tell the sender that there is no way (ICMP 3/1).";
+        EarlyFragment = 7, "early-fragment", "Hold a fragment until the first of its datagram has come.";
+        FirstFragment = 8, "first-fragment", "The first fragment of a datagram came whose others are held.";
+        Fragment = 9, "fragment", "Cut a packet that is too big and may be fragmented.";
     }
 }
 

@@ -5,9 +5,10 @@
 //! the verdict that ends the walk early.
 
 use crate::address::Address;
-use crate::event::Event;
+use crate::event::{Event, FrameEvent};
 use crate::flow;
 use crate::fragment::FragmentKey;
+use crate::nat::{PortBits, PortBitsKey};
 use crate::runtime::{Packet, Tables};
 use crate::session::{Path, Session, SessionKey};
 use crate::stage::{classify, port_security, switch};
@@ -127,6 +128,9 @@ pub struct Work {
     pub key: SessionKey,
     /// Of a fragment: its datagram.
     pub fragment_key: FragmentKey,
+    /// [`SessionKey::stored`] of `key`, or of the session found; 1: with its ends exchanged.
+    pub stored: SessionKey,
+    pub exchanged: u32,
     /// The key of the session found: equal to `key`, or the other direction's.
     pub forward: SessionKey,
     pub reply: SessionKey,
@@ -142,7 +146,17 @@ pub struct Work {
     /// VLAN id of the uplink the packet came from; to answer it there.
     pub vlan: u32,
     pub fresh: Session,
+    /// The search for a free port: where it is, and how many words of the block are left.
+    pub search: PortBitsKey,
+    pub search_size: u32,
+    pub search_word: u32,
+    pub search_left: u32,
+    pub no_bits: PortBits,
     pub event: Event,
+    /// VNI of the tunnel packet, or VLAN of the uplink's.
+    pub origin: u32,
+    /// A frame on its way to the agent, or the part of one that is looked at as a whole.
+    pub frame: FrameEvent,
 }
 
 impl Work {
@@ -169,6 +183,8 @@ pub(crate) struct Walk<'a, P, T> {
     pub tables: &'a T,
     pub work: &'a mut Work,
     pub hook: Hook,
+    /// The agent has had the packet already.
+    pub given_back: bool,
 }
 
 impl<P: Packet, T: Tables> Walk<'_, P, T> {
@@ -181,6 +197,31 @@ impl<P: Packet, T: Tables> Walk<'_, P, T> {
         }
         self.emit(punt, vni, detail);
         Verdict::Punt(punt)
+    }
+
+    /// Hands the whole packet to the agent, if its ingress has tokens for that left. Only for packets of at most
+    /// [`FRAME_BYTES`]. The verdict to end with.
+    #[inline(never)]
+    pub(crate) fn punt_frame(&mut self, stage: Stage, punt: Punt, detail: u32) -> Verdict {
+        let work = &mut *self.work;
+        let len = self.packet.len();
+        let head = &mut work.frame.head;
+        head.punt = punt as u32;
+        head.ingress = work.ingress;
+        head.vni = work.key.vni;
+        head.detail = detail;
+        head.hook = self.hook as u32;
+        head.origin = work.origin;
+        head.vtep = work.peer;
+        head.frame_len = len;
+        head.zero = 0;
+        let allowed = self.tables.frame_allowed(work.ingress);
+        let loaded = self.packet.load_some(0, len, &mut work.frame.frame).is_ok();
+        if allowed && loaded && self.tables.emit_frame(&work.frame) {
+            Verdict::Punt(punt)
+        } else {
+            Verdict::Drop(stage, Reason::PuntLimited)
+        }
     }
 
     /// Writes an event without ending the walk.
@@ -210,7 +251,10 @@ impl<P: Packet, T: Tables> Walk<'_, P, T> {
         work.external_vni = 0;
         work.stateless = 0;
         work.vlan = 0;
+        work.origin = 0;
         work.target.next_hop = Address::ZERO;
+        // Read after every walk, also of one that found no path.
+        work.path.flags = 0;
         if work.config.epoch == 0 {
             return deny(Stage::Classify, Reason::NotProgrammed);
         }
@@ -244,7 +288,7 @@ fn finish<T: Tables>(tables: &T, step: Step<Verdict>) -> Verdict {
 #[inline(always)]
 pub fn from_port<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work, ifindex: u32) -> Verdict {
     tables.count(counter::total(Total::InPort), 1);
-    let mut walk = Walk { packet, tables, work, hook: Hook::Port };
+    let mut walk = Walk { packet, tables, work, hook: Hook::Port, given_back: false };
     let step = port(&mut walk, ifindex);
     go_on(&mut walk, step)
 }
@@ -272,7 +316,9 @@ fn port<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step<O
         return deny(Stage::Classify, Reason::PortInactive);
     }
     classify::ethernet(walk)?;
-    walk.tables.count_port(ifindex, true, walk.packet.gso_segments(), walk.packet.len());
+    if !walk.given_back {
+        walk.tables.count_port(ifindex, true, walk.packet.gso_segments(), walk.packet.len());
+    }
     if walk.packet.vlan().is_some() {
         return deny(Stage::Classify, Reason::VlanFromPort);
     }
@@ -307,7 +353,7 @@ pub fn from_tunnel<P: Packet, T: Tables>(
 ) -> Verdict {
     let total = if key.lone { Total::InTunnelLone } else { Total::InTunnelDevice };
     tables.count(counter::total(total), 1);
-    let mut walk = Walk { packet, tables, work, hook: Hook::Overlay };
+    let mut walk = Walk { packet, tables, work, hook: Hook::Overlay, given_back: false };
     let step = tunnel(&mut walk, &key);
     go_on(&mut walk, step)
 }
@@ -323,6 +369,7 @@ fn tunnel<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, key: &TunnelKey) -> S
     let Some(network) = walk.tables.network(&NetworkKey { vni: key.vni }) else {
         return deny(Stage::Classify, Reason::UnknownVni);
     };
+    walk.work.origin = key.vni;
     classify::ethernet(walk)?;
     if walk.work.headers.ethertype != ethernet::TYPE_IPV4 || walk.packet.vlan().is_some() {
         return deny(Stage::Classify, Reason::EthertypeUnsupported);
@@ -350,24 +397,29 @@ pub fn from_uplink<P: Packet, T: Tables>(
     ifindex: u32,
 ) -> Verdict {
     tables.count(counter::total(Total::InUplink), 1);
-    let mut walk = Walk { packet, tables, work, hook: Hook::Uplink };
-    let step = uplink(&mut walk, ifindex);
+    let mut walk = Walk { packet, tables, work, hook: Hook::Uplink, given_back: false };
+    let vlan = u32::from(walk.packet.vlan().unwrap_or(0));
+    let step = uplink(&mut walk, ifindex, vlan);
     go_on(&mut walk, step)
 }
 
 /// None: an IPv4 packet to forward.
 #[inline(never)]
-fn uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step<Option<Verdict>> {
+fn uplink<P: Packet, T: Tables>(
+    walk: &mut Walk<'_, P, T>,
+    ifindex: u32,
+    vlan: u32,
+) -> Step<Option<Verdict>> {
     // Before the first programming nothing on the NIC is ours.
     if walk.begin(ifindex, Address::ZERO).is_err() {
         return Ok(Some(Verdict::Pass));
     }
-    let vlan = u32::from(walk.packet.vlan().unwrap_or(0));
     let Some(network) = walk.tables.uplink(&UplinkKey { ifindex, vlan }) else {
         return Ok(Some(Verdict::Pass));
     };
     walk.work.external_vni = network.vni;
     walk.work.vlan = vlan;
+    walk.work.origin = vlan;
     if classify::ethernet(walk).is_err() {
         return Ok(Some(Verdict::Pass));
     }
@@ -378,9 +430,48 @@ fn uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step
     if !ours || walk.work.headers.ethertype != ethernet::TYPE_IPV4 {
         return Ok(Some(Verdict::Pass));
     }
-    if vlan != 0 && walk.packet.pop_vlan().is_err() {
+    if vlan != 0 && !walk.given_back && walk.packet.pop_vlan().is_err() {
         return deny(Stage::Classify, Reason::OutputFailed);
     }
     classify::ipv4(walk, network.vni)?;
     Ok(None)
+}
+
+/// Where a frame that the agent gives back came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// [`Hook`] as a number.
+    pub hook: u32,
+    /// Port, uplink: the interface.
+    pub ifindex: u32,
+    /// Tunnel: the VNI. Uplink: the VLAN, whose tag is off.
+    pub detail: u32,
+    /// Tunnel: the host.
+    pub vtep: Address,
+}
+
+/// A frame that the agent was handed whole and gives back, cut or after a while. It walks as any packet from there,
+/// but is not handed over again.
+#[inline(always)]
+pub fn from_agent<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    work: &mut Work,
+    origin: &Origin,
+) -> Verdict {
+    const PORT: u32 = Hook::Port as u32;
+    const UPLINK: u32 = Hook::Uplink as u32;
+    let (total, hook) = match origin.hook {
+        PORT => (Total::InPort, Hook::Port),
+        UPLINK => (Total::InUplink, Hook::Uplink),
+        _ => (Total::InTunnelDevice, Hook::Overlay),
+    };
+    tables.count(counter::total(total), 1);
+    let mut walk = Walk { packet, tables, work, hook, given_back: true };
+    let step = match hook {
+        Hook::Port => port(&mut walk, origin.ifindex),
+        Hook::Uplink => uplink(&mut walk, origin.ifindex, origin.detail),
+        _ => tunnel(&mut walk, &TunnelKey { vni: origin.detail, vtep: origin.vtep, lone: false }),
+    };
+    go_on(&mut walk, step)
 }

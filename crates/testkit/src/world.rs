@@ -5,7 +5,7 @@
 //! have the provider network (VLAN 2207), ahv03 has none.
 
 use crate::frames::{self, Ends, Read};
-use compiler::{LocalFacts, TunnelFacts, TunnelProtocol, UplinkFacts, compile};
+use compiler::{LinkFacts, LocalFacts, TunnelFacts, TunnelProtocol, UplinkFacts, compile};
 use ipnet::Ipv4Net;
 use model::slice::{self, Block, BlockId, Egress, Filtering, FloatingIp, Interface, RouterGateway, Slice};
 use model::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
@@ -94,6 +94,10 @@ pub struct Options {
     pub vlan: Option<u16>,
     pub filtering: Filtering,
     pub ports_per_vm_max: u32,
+    /// Of a VM behind a router, 0: any number.
+    pub mappings_per_second_max: u32,
+    /// Of a VM on a host, 0: any number.
+    pub sessions_per_vm_max: u32,
     /// Every block has one port, so that the choice of ports is no choice: for comparing with an
     /// implementation that draws other random numbers.
     pub single_port_blocks: bool,
@@ -108,6 +112,8 @@ impl Options {
             vlan: Some(VLAN),
             filtering: Filtering::default(),
             ports_per_vm_max: 0,
+            mappings_per_second_max: 0,
+            sessions_per_vm_max: 0,
             single_port_blocks: false,
         }
     }
@@ -222,6 +228,7 @@ impl World {
                 host: id,
                 vtep,
                 dvr_mac,
+                underlay_net: Ipv4Net::new_assert(vtep, 24),
                 underlay_ifindex: UNDERLAY,
                 underlay_mtu: 1550,
                 dead_hosts: Default::default(),
@@ -286,6 +293,7 @@ impl World {
             addresses: vec![snat],
             filtering: self.options.filtering,
             ports_per_vm_max: self.options.ports_per_vm_max,
+            mappings_per_second_max: self.options.mappings_per_second_max,
         };
         let router = slice::Router {
             vni: vni(transit),
@@ -320,7 +328,10 @@ impl World {
             allowed_pairs: Vec::new(),
         };
         self.slice.ports.insert(vm.port, port);
-        self.hosts[host].facts.links.insert(vm.port, vm.ifindex);
+        self.hosts[host]
+            .facts
+            .links
+            .insert(vm.port, LinkFacts { ifindex: vm.ifindex, veth_peer_elsewhere: false });
         self.vms.insert(name, vm);
     }
 

@@ -71,6 +71,7 @@ fn slice() -> Slice {
         addresses: vec![Ipv4Addr::new(172, 22, 7, 27)],
         filtering: Default::default(),
         ports_per_vm_max: 0,
+        mappings_per_second_max: 0,
     };
     let router = Router {
         vni: vni(ROUTER_VNI),
@@ -113,9 +114,11 @@ impl Bench {
         let mut machine = Machine::new(Settings {
             vtep: Ipv4Addr::new(10, 1, 0, 1),
             underlay_ifindex: UNDERLAY,
+            underlay_net: "10.1.0.1/24".parse().unwrap(),
             underlay_mtu: 1500,
             physical_networks: BTreeMap::from([("physnet1".to_owned(), "uplink0".to_owned())]),
             tunnel: TunnelSettings { lone_path: true, liveness: true },
+            sessions_per_vm_max: 0,
         });
         let now = Instant::now();
         machine.set_links(now, vec![link(UNDERLAY, "eth0"), link(UPLINK, "uplink0")]);
@@ -141,6 +144,12 @@ impl Bench {
         let slice = serde_json::to_vec(&slice()).unwrap();
         self.hear(controller_message::Message::Welcome(welcome)).unwrap();
         self.hear(controller_message::Message::Snapshot(proto::Snapshot { slice })).unwrap();
+    }
+
+    fn set_up(&mut self, index: u32, name: &str, up: bool) {
+        self.machine.link_present(self.now, Link { up, ..link(index, name) });
+        self.machine.tick(self.now);
+        self.program();
     }
 
     fn hear(&mut self, message: controller_message::Message) -> Result<Option<proto::Question>, BadMessage> {
@@ -554,26 +563,143 @@ fn duties(bench: &Bench) -> (bool, u32) {
 }
 
 #[test]
-fn a_host_takes_over_from_the_dead_and_takes_itself_out_when_its_links_fail() {
+fn a_host_takes_over_from_the_dead_and_takes_itself_out_when_its_uplink_fails() {
     let mut bench = Bench::connected();
     let other = with_second_gateway(&mut bench);
     let wanted = bench.machine.liveness_wanted();
     assert_eq!(wanted.peers, BTreeMap::from([(other, Ipv4Addr::new(10, 1, 0, 2))]));
     assert!(wanted.serving && !wanted.path_down);
-    let set_up = |bench: &mut Bench, index, name, up| {
-        bench.machine.link_present(bench.now, Link { up, ..link(index, name) });
-        bench.machine.tick(bench.now);
-        bench.program();
-    };
     bench.machine.set_verdicts(Verdicts { dead: BTreeSet::from([other]), ..Verdicts::default() });
     assert!(bench.program());
     assert_eq!(duties(&bench), (true, 3));
-    set_up(&mut bench, UNDERLAY, "eth0", false);
-    assert_eq!(duties(&bench), (false, 0), "it hears nobody because its own underlay is down");
-    set_up(&mut bench, UNDERLAY, "eth0", true);
-    assert_eq!(duties(&bench), (true, 3));
     bench.machine.set_verdicts(Verdicts::default());
-    set_up(&mut bench, UPLINK, "uplink0", false);
+    bench.set_up(UPLINK, "uplink0", false);
     assert_eq!(duties(&bench), (false, 0));
     assert!(bench.machine.liveness_wanted().path_down, "others are told");
+}
+
+/// Everything the machine sends until `span` has passed, and what it thinks it has to do then.
+fn run(bench: &mut Bench, span: Duration, mut answer: impl FnMut(&mut Bench, &Outgoing)) {
+    let end = bench.now + span;
+    while bench.machine.deadline().is_some_and(|deadline| deadline <= end) {
+        bench.now = bench.now.max(bench.machine.deadline().unwrap());
+        for frame in bench.machine.tick(bench.now) {
+            answer(bench, &frame);
+        }
+        bench.program();
+    }
+    bench.now = end;
+}
+
+/// Who an ARP frame asks for, if it is a question.
+fn asked(frame: &Outgoing) -> Option<[u8; 4]> {
+    let arp: packet::arp::Header = packet::read(&frame.frame, 18)?;
+    (arp.sender_ip == [0; 4]).then_some(arp.target_ip)
+}
+
+/// An ARP answer arrives.
+fn hears(bench: &mut Bench, mac: packet::MacAddr, ip: [u8; 4]) {
+    let own = packet::MacAddr(DVR_MAC.parse::<Mac>().unwrap().0);
+    let sender = packet::compose::ArpSender { mac, ip, vlan: Some(2207) };
+    let frame = arp_reply(&sender, (own, [0; 4]));
+    let mut event = event(Punt::LearnNeighbor, UPLINK, EXTERNAL_VNI);
+    event.packet[..frame.len()].copy_from_slice(&frame);
+    event.packet_len = frame.len() as u32;
+    bench.machine.event(bench.now, &event);
+}
+
+const SNAT: [u8; 4] = [172, 22, 7, 27];
+const OTHER_MAC: packet::MacAddr = packet::MacAddr([0xfa, 0x16, 0x3f, 0, 0, 2]);
+
+#[test]
+fn a_gateway_that_falls_silent_is_told_to_the_others_within_two_hundred_milliseconds() {
+    let mut bench = Bench::connected();
+    with_second_gateway(&mut bench);
+    let answer = |bench: &mut Bench, frame: &Outgoing| {
+        if asked(frame) == Some(GATEWAY) {
+            hears(bench, GATEWAY_MAC, GATEWAY);
+        }
+    };
+    hears(&mut bench, GATEWAY_MAC, GATEWAY);
+    bench.program();
+    run(&mut bench, Duration::from_secs(3), answer);
+    assert!(!bench.machine.liveness_wanted().path_down);
+    run(&mut bench, Duration::from_millis(200), |_, _| {});
+    assert!(bench.machine.liveness_wanted().path_down);
+    assert_eq!(duties(&bench), (false, 0), "the other gateway does");
+    run(&mut bench, Duration::from_secs(1), answer);
+    assert!(!bench.machine.liveness_wanted().path_down);
+}
+
+#[test]
+fn a_host_that_hears_nobody_yields_to_whoever_answers_and_takes_what_nobody_answers_for() {
+    let mut bench = Bench::connected();
+    let other = with_second_gateway(&mut bench);
+    let own = bench.machine.programmed().unwrap().compiled.tables.external_addresses.values().next().unwrap();
+    let natural = own.flags & ExternalAddress::FLAG_ANSWER != 0;
+    let alone = Verdicts { dead: BTreeSet::from([other]), alone: true, ..Verdicts::default() };
+    bench.machine.set_verdicts(alone);
+    run(&mut bench, Duration::ZERO, |_, _| {});
+    assert_eq!(duties(&bench), (natural, 3), "nothing has moved yet");
+    let rival = |bench: &mut Bench, frame: &Outgoing| {
+        if asked(frame) == Some(SNAT) {
+            hears(bench, OTHER_MAC, SNAT);
+        }
+    };
+    run(&mut bench, Duration::from_secs(5), rival);
+    assert_eq!(duties(&bench), (false, 3), "another answers; it sends for its own VMs all the same");
+    run(&mut bench, Duration::from_secs(2), |_, _| {});
+    assert_eq!(duties(&bench).0, natural, "nobody answers, and this host has no port block of it");
+    bench.machine.set_verdicts(Verdicts::default());
+    run(&mut bench, Duration::from_secs(1), |_, _| {});
+    assert_eq!(duties(&bench), (natural, 3));
+}
+
+#[test]
+fn a_drained_host_answers_for_a_second_and_forwards_for_ten() {
+    let mut bench = Bench::connected();
+    let other = with_second_gateway(&mut bench);
+    let mut drained = bench.machine.slice.clone().unwrap();
+    for network in drained.external_networks.values_mut() {
+        network.egress = Egress::Gateway;
+    }
+    let tell = |bench: &mut Bench, slice: &Slice| {
+        let slice = serde_json::to_vec(slice).unwrap();
+        bench.hear(controller_message::Message::Snapshot(proto::Snapshot { slice })).unwrap();
+        bench.program();
+    };
+    tell(&mut bench, &drained);
+    let answered = duties(&bench).0;
+    for network in drained.external_networks.values_mut() {
+        network.gateways = vec![other];
+    }
+    tell(&mut bench, &drained);
+    assert_eq!(duties(&bench), (answered, 2));
+    run(&mut bench, Duration::from_millis(1001), |_, _| {});
+    assert_eq!(duties(&bench), (false, 2));
+    run(&mut bench, Duration::from_secs(9), |_, _| {});
+    assert_eq!(duties(&bench), (false, 0));
+}
+
+#[test]
+fn a_standby_says_nothing_but_questions() {
+    let mut bench = Bench::connected();
+    with_second_gateway(&mut bench);
+    let other = bench.machine.verdicts.dead.clone();
+    assert!(other.is_empty());
+    let slice = bench.machine.slice.clone().unwrap();
+    let (id, network) = slice.external_networks.iter().next().unwrap();
+    let mut network = network.clone();
+    network.gateways.retain(|gateway| *gateway != host());
+    let upserts = vec![Object::ExternalNetwork(*id, network)];
+    let delta = serde_json::to_vec(&Delta { revision: 9, upserts, removals: vec![] }).unwrap();
+    bench.hear(controller_message::Message::Delta(proto::Delta { delta })).unwrap();
+    bench.program();
+    run(&mut bench, Duration::from_secs(2), |_, _| {});
+    let mut said = 0;
+    run(&mut bench, Duration::from_secs(200), |_, frame| {
+        assert_eq!(asked(frame), Some(GATEWAY), "a question without a sender: {:?}", frame.frame);
+        said += 1;
+    });
+    assert!(said < 60, "{said} questions for its own neighbour in 200 s");
 }

@@ -1,6 +1,6 @@
 //! The two scenarios as slices, and tables as text.
 
-use crate::{Compiled, LocalFacts, TunnelFacts, TunnelProtocol, UplinkFacts};
+use crate::{Compiled, LinkFacts, LocalFacts, TunnelFacts, TunnelProtocol, UplinkFacts};
 use model::slice::*;
 use model::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
 use pipeline::tables::ExternalAddressKey;
@@ -158,6 +158,7 @@ pub(super) fn fvn() -> Fixture {
             addresses: vec![ip("172.22.7.27")],
             filtering: Default::default(),
             ports_per_vm_max: 0,
+            mappings_per_second_max: 0,
         }),
         routes: Vec::new(),
     };
@@ -205,6 +206,7 @@ pub(super) fn dvr() -> Fixture {
             addresses: vec![ip("192.168.74.20")],
             filtering: Default::default(),
             ports_per_vm_max: 0,
+            mappings_per_second_max: 0,
         }),
         routes: vec![route("10.50.0.0/16", "10.16.0.50"), route("10.51.0.0/16", "192.168.111.51")],
     };
@@ -258,14 +260,18 @@ impl Fixture {
             host: host_id(name),
             vtep: host.vtep,
             dvr_mac: host.dvr_mac,
+            underlay_net: ipnet::Ipv4Net::new_assert(host.vtep, 24),
             underlay_ifindex: UNDERLAY,
             underlay_mtu: 1550,
             dead_hosts: Default::default(),
-            tunnel: self.tunnel,
-            links: here.zip(TAP..).map(|((id, _), ifindex)| (*id, ifindex)).collect(),
-            neighbors: uplink.iter().map(|_| ((vni, address), mac)).collect(),
             standing: Default::default(),
             sessions_per_vm_max: 0,
+            tunnel: self.tunnel,
+            links: here
+                .zip(TAP..)
+                .map(|((id, _), ifindex)| (*id, LinkFacts { ifindex, veth_peer_elsewhere: false }))
+                .collect(),
+            neighbors: uplink.iter().map(|_| ((vni, address), mac)).collect(),
             uplinks: uplink.into_iter().map(|uplink| ("physnet1".to_owned(), uplink)).collect(),
         }
     }

@@ -115,7 +115,8 @@ fn a_gateway_cut_from_the_underlay_keeps_its_own_vms_and_gives_the_rest_up_when_
     for address in SHARED {
         let natural = owner_of(&fixture, address) == "ahv01";
         let blocks = address == SNAT;
-        let claim = claims.iter().find(|((_, contested), _)| *contested == address).map(|(_, natural)| *natural);
+        let claim =
+            claims.iter().find(|((_, contested), _)| *contested == address).map(|(_, natural)| *natural);
         assert_eq!(claim, (natural || blocks).then_some(natural), "{address}");
     }
     let given_up = isolated(&["ahv02", "ahv03"], &SHARED);

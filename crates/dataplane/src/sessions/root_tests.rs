@@ -46,9 +46,10 @@ fn add(dataplane: &Dataplane, protocol: u8, src_port: u16, bits: u32) -> Session
     let mapping_key = MappingKey { router_vni: ROUTER, address: key.src, port: src_port, protocol, zero: 0 };
     let mapping =
         Mapping { external_vni: EXTERNAL, address: external, port, created_ns: START, ..Mapping::default() };
-    let tables = &dataplane.object.tables;
-    tables.sessions.put(&key, &session).unwrap();
-    tables.replies.put(&reply, &key).unwrap();
+    let (tables, (stored, exchanged)) = (&dataplane.object.tables, key.stored());
+    session.exchanged = exchanged.into();
+    tables.sessions.put(&stored, &session).unwrap();
+    tables.replies.put(&reply, &stored).unwrap();
     tables.mappings.put(&mapping_key, &mapping).unwrap();
     tables.bindings.put(&binding_of(&mapping_key, &mapping), &mapping_key).unwrap();
     key
@@ -120,7 +121,7 @@ fn rfc6888_req8_half_used_ports_are_pressure() {
         dataplane.current.own_blocks.insert(key, block);
     };
     let by_share = |dataplane: &mut Dataplane| {
-        let snat = pipeline::tables::Snat { ports_max: 2, ..Default::default() };
+        let snat = Snat { ports_max: 2, ..Default::default() };
         dataplane.current.snat.insert(RouterKey { router_vni: ROUTER }, snat);
     };
     for limit in [&by_address as &dyn Fn(&mut Dataplane), &by_share] {

@@ -1,6 +1,6 @@
 //! A frame in a vector, behaving as `__sk_buff` does under the helpers the pipeline uses.
 
-use crate::bounds::EVENT_PACKET_BYTES;
+use crate::bounds::{EVENT_PACKET_BYTES, FRAME_BYTES};
 use crate::runtime::{CHECKSUM_MANGLED_ZERO, Packet, PacketError};
 use crate::tunnel::OUTER_LEN;
 use packet::{checksum, ethernet};
@@ -82,6 +82,12 @@ impl Packet for Frame {
         let len = self.bytes.len().min(EVENT_PACKET_BYTES);
         buffer[..len].copy_from_slice(&self.bytes[..len]);
         len as u32
+    }
+
+    fn load_some(&self, offset: u32, len: u32, buffer: &mut [u8; FRAME_BYTES]) -> Result<(), PacketError> {
+        let range = self.at(offset, len as usize)?;
+        buffer.get_mut(..range.len()).ok_or(PacketError)?.copy_from_slice(&self.bytes[range]);
+        Ok(())
     }
 
     fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), PacketError> {

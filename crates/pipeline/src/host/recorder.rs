@@ -5,17 +5,18 @@
 //! walk on the same host ([`State`]), so that an answer meets the session its question made. The share of the
 //! slow path that an ingress has left is not looked at: a punt is always allowed.
 
-use crate::event::Event;
+use crate::event::{Event, FrameEvent, FrameHead};
 use crate::fragment::{Fragment, FragmentKey};
 use crate::host::Source;
-use crate::nat::{BindingKey, Mapping, MappingKey};
-use crate::runtime::{InsertError, Tables};
+use crate::nat::{BindingKey, ContactKey, Mapping, MappingKey, PortBits, PortBitsKey};
+use crate::runtime::{InsertError, Reserved, Share, Tables};
 use crate::session::{Session, SessionKey};
 use crate::tables::*;
 use crate::verdict::Stage;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use zerocopy::FromZeros;
 
 /// One question to a table, and its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub enum Look {
     Binding(BindingKey, Option<MappingKey>),
     /// A port was tried; true: it was free.
     Claim(BindingKey, bool),
+    /// A mapping's use towards an address was asked for.
+    Contact(ContactKey, bool),
     Fragment(FragmentKey, Option<Fragment>),
     /// The walk made a session, with its reply key.
     NewSession(SessionKey, SessionKey),
@@ -53,6 +56,8 @@ pub enum Look {
     EndedSession(SessionKey),
     /// It told the agent something.
     Event(Event),
+    /// It handed the agent the packet.
+    Frame(FrameHead),
 }
 
 /// What one stage asked.
@@ -79,6 +84,7 @@ pub struct State {
     pub replies: Changes<SessionKey, SessionKey>,
     pub mappings: Changes<MappingKey, Mapping>,
     pub bindings: Changes<BindingKey, MappingKey>,
+    pub contacts: Changes<ContactKey, ()>,
     pub port_usage: Changes<FixedKey, u32>,
     pub fragments: Changes<FragmentKey, Fragment>,
 }
@@ -92,6 +98,7 @@ pub struct Recorder<'a, S> {
     state: RefCell<State>,
     steps: RefCell<Vec<Step>>,
     counters: RefCell<BTreeMap<u32, u64>>,
+    port_bits: RefCell<BTreeMap<PortBitsKey, Rc<PortBits>>>,
     seed: Cell<u64>,
 }
 
@@ -104,6 +111,7 @@ impl<'a, S: Source> Recorder<'a, S> {
             state: RefCell::new(state),
             steps: RefCell::new(vec![Step { stage: Stage::Classify, looks: Vec::new() }]),
             counters: RefCell::default(),
+            port_bits: RefCell::default(),
             seed: Cell::new(source.seed()),
         }
     }
@@ -172,6 +180,10 @@ macro_rules! recorded {
 impl<S: Source> Tables for Recorder<'_, S> {
     type SessionRef<'a>
         = Rc<Session>
+    where
+        Self: 'a;
+    type PortBitsRef<'a>
+        = Rc<PortBits>
     where
         Self: 'a;
 
@@ -270,17 +282,46 @@ impl<S: Source> Tables for Recorder<'_, S> {
         self.state.borrow_mut().bindings.0.insert(*key, None);
     }
 
-    fn reserve_port(&self, owner: &FixedKey, max: u32) -> bool {
+    fn contact(&self, key: &ContactKey) -> bool {
+        let changed = self.state.borrow().contacts.0.contains_key(key);
+        let found = changed || self.source.contact(key);
+        self.note(Look::Contact(*key, found));
+        found
+    }
+
+    fn insert_contact(&self, key: &ContactKey) {
+        self.state.borrow_mut().contacts.0.insert(*key, Some(()));
+    }
+
+    /// How fast mappings were made before is not looked at.
+    fn reserve_port(&self, owner: &FixedKey, share: &Share) -> Reserved {
         let used = self.used_ports(owner);
-        if used < max {
-            self.set_used_ports(owner, used + 1);
+        if share.ports_max != 0 && used >= share.ports_max {
+            return Reserved::Full;
         }
-        used < max
+        self.set_used_ports(owner, used + 1);
+        Reserved::Granted
     }
 
     fn release_port(&self, owner: &FixedKey) {
         self.set_used_ports(owner, self.used_ports(owner).saturating_sub(1));
     }
+
+    /// A walk of its own learns which ports are taken by trying them.
+    fn port_bits(&self, key: &PortBitsKey) -> Option<Rc<PortBits>> {
+        self.port_bits.borrow().get(key).cloned()
+    }
+
+    fn insert_port_bits(&self, key: &PortBitsKey, _none: &PortBits) {
+        self.port_bits.borrow_mut().entry(*key).or_insert_with(|| Rc::new(PortBits::new_zeroed()));
+    }
+
+    /// One more session is not what would fill a share.
+    fn reserve_session(&self, _ifindex: u32, _max: u32) -> bool {
+        true
+    }
+
+    fn release_session(&self, _ifindex: u32) {}
 
     fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
         let changed = self.state.borrow().fragments.0.get(key).copied();
@@ -289,7 +330,10 @@ impl<S: Source> Tables for Recorder<'_, S> {
         found
     }
 
-    fn insert_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
+    fn insert_fragment(&self, key: &FragmentKey, fragment: &Fragment, replace: bool) {
+        if !replace && Tables::fragment(self, key).is_some() {
+            return;
+        }
         self.state.borrow_mut().fragments.0.insert(*key, Some(*fragment));
     }
 
@@ -300,6 +344,15 @@ impl<S: Source> Tables for Recorder<'_, S> {
     fn count_port(&self, _ifindex: u32, _sent: bool, _packets: u32, _bytes: u32) {}
 
     fn punt_allowed(&self, _ingress: u32) -> bool {
+        true
+    }
+
+    fn frame_allowed(&self, _ingress: u32) -> bool {
+        true
+    }
+
+    fn emit_frame(&self, event: &FrameEvent) -> bool {
+        self.note(Look::Frame(event.head));
         true
     }
 

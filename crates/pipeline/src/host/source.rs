@@ -2,7 +2,7 @@
 
 use crate::fragment::{Fragment, FragmentKey};
 use crate::host::HostTables;
-use crate::nat::{BindingKey, Mapping, MappingKey};
+use crate::nat::{BindingKey, ContactKey, Mapping, MappingKey};
 use crate::runtime::Tables;
 use crate::session::{Session, SessionKey};
 use crate::tables::*;
@@ -31,10 +31,11 @@ pub trait Source {
     fn reply(&self, key: &SessionKey) -> Option<SessionKey>;
     fn mapping(&self, key: &MappingKey) -> Option<Mapping>;
     fn binding(&self, key: &BindingKey) -> Option<MappingKey>;
+    fn contact(&self, key: &ContactKey) -> bool;
     /// Mappings of a fixed address that count against its router's limit.
     fn port_usage(&self, key: &FixedKey) -> u32;
     fn fragment(&self, key: &FragmentKey) -> Option<Fragment>;
-    /// Boot clock, nanoseconds.
+    /// Monotonic clock, nanoseconds; may be some milliseconds old.
     fn now_ns(&self) -> u64;
     /// Where the walk's random numbers begin.
     fn seed(&self) -> u64;
@@ -69,6 +70,7 @@ impl Source for HostTables {
         mapping: MappingKey => Option<Mapping>;
         binding: BindingKey => Option<MappingKey>;
         fragment: FragmentKey => Option<Fragment>;
+        contact: ContactKey => bool;
     }
 
     fn config(&self) -> Config {
@@ -80,7 +82,7 @@ impl Source for HostTables {
     }
 
     fn port_usage(&self, key: &FixedKey) -> u32 {
-        self.port_usage.borrow().get(key).copied().unwrap_or(0)
+        self.port_usage.borrow().get(key).map_or(0, |usage| usage.ports)
     }
 
     fn now_ns(&self) -> u64 {

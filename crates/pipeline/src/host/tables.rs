@@ -1,11 +1,13 @@
 //! A host's tables in maps, with a clock and a seeded source of randomness.
 
 use crate::address::Address;
-use crate::bounds::{FRAGMENTS_MAX, PUNT_BURST, PUNTS_PER_SECOND, SESSIONS_MAX};
-use crate::event::Event;
+use crate::bounds::{
+    FRAGMENTS_MAX, FRAME_BURST, FRAMES_PER_SECOND, PUNT_BURST, PUNTS_PER_SECOND, SESSIONS_MAX,
+};
+use crate::event::{Event, FrameEvent, FrameHead};
 use crate::fragment::{Fragment, FragmentKey};
-use crate::nat::{BindingKey, ContactKey, Mapping, MappingKey};
-use crate::runtime::{InsertError, Tables};
+use crate::nat::{BindingKey, ContactKey, Mapping, MappingKey, PortBits, PortBitsKey};
+use crate::runtime::{InsertError, Reserved, Share, Tables};
 use crate::session::{Session, SessionKey};
 use crate::table_set::TableSet;
 use crate::tables::*;
@@ -13,6 +15,9 @@ use crate::verdict::{Total, counter};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet, hash_map::Entry};
 use std::rc::Rc;
+use zerocopy::FromZeros;
+
+const SECOND_NS: u64 = 1_000_000_000;
 
 /// Configuration and state of one host.
 #[derive(Debug, Default)]
@@ -23,13 +28,17 @@ pub struct HostTables {
     pub mappings: RefCell<HashMap<MappingKey, Mapping>>,
     pub bindings: RefCell<HashMap<BindingKey, MappingKey>>,
     pub contacts: RefCell<HashSet<ContactKey>>,
-    pub port_usage: RefCell<HashMap<FixedKey, u32>>,
+    pub port_usage: RefCell<HashMap<FixedKey, Usage>>,
+    pub port_bits: RefCell<HashMap<PortBitsKey, Rc<PortBits>>>,
+    /// Of the ports in `set`, by interface.
+    pub port_sessions: RefCell<HashMap<u32, u32>>,
     pub fragments: RefCell<HashMap<FragmentKey, Fragment>>,
     pub counters: RefCell<BTreeMap<u32, u64>>,
     pub port_counters: RefCell<BTreeMap<u32, PortCounters>>,
     pub events: RefCell<Vec<Event>>,
-    /// Tokens and time of the last refill per ingress.
-    punt_buckets: RefCell<HashMap<u32, (u64, u64)>>,
+    pub frames: RefCell<Vec<(FrameHead, Vec<u8>)>>,
+    /// Tokens and time of the last refill per ingress; true: of whole frames.
+    punt_buckets: RefCell<HashMap<(u32, bool), (u64, u64)>>,
     pub now_ns: Cell<u64>,
     pub seed: Cell<u64>,
 }
@@ -48,6 +57,22 @@ impl HostTables {
     pub fn reconfigure(&mut self, mut set: TableSet) {
         set.config.epoch = self.set.config.epoch + 1;
         self.set = set;
+    }
+
+    fn token(&self, bucket: (u32, bool), burst: u64, per_second: u64) -> bool {
+        let now_ns = self.now_ns.get();
+        let mut buckets = self.punt_buckets.borrow_mut();
+        let (tokens, filled_ns) = buckets.entry(bucket).or_insert((burst, now_ns));
+        let refill = now_ns.saturating_sub(*filled_ns) * per_second / SECOND_NS;
+        if refill > 0 {
+            *tokens = (*tokens + refill).min(burst);
+            *filled_ns = now_ns;
+        }
+        if *tokens == 0 {
+            return false;
+        }
+        *tokens -= 1;
+        true
     }
 
     /// A counter's value.
@@ -79,6 +104,7 @@ fn insert_new<K: Eq + std::hash::Hash, V>(
 
 impl Tables for HostTables {
     type SessionRef<'a> = Rc<Session>;
+    type PortBitsRef<'a> = Rc<PortBits>;
 
     fn config(&self) -> Config {
         self.set.config
@@ -200,16 +226,49 @@ impl Tables for HostTables {
         }
     }
 
-    fn reserve_port(&self, owner: &FixedKey, max: u32) -> bool {
-        let mut usage = self.port_usage.borrow_mut();
-        let used = usage.entry(*owner).or_default();
+    fn reserve_port(&self, owner: &FixedKey, share: &Share) -> Reserved {
+        let mut usages = self.port_usage.borrow_mut();
+        let usage = usages.entry(*owner).or_default();
+        let full_at_ns = usage.full_at_ns.max(self.now_ns.get());
+        let cost_ns = share.mapping_ns();
+        if share.ports_max != 0 && usage.ports >= share.ports_max {
+            return Reserved::Full;
+        }
+        if full_at_ns + cost_ns > self.now_ns.get() + SECOND_NS {
+            return Reserved::TooFast;
+        }
+        usage.full_at_ns = full_at_ns + cost_ns;
+        usage.ports += 1;
+        Reserved::Granted
+    }
+
+    fn release_port(&self, owner: &FixedKey) {
+        if let Some(usage) = self.port_usage.borrow_mut().get_mut(owner) {
+            usage.ports = usage.ports.saturating_sub(1);
+        }
+    }
+
+    fn port_bits(&self, key: &PortBitsKey) -> Option<Rc<PortBits>> {
+        self.port_bits.borrow().get(key).cloned()
+    }
+
+    fn insert_port_bits(&self, key: &PortBitsKey, _none: &PortBits) {
+        self.port_bits.borrow_mut().entry(*key).or_insert_with(|| Rc::new(PortBits::new_zeroed()));
+    }
+
+    fn reserve_session(&self, ifindex: u32, max: u32) -> bool {
+        if !self.set.ports.contains_key(&PortKey { ifindex }) {
+            return true;
+        }
+        let mut sessions = self.port_sessions.borrow_mut();
+        let used = sessions.entry(ifindex).or_default();
         let free = *used < max;
         *used += u32::from(free);
         free
     }
 
-    fn release_port(&self, owner: &FixedKey) {
-        if let Some(used) = self.port_usage.borrow_mut().get_mut(owner) {
+    fn release_session(&self, ifindex: u32) {
+        if let Some(used) = self.port_sessions.borrow_mut().get_mut(&ifindex) {
             *used = used.saturating_sub(1);
         }
     }
@@ -218,8 +277,11 @@ impl Tables for HostTables {
         self.fragments.borrow().get(key).copied()
     }
 
-    fn insert_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
+    fn insert_fragment(&self, key: &FragmentKey, fragment: &Fragment, replace: bool) {
         let mut fragments = self.fragments.borrow_mut();
+        if !replace && fragments.contains_key(key) {
+            return;
+        }
         if fragments.len() >= FRAGMENTS_MAX as usize && !fragments.contains_key(key) {
             // The kernel's table forgets the one that was not used for longest; here the oldest.
             let oldest = fragments.iter().min_by_key(|(_, fragment)| fragment.seen_ns).map(|(key, _)| *key);
@@ -245,18 +307,16 @@ impl Tables for HostTables {
     }
 
     fn punt_allowed(&self, ingress: u32) -> bool {
-        let now_ns = self.now_ns.get();
-        let mut buckets = self.punt_buckets.borrow_mut();
-        let (tokens, filled_ns) = buckets.entry(ingress).or_insert((PUNT_BURST, now_ns));
-        let refill = now_ns.saturating_sub(*filled_ns) * PUNTS_PER_SECOND / 1_000_000_000;
-        if refill > 0 {
-            *tokens = (*tokens + refill).min(PUNT_BURST);
-            *filled_ns = now_ns;
-        }
-        if *tokens == 0 {
-            return false;
-        }
-        *tokens -= 1;
+        self.token((ingress, false), PUNT_BURST, PUNTS_PER_SECOND)
+    }
+
+    fn frame_allowed(&self, ingress: u32) -> bool {
+        self.token((ingress, true), FRAME_BURST, FRAMES_PER_SECOND)
+    }
+
+    fn emit_frame(&self, event: &FrameEvent) -> bool {
+        let frame = event.frame[..event.head.frame_len as usize].to_vec();
+        self.frames.borrow_mut().push((event.head, frame));
         true
     }
 

@@ -2,11 +2,11 @@
 //! session key. The IPv4 total length is authoritative: padding behind it is never looked at.
 
 use crate::address::Address;
-use crate::bounds::FRAGMENT_TIME_NS;
+use crate::bounds::FRAME_BYTES;
 use crate::fragment::{Fragment, FragmentKey};
 use crate::runtime::{Packet, Tables};
 use crate::stage::icmp_error;
-use crate::verdict::{Reason, Stage};
+use crate::verdict::{Punt, Reason, Stage, Verdict};
 use crate::walk::{Headers, Step, Walk, deny};
 use packet::{ethernet, icmp, ipv4, tcp, udp, view};
 use zerocopy::FromBytes;
@@ -124,20 +124,48 @@ fn first_fragment<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) {
     }
     let (src_port, dst_port) = (work.key.src_port, work.key.dst_port);
     let (seen_ns, icmp_type) = (walk.tables.now_ns(), work.headers.icmp_type);
-    let first = Fragment { seen_ns, src_port, dst_port, icmp_type, zero: [0; 3] };
-    walk.tables.insert_fragment(&work.fragment_key, &first);
+    let end = work.headers.ip_len.wrapping_add(ETHERNET_LEN).wrapping_sub(work.headers.l4_offset) as u16;
+    let first = Fragment { seen_ns, src_port, dst_port, icmp_type, state: Fragment::KNOWN, end };
+    let known = walk.tables.fragment(&work.fragment_key);
+    walk.tables.insert_fragment(&work.fragment_key, &first, true);
+    if known.is_some_and(|known| known.state == Fragment::AWAITED && known.is_fresh(seen_ns)) {
+        let vni = walk.work.key.vni;
+        walk.emit(Punt::FirstFragment, vni, 0);
+    }
 }
 
 #[inline(never)]
 fn later_fragment<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
-    match walk.tables.fragment(&walk.work.fragment_key) {
-        Some(first) if walk.tables.now_ns().wrapping_sub(first.seen_ns) < FRAGMENT_TIME_NS => {
+    let now_ns = walk.tables.now_ns();
+    let known = walk.tables.fragment(&walk.work.fragment_key).filter(|known| known.is_fresh(now_ns));
+    match known {
+        Some(first) if first.state == Fragment::KNOWN => {
+            let offset = u32::from(walk.work.ipv4.flags_fragment.get() & ipv4::FRAGMENT_OFFSET) << 3;
+            if offset < u32::from(first.end) {
+                return deny(Stage::Classify, Reason::FragmentOverlap);
+            }
             walk.work.headers.icmp_type = first.icmp_type;
             ports(walk, first.src_port, first.dst_port);
             Ok(())
         }
-        _ => deny(Stage::Classify, Reason::FragmentUnordered),
+        _ => early_fragment(walk, known.is_some()),
     }
+}
+
+/// A fragment that overtook the first of its datagram: the agent holds it for a while.
+#[inline(never)]
+fn early_fragment<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, awaited: bool) -> Step<()> {
+    if walk.given_back || walk.packet.len() > FRAME_BYTES as u32 {
+        return deny(Stage::Classify, Reason::FragmentUnordered);
+    }
+    let verdict = walk.punt_frame(Stage::Classify, Punt::EarlyFragment, 0);
+    if !awaited && matches!(verdict, Verdict::Punt(_)) {
+        let seen_ns = walk.tables.now_ns();
+        let awaited = Fragment { seen_ns, state: Fragment::AWAITED, ..Fragment::default() };
+        // If the first came this very moment, its entry stands; the agent looks once more.
+        walk.tables.insert_fragment(&walk.work.fragment_key, &awaited, false);
+    }
+    Err(verdict)
 }
 
 /// Ports, flags and ICMP type.

@@ -96,11 +96,15 @@ fn to_mapping<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, address: Address,
     let Some(mapping) = walk.tables.mapping(&internal) else {
         return deny(Stage::Dnat, Reason::NoMapping);
     };
-    let open = snat::filters_independently(walk, internal.router_vni)
-        && walk.work.headers.error_offset == 0
-        && protocol != ipv4::PROTOCOL_ICMP;
-    if !open {
+    if walk.work.headers.error_offset != 0 || protocol == ipv4::PROTOCOL_ICMP {
         return deny(Stage::Dnat, Reason::Filtered);
+    }
+    if !snat::lets_in(walk, internal.router_vni, &binding) {
+        if walk.hook != Hook::Port {
+            return deny(Stage::Dnat, Reason::Filtered);
+        }
+        // The sender gets its session all the same, or the other's answer would be refused as well.
+        walk.work.translated.flags |= Session::NAT_PUNCHED;
     }
     if walk.hook != Hook::Port {
         walk.work.router_vni = internal.router_vni;

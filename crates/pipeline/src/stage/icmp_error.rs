@@ -6,6 +6,7 @@
 //! them, and the quotation rarely holds what they cover.
 
 use crate::address::Address;
+use crate::bounds::ICMP_ERROR_BYTES_MAX;
 use crate::runtime::{Packet, PacketError, Tables};
 use crate::session::SessionKey;
 use crate::verdict::{Reason, Stage};
@@ -25,6 +26,9 @@ pub(crate) const fn is_error(kind: u8) -> bool {
 pub(crate) fn classify<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     let offset = walk.work.headers.l4_offset + icmp::LEN as u32;
     let end = walk.work.headers.ip_len + ETHERNET_LEN;
+    if walk.work.headers.fragment == 0 && !verified(walk) {
+        return deny(Stage::Classify, Reason::IcmpChecksum);
+    }
     let Ok(bytes) = walk.packet.load::<{ ipv4::LEN }>(offset) else {
         return deny(Stage::Classify, Reason::MalformedL4);
     };
@@ -66,6 +70,35 @@ pub(crate) fn classify<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<
         zero: [0; 3],
     };
     Ok(())
+}
+
+/// Whether the checksum of the whole message is right (RFC 5508 REQ-3). A message far larger than any error may be
+/// is taken for wrong.
+#[inline(never)]
+fn verified<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> bool {
+    let offset = walk.work.headers.l4_offset;
+    let len = (walk.work.headers.ip_len + ETHERNET_LEN).wrapping_sub(offset);
+    if len > ICMP_ERROR_BYTES_MAX || len < icmp::LEN as u32 {
+        return false;
+    }
+    let buffer = &mut walk.work.frame.frame;
+    if walk.packet.load_some(offset, len, buffer).is_err() {
+        return false;
+    }
+    let (words, _) = buffer.as_chunks::<8>();
+    let mut sum = 0u64;
+    for (at, word) in words.iter().take(ICMP_ERROR_BYTES_MAX as usize / 8).enumerate() {
+        let left = len.saturating_sub(at as u32 * 8);
+        if left == 0 {
+            break;
+        }
+        let kept = if left >= 8 { u64::MAX } else { (1 << (left * 8)) - 1 };
+        let word = u64::from_le_bytes(*word) & kept;
+        sum += (word & 0xffff_ffff) + (word >> 32);
+    }
+    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (sum & 0xffff) + (sum >> 16) == 0xffff
 }
 
 /// Whether a header's checksum is right (RFC 1071).

@@ -2,6 +2,7 @@
 //! changed, so an event always shows the packet as it came.
 
 use crate::address::Address;
+use crate::bounds::FRAME_BYTES;
 use crate::runtime::{CHECKSUM_MANGLED_ZERO, CHECKSUM_PSEUDO, Packet, PacketError, Tables};
 use crate::session::Path;
 use crate::stage::icmp_error;
@@ -25,7 +26,20 @@ pub(crate) fn check<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()>
     if walk.work.headers.ip_len <= mtu || mtu == 0 || segment_len(walk) <= mtu {
         return Ok(());
     }
+    if may_be_cut(walk) {
+        return Err(walk.punt_frame(Stage::Output, Punt::Fragment, mtu));
+    }
     Err(walk.punt(Stage::Output, Punt::FragmentationNeeded, vni, mtu))
+}
+
+/// Whether a packet that is too big goes on in pieces (RFC 4787 REQ-13a). A super-packet's sender is told the MTU:
+/// it counts on segments of its own size.
+#[inline(always)]
+fn may_be_cut<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> bool {
+    !walk.work.ipv4.dont_fragment()
+        && !walk.given_back
+        && walk.packet.gso_size() == 0
+        && walk.packet.len() <= FRAME_BYTES as u32
 }
 
 /// IP length of the packets a super-packet becomes on the wire.

@@ -4,7 +4,7 @@ use crate::hash::flow_hash;
 use crate::runtime::{Packet, Tables};
 use crate::session::Path;
 use crate::stage::route::network_mtu;
-use crate::tables::{External, GatewayKey, NeighborKey, NetworkKey, Station, VtepKey};
+use crate::tables::{External, GatewayKey, NeighborKey, NetworkKey, Port, PortKey, Station, Vtep, VtepKey};
 use crate::verdict::{Punt, Reason, Stage};
 use crate::walk::{Step, Target, Walk, deny};
 use packet::MacAddr;
@@ -51,14 +51,18 @@ fn tenant<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
             let routed_mac =
                 if work.target.src_mac.is_zero() { network.router_mac } else { work.target.src_mac };
             path.src_mac = if switched { work.target.src_mac } else { routed_mac };
+            let port = walk.tables.port(&PortKey { ifindex: path.ifindex });
+            if port.is_some_and(|port| port.flags & Port::FLAG_VETH_PEER != 0) {
+                path.flags |= Path::FLAG_VETH_PEER;
+            }
             Ok(())
         }
         Station::REMOTE => {
-            path.output = Path::OUT_TUNNEL;
             path.vtep = work.station.vtep;
             if switched {
                 path.src_mac = work.target.src_mac;
             }
+            tunnel(walk)?;
             Ok(())
         }
         _ => deny(Stage::Resolve, Reason::UnknownStation),
@@ -110,14 +114,25 @@ fn uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, external: &External) 
 /// To another host over a transit network.
 #[inline(always)]
 fn remote<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    let vtep = tunnel(walk)?;
+    let mtu = network_mtu(walk, walk.work.path.vni);
+    let path = &mut walk.work.path;
+    path.dst_mac = if vtep.dvr_mac.is_zero() { MacAddr::BROADCAST } else { vtep.dvr_mac };
+    path.mtu = if path.mtu == 0 { mtu } else { path.mtu.min(mtu) };
+    Ok(())
+}
+
+/// To the host of `path.vtep`.
+#[inline(always)]
+fn tunnel<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Vtep> {
     let address = walk.work.path.vtep;
     let Some(vtep) = walk.tables.vtep(&VtepKey { address }) else {
         return deny(Stage::Resolve, Reason::UnknownVtep);
     };
-    let mtu = network_mtu(walk, walk.work.path.vni);
     let path = &mut walk.work.path;
     path.output = Path::OUT_TUNNEL;
-    path.dst_mac = if vtep.dvr_mac.is_zero() { MacAddr::BROADCAST } else { vtep.dvr_mac };
-    path.mtu = if path.mtu == 0 { mtu } else { path.mtu.min(mtu) };
-    Ok(())
+    if vtep.flags & Vtep::FLAG_ON_LINK != 0 {
+        path.flags |= Path::FLAG_ON_LINK;
+    }
+    Ok(vtep)
 }

@@ -52,7 +52,8 @@ pub(crate) fn arp_uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Ste
     let target = Address::v4(message.target_ip);
     let ours = walk.tables.external_address(&ExternalAddressKey { external_vni, address: target });
     let (dst_mac, dvr_mac) = (walk.work.headers.dst_mac, walk.work.config.dvr_mac);
-    if let Some(address) = ours {
+    let announced = message.sender_ip == message.target_ip;
+    if let Some(address) = ours.filter(|_| !announced) {
         let request = message.operation.get() == arp::OP_REQUEST;
         if !request || address.flags & ExternalAddress::FLAG_ANSWER == 0 {
             return Ok(Verdict::Pass);
@@ -60,8 +61,11 @@ pub(crate) fn arp_uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Ste
         answer_arp(walk, &message, dvr_mac)?;
         return Ok(Verdict::Uplink { ifindex: walk.work.ingress });
     }
-    let announces = message.sender_ip == message.target_ip || dst_mac == dvr_mac;
-    if announces && message.sender_ip != [0; 4] && walk.tables.punt_allowed(walk.work.ingress) {
+    // Of those that were not asked only known ones matter: a storm of others must not use up the tokens.
+    let sender = NeighborKey { vni: external_vni, address: Address::v4(message.sender_ip) };
+    let matters = dst_mac == dvr_mac
+        || (announced && (ours.is_some() || walk.tables.neighbor(&sender).is_some()));
+    if matters && message.sender_ip != [0; 4] && walk.tables.punt_allowed(walk.work.ingress) {
         walk.work.target.next_hop = Address::v4(message.sender_ip);
         walk.emit(Punt::LearnNeighbor, external_vni, 0);
     }

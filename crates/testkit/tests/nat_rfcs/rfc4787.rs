@@ -152,6 +152,89 @@ fn rfc4787_req8a_by_choice_anyone_is_let_in_to_a_mapping() {
     });
 }
 
+/// RFC 4787 REQ-8 (SHOULD): ... address-dependent filtering where that is wanted ...
+#[test]
+fn rfc4787_req8_by_choice_every_port_of_a_contacted_address_is_let_in() {
+    play(address_filter(), |world| {
+        for vm in ["vm_a", "vm_c"] {
+            let (_, port) = external(world, vm, udp, 4000);
+            for from in [(INTERNET, 53), (INTERNET, 9999)] {
+                let arrival = inward(world, 1, udp, from, port);
+                assert_eq!(world.at_vm(vm, &arrival).dst_port, 4000, "{from:?}");
+            }
+            let owner = world.vms[vm].host;
+            let arrival = inward(world, owner.min(1), udp, (STRANGER, 53), port);
+            assert_eq!(arrival, dropped(owner, Stage::Dnat, Reason::Filtered));
+        }
+    });
+}
+
+/// RFC 4787 REQ-8 (SHOULD): ... also between VMs of one host.
+#[test]
+fn rfc4787_req8_address_dependent_filtering_knows_siblings_by_their_external_address() {
+    play(address_filter(), |world| {
+        let (address, port) = external(world, "vm_a", udp, 4000);
+        let (green, green_port) = external(world, "vm_e", udp, 4100);
+        let from_green = world.routed("vm_e", address, (4200, port));
+        let arrival = world.from_vm("vm_e", udp(&from_green));
+        assert_eq!(arrival, dropped(0, Stage::Dnat, Reason::Filtered), "not contacted yet");
+        let to_green = world.routed("vm_a", green, (4000, green_port));
+        let arrival = world.from_vm("vm_a", udp(&to_green));
+        assert_eq!(
+            arrival,
+            dropped(0, Stage::Dnat, Reason::Filtered),
+            "nor has green sent to blue from there"
+        );
+        let another = world.routed("vm_e", address, (4300, port));
+        let arrival = world.from_vm("vm_e", udp(&another));
+        assert_eq!(world.at_vm("vm_a", &arrival).src, green, "now blue's mapping was used towards green");
+    });
+}
+
+/// RFC 4787 REQ-9 (MUST): hairpinning with the default filtering: who both send get through to each other.
+#[test]
+fn rfc4787_req9_two_vms_punch_holes_to_each_other() {
+    for (a, b) in [("vm_a", "vm_g"), ("vm_a", "vm_d"), ("vm_a", "vm_e"), ("vm_a", "vm_b"), ("vm_c", "vm_b")] {
+        play(options(), |world| {
+            let (address_a, port_a) = external(world, a, udp, 4000);
+            let (address_b, port_b) = external(world, b, udp, 4100);
+            let there = udp(&world.routed(a, address_b, (4000, port_b)));
+            let back = udp(&world.routed(b, address_a, (4100, port_a)));
+            for _ in 0..2 {
+                let arrival = world.from_vm(a, there.clone());
+                let refused = dropped(world.vms[b].host, Stage::Dnat, Reason::Filtered);
+                assert_eq!(arrival, refused, "{b} has not sent yet");
+            }
+            for _ in 0..2 {
+                let arrival = world.from_vm(b, back.clone());
+                let read = world.at_vm(a, &arrival);
+                assert_eq!((read.src, read.src_port, read.dst_port), (address_b, port_b, 4000), "{b} to {a}");
+                let arrival = world.from_vm(a, there.clone());
+                let read = world.at_vm(b, &arrival);
+                assert_eq!((read.src, read.src_port, read.dst_port), (address_a, port_a, 4100), "{a} to {b}");
+            }
+            let elsewhere = world.routed(a, address_b, (4001, port_b));
+            let arrival = world.from_vm(a, udp(&elsewhere));
+            let refused = dropped(world.vms[b].host, Stage::Dnat, Reason::Filtered);
+            assert_eq!(arrival, refused, "another port of {a} was not answered");
+        });
+    }
+}
+
+/// RFC 4787 REQ-6 (MUST): outbound packets refresh the mapping also when they go to a sibling's.
+#[test]
+fn rfc4787_req6_a_hairpinned_packet_refreshes_its_senders_mapping() {
+    play(open_filter(), |world| {
+        let (address, port) = external(world, "vm_g", udp, 4000);
+        let ends = world.routed("vm_a", address, (4100, port));
+        world.from_vm("vm_a", udp(&ends));
+        let before = last_used(world, 0, PROTOCOL_UDP, 4100);
+        wait(world, 0, 100);
+        world.from_vm("vm_a", udp(&ends));
+        assert_eq!(last_used(world, 0, PROTOCOL_UDP, 4100), before + 100_000_000_000);
+    });
+}
+
 /// RFC 4787 REQ-9 (MUST): hairpinning.
 #[test]
 fn rfc4787_req9_a_vm_reaches_anothers_external_endpoint() {

@@ -129,10 +129,15 @@ fn rfc5382_req2b_simultaneous_open() {
 /// RFC 5382 REQ-3 (SHOULD): strict filtering by default, endpoint-independent by choice.
 #[test]
 fn rfc5382_req3_who_may_connect_to_a_mapping_is_a_choice() {
-    for (options, open) in [(options(), false), (open_filter(), true)] {
+    for (options, from, open) in [
+        (options(), (INTERNET, 999), false),
+        (address_filter(), (INTERNET, 999), true),
+        (address_filter(), (STRANGER, 999), false),
+        (open_filter(), (STRANGER, 999), true),
+    ] {
         play(options, |world| {
             let (_, port) = external(world, "vm_a", syn, 4000);
-            let arrival = inward(world, 0, syn, (STRANGER, 999), port);
+            let arrival = inward(world, 0, syn, from, port);
             if open {
                 assert_eq!(world.at_vm("vm_a", &arrival).dst_port, 4000);
             } else {
@@ -209,6 +214,31 @@ fn rfc5382_req8_a_vm_connects_to_anothers_external_endpoint() {
             assert_eq!((read.src, read.src_port, read.dst_port), (address, port, 4100), "{to} to {from}");
         }
     });
+}
+
+/// RFC 5382 REQ-8 (MUST), REQ-2a: simultaneous open through the hairpin, with the default filtering.
+#[test]
+fn rfc5382_req8_two_vms_open_simultaneously() {
+    for (a, b) in [("vm_a", "vm_g"), ("vm_a", "vm_e"), ("vm_a", "vm_b")] {
+        play(options(), |world| {
+            let (address_a, port_a) = external(world, a, syn, 4000);
+            let (address_b, port_b) = external(world, b, syn, 4100);
+            let there = world.routed(a, address_b, (4000, port_b));
+            let back = world.routed(b, address_a, (4100, port_a));
+            let arrival = world.from_vm(a, syn(&there));
+            assert_eq!(arrival, dropped(world.vms[b].host, Stage::Dnat, Reason::Filtered));
+            let arrival = world.from_vm(b, syn(&back));
+            assert_eq!(world.at_vm(a, &arrival).src, address_b);
+            for (from, ends, to) in [(a, &there, b), (b, &back, a)] {
+                let arrival = world.from_vm(from, frames::tcp(ends, Segment::SynAck, b""));
+                world.at_vm(to, &arrival);
+            }
+            for (from, ends, to) in [(a, &there, b), (b, &back, a)] {
+                let arrival = world.from_vm(from, frames::tcp(ends, Segment::Ack, b"data"));
+                world.at_vm(to, &arrival);
+            }
+        });
+    }
 }
 
 /// RFC 5382 REQ-8a (MUST): the receiver sees the sender's external address and port.

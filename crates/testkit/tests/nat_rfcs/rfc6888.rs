@@ -3,10 +3,11 @@
 use crate::scene::*;
 use dataplane::Timeouts;
 use packet::ipv4::PROTOCOL_UDP;
-use pipeline::{Punt, Reason, Stage};
+use pipeline::host::Frame;
+use pipeline::{Punt, Reason, Stage, Verdict, Work, from_port};
 use std::collections::BTreeSet;
-use testkit::frames::{self, Segment};
-use testkit::world::{BLOCK_SIZE, INTERNET, Options, SNAT_ADDRESS};
+use testkit::frames::{self, Ends, Segment};
+use testkit::world::{INTERNET, Options, SNAT_ADDRESS};
 use testkit::{Arrival, World};
 
 fn try_out(world: &mut World, vm: &str, port: u16) -> Arrival {
@@ -64,6 +65,23 @@ fn rfc6888_req4a_the_share_is_what_the_router_says() {
     }
 }
 
+/// RFC 6888 REQ-4c (SHOULD): so is the rate at which it makes mappings.
+#[test]
+fn rfc6888_req4c_a_subscriber_makes_so_many_mappings_a_second_and_no_more() {
+    let mut world = World::with(Options { mappings_per_second_max: 10, ..options() });
+    let outside = |arrival: &Arrival| matches!(arrival, Arrival::Uplink { .. });
+    for second in 0..3 {
+        let granted =
+            (0..50).filter(|port| outside(&try_out(&mut world, "vm_a", 5000 + second * 100 + port)));
+        assert_eq!(granted.count(), 10, "second {second}");
+        assert_eq!(try_out(&mut world, "vm_a", 9000), dropped(0, Stage::Snat, Reason::MappingRate));
+        external(&mut world, "vm_a", udp, 5000);
+        external(&mut world, "vm_g", udp, 5000 + second);
+        wait(&world, 0, 1);
+    }
+    world.assert_conserved();
+}
+
 /// RFC 6888 REQ-5 (SHOULD): what one subscriber takes leaves the others theirs.
 #[test]
 fn rfc6888_req5_a_flood_of_one_leaves_the_others_all_they_need() {
@@ -76,6 +94,48 @@ fn rfc6888_req5_a_flood_of_one_leaves_the_others_all_they_need() {
         external(&mut world, "vm_g", udp, 5000 + port);
     }
     world.assert_conserved();
+}
+
+/// RFC 6888 REQ-5, REQ-5a (SHOULD): sessions too, by one mapping to many destinations ...
+#[test]
+fn rfc6888_req5a_a_subscriber_has_so_many_sessions_and_no_more() {
+    for limit in [8, 20] {
+        play(Options { sessions_per_vm_max: limit, ..options() }, |world| {
+            let send = |world: &mut World, vm: &str, to: u16| {
+                let ends = world.routed(vm, INTERNET, (4000, to));
+                world.from_vm(vm, udp(&ends))
+            };
+            for to in 0..limit as u16 {
+                let arrival = send(world, "vm_a", 1000 + to);
+                world.at_uplink(&arrival);
+            }
+            assert_eq!(send(world, "vm_a", 5000), dropped(0, Stage::Output, Reason::SessionQuota));
+            let arrival = send(world, "vm_a", 1000);
+            world.at_uplink(&arrival);
+            let arrival = send(world, "vm_g", 5000);
+            world.at_uplink(&arrival);
+            let told = world.hosts[0].tables.events.borrow();
+            assert!(told.iter().any(|event| event.punt == Punt::Prohibited as u32), "and is told");
+        });
+    }
+}
+
+/// RFC 6888 REQ-5 (SHOULD): ... and those that others open to it.
+#[test]
+fn rfc6888_req5_a_flood_from_outside_takes_the_sessions_of_its_target_only() {
+    play(Options { sessions_per_vm_max: 10, ..options() }, |world| {
+        add_floating_ips(world);
+        for port in 0..20 {
+            let ends = world.outside(0, (STRANGER, 2000 + port), (FLOATING_A, 22));
+            let arrival = world.from_outside(0, syn(&ends));
+            if port < 10 {
+                world.at_vm("vm_a", &arrival);
+            } else {
+                assert_eq!(arrival, dropped(0, Stage::Output, Reason::SessionQuota));
+            }
+        }
+        external(world, "vm_g", udp, 4000);
+    });
 }
 
 /// RFC 6888 REQ-7 (SHOULD): endpoint-independent filtering, for those who choose it.
@@ -169,14 +229,48 @@ fn rfc6888_req11d_exhaustion_takes_no_mapping_away() {
     world.assert_conserved();
 }
 
-/// RFC 6888 REQ-13 (SHOULD): most ports of a block are given out before the first refusal.
+/// RFC 6888 REQ-13 (SHOULD): 99 % of the ports of an address are given out before the first refusal, whatever the
+/// size of its blocks.
 #[test]
-fn rfc6888_req13_most_of_a_block_is_used() {
-    let mut world = World::with(options());
-    let granted = exhaust(&mut world).len();
-    assert!(granted * 100 >= usize::from(BLOCK_SIZE) * 97, "{granted} of {BLOCK_SIZE}");
-    let claims = world.hosts[0].tables.bindings.borrow();
-    assert_eq!(claims.keys().filter(|claim| claim.protocol == PROTOCOL_UDP).count(), granted);
+fn rfc6888_req13_nearly_every_port_of_an_address_is_used_before_the_first_refusal() {
+    for size in [64_u16, 1024, 4096] {
+        let mut world = World::with(options());
+        own_the_whole_address(&mut world, size);
+        let vm = world.vms["vm_a"];
+        // Not through the world, which remembers every step.
+        let (tables, mut work) = (&world.hosts[0].tables, Box::new(Work::zeroed()));
+        let mut granted = 0;
+        for port in 1..=u16::MAX {
+            let ends = Ends {
+                src_mac: vm.mac,
+                dst_mac: vm.router_mac,
+                src: vm.address,
+                dst: INTERNET,
+                src_port: port,
+                dst_port: 53,
+            };
+            let verdict = from_port(&mut Frame::new(udp(&ends)), tables, &mut work, vm.ifindex);
+            if !matches!(verdict, Verdict::Uplink { .. }) {
+                break;
+            }
+            granted += 1;
+        }
+        println!("blocks of {size}: {granted} of 64512");
+        assert!(granted * 100 >= 64_512 * 99, "blocks of {size}: {granted} of 64512");
+        let claims = tables.bindings.borrow();
+        let low = claims.keys().filter(|claim| claim.protocol == PROTOCOL_UDP && claim.port < 1024);
+        assert_eq!((claims.len(), low.count()), (granted, 0));
+    }
+}
+
+/// The first host gets every port of the address from 1024 on, in blocks of that size.
+fn own_the_whole_address(world: &mut World, size: u16) {
+    world.slice.external_networks.values_mut().for_each(|network| network.block_size = size);
+    world.slice.blocks.clear();
+    for place in (0..=u16::MAX).step_by(size.into()).filter(|place| place | (size - 1) >= 1024) {
+        world.add_block(1, SNAT_ADDRESS, 0, place.max(1024));
+    }
+    world.program();
 }
 
 /// RFC 6888 REQ-15 (SHOULD): the next port cannot be guessed from the last.

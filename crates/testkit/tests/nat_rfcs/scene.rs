@@ -49,6 +49,11 @@ pub(crate) fn open_filter() -> Options {
     Options { filtering: Filtering::EndpointIndependent, ..options() }
 }
 
+/// Likewise, with a router that lets in whoever has an address that was contacted.
+pub(crate) fn address_filter() -> Options {
+    Options { filtering: Filtering::AddressDependent, ..options() }
+}
+
 /// Plays a scene on the host build, then repeats every step of it on the loaded object.
 pub(crate) fn play(options: Options, scene: impl FnOnce(&mut World)) {
     let mut world = World::with(options);
@@ -134,7 +139,10 @@ fn look<R>(
     read: impl FnOnce(&pipeline::session::Session) -> R,
 ) -> R {
     let sessions = world.hosts[host].tables.sessions.borrow();
-    let mut found = sessions.iter().filter(|(key, _)| (key.protocol, key.src_port) == of);
+    let mut found = sessions.iter().filter(|(stored, session)| {
+        let key = session.forward(stored);
+        (key.protocol, key.src_port) == of
+    });
     let (_, session) = found.next().expect("a session");
     assert!(found.next().is_none(), "one session");
     read(session)

@@ -177,6 +177,9 @@ pub struct Host {
     pub started_at: i64,
     /// Set by an operator: takes no part as a gateway.
     pub drained: bool,
+    /// An operator's words.
+    #[serde(default)]
+    pub description: String,
     /// Its agent is connected, or was a moment ago, and has programmed its slice. Kept in the store so that
     /// a restart of the controller changes no slice.
     #[serde(default)]

@@ -22,6 +22,12 @@ type Records = TableDefinition<'static, &'static str, (u64, &'static [u8])>;
 
 pub(crate) struct Disk {
     database: Database,
+    /// Since it was opened.
+    #[cfg(test)]
+    pub(crate) commits: std::sync::atomic::AtomicU32,
+    /// The next commit is refused.
+    #[cfg(test)]
+    pub(crate) fails: std::sync::atomic::AtomicBool,
 }
 
 impl Disk {
@@ -30,7 +36,13 @@ impl Disk {
             DatabaseError::DatabaseAlreadyOpen => StoreError::Locked(path.to_owned()),
             other => StoreError::Unreadable { path: path.to_owned(), source: Box::new(other) },
         })?;
-        let disk = Self { database };
+        let disk = Self {
+            database,
+            #[cfg(test)]
+            commits: Default::default(),
+            #[cfg(test)]
+            fails: Default::default(),
+        };
         disk.initialise(path)?;
         let snapshot = disk.load(path)?;
         Ok((disk, snapshot))
@@ -87,27 +99,44 @@ impl Disk {
         Ok(snapshot)
     }
 
-    /// Durable when it returns `Ok`; nothing written when it returns `Err`.
-    pub(crate) fn commit(&self, finished: &Finished) -> Result<(), StoreError> {
-        let revision = finished.snapshot.revision;
+    /// Writes transactions in their order. All durable when it returns `Ok`; nothing written when it returns `Err`.
+    pub(crate) fn commit<'a>(&self, group: impl Iterator<Item = &'a Finished>) -> Result<(), StoreError> {
         let write = self.database.begin_write().map_err(failed(Doing::Writing))?;
-        for change in &finished.changes {
-            let mut table = write.open_table(records(change.table)).map_err(failed(Doing::Writing))?;
-            let key = change.key.as_str();
-            match &change.value {
-                Some(value) => {
-                    drop(table.insert(key, (revision, value.as_slice())).map_err(failed(Doing::Writing))?)
-                }
-                None => drop(table.remove(key).map_err(failed(Doing::Writing))?),
-            }
+        for finished in group {
+            put(&write, finished)?;
         }
-        {
-            let mut marks = write.open_table(MARKS).map_err(failed(Doing::Writing))?;
-            let text = revision.to_string();
-            marks.insert(REVISION_MARK, text.as_str()).map_err(failed(Doing::Writing))?;
-        }
+        #[cfg(test)]
+        self.count_or_fail()?;
         write.commit().map_err(failed(Doing::Committing))
     }
+
+    #[cfg(test)]
+    fn count_or_fail(&self) -> Result<(), StoreError> {
+        use std::sync::atomic::Ordering::Relaxed;
+        if self.fails.swap(false, Relaxed) {
+            return Err(failed(Doing::Committing)(redb::Error::PreviousIo));
+        }
+        self.commits.fetch_add(1, Relaxed);
+        Ok(())
+    }
+}
+
+fn put(write: &redb::WriteTransaction, finished: &Finished) -> Result<(), StoreError> {
+    let revision = finished.snapshot.revision;
+    for change in &finished.changes {
+        let mut table = write.open_table(records(change.table)).map_err(failed(Doing::Writing))?;
+        let key = change.key.as_str();
+        match &change.value {
+            Some(value) => {
+                drop(table.insert(key, (revision, value.as_slice())).map_err(failed(Doing::Writing))?)
+            }
+            None => drop(table.remove(key).map_err(failed(Doing::Writing))?),
+        }
+    }
+    let mut marks = write.open_table(MARKS).map_err(failed(Doing::Writing))?;
+    let text = revision.to_string();
+    marks.insert(REVISION_MARK, text.as_str()).map_err(failed(Doing::Writing))?;
+    Ok(())
 }
 
 fn records(table: &'static str) -> Records {

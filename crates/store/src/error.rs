@@ -18,6 +18,8 @@ pub enum StoreError {
     BadRecord { table: &'static str, key: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{doing} the store failed")]
     Disk { doing: Doing, source: Box<redb::Error> },
+    #[error("an earlier change that this one was built on could not be written; neither was made")]
+    Void,
 }
 
 /// What the store was doing when the disk refused.

@@ -1,7 +1,7 @@
 //! The store: desired state as typed records, with revisions.
 //!
-//! Reads come from an immutable [`Snapshot`] in memory; writes are transactions of one writer at a time
-//! that change a working copy, are committed to disk (redb) and only then published. What a transaction
+//! Reads come from an immutable [`Snapshot`] in memory; writes are transactions, one after the other, that
+//! change a working copy, are committed to disk (redb), several at a time if they come so, and only then published. What a transaction
 //! allocates (addresses, VNIs, port blocks) is therefore free of races by construction.
 //!
 //! Not here: what a record means, who may change it, HTTP.
@@ -9,6 +9,7 @@
 pub mod allocate;
 mod disk;
 mod error;
+mod group;
 mod record;
 mod snapshot;
 mod transaction;
@@ -20,15 +21,15 @@ pub use snapshot::Snapshot;
 pub use transaction::Transaction;
 
 use disk::Disk;
+use group::Group;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::watch;
 
 /// All of a controller's state. Share it in an `Arc`.
 pub struct Store {
     published: RwLock<Arc<Snapshot>>,
-    /// Held for the length of a transaction: one writer at a time.
-    writer: Mutex<Option<Disk>>,
+    group: Group,
     revisions: watch::Sender<u64>,
 }
 
@@ -46,7 +47,8 @@ impl Store {
             None => (None, Snapshot::new(uuid::Uuid::new_v4())),
         };
         let (revisions, _) = watch::channel(snapshot.revision);
-        Ok(Self { published: RwLock::new(Arc::new(snapshot)), writer: Mutex::new(disk), revisions })
+        let published = RwLock::new(Arc::new(snapshot.clone()));
+        Ok(Self { published, group: Group::new(disk, snapshot), revisions })
     }
 
     /// The last published state. Cheap: one reference count.
@@ -59,8 +61,8 @@ impl Store {
         self.revisions.subscribe()
     }
 
-    /// Runs `change` on a working copy. On `Ok` the copy is durable on disk before it is published with
-    /// the next revision; on `Err`, or when nothing changed, nothing happens.
+    /// Runs `change` on a working copy. On `Ok` the copy is durable on disk, possibly together with those of other
+    /// writers, before it is published with the next revision; on `Err`, or when nothing changed, nothing happens.
     ///
     /// Blocks for other writers and for the disk: call it from `spawn_blocking` in async code.
     ///
@@ -70,26 +72,13 @@ impl Store {
         &self,
         change: impl FnOnce(&mut Transaction) -> Result<R, E>,
     ) -> Result<R, E> {
-        let writer = self.lock_writer();
-        let mut transaction = Transaction::new(Snapshot::clone(&self.snapshot()));
-        let result = change(&mut transaction)?;
-        if let Some(done) = transaction.finish()? {
-            if let Some(disk) = writer.as_ref() {
-                disk.commit(&done)?;
-            }
-            let revision = done.snapshot.revision;
-            let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
-            *published = Arc::new(done.snapshot);
-            drop(published);
+        let published = || Snapshot::clone(&self.snapshot());
+        let publish = |snapshot: Snapshot| {
+            let revision = snapshot.revision;
+            *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
             self.revisions.send_replace(revision);
-        }
-        Ok(result)
-    }
-
-    /// A poisoned lock is taken over: a panic inside a transaction loses only its working copy, the
-    /// published snapshot and the disk still agree.
-    fn lock_writer(&self) -> MutexGuard<'_, Option<Disk>> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        };
+        self.group.transact(change, published, publish)
     }
 }
 

@@ -20,7 +20,7 @@ enum Refused {
     Exhausted(#[from] Exhausted),
 }
 
-fn network(vni: u32) -> Network {
+pub(crate) fn network(vni: u32) -> Network {
     Network {
         id: NetworkId::random(),
         standard: Standard { name: "blue".to_owned(), ..Standard::default() },

@@ -66,7 +66,8 @@ fn is_host_address(address: &Ipv4Addr) -> bool {
     !address.is_unspecified() && !address.is_multicast() && !address.is_broadcast()
 }
 
-/// Inserts the host, or updates what its agent says of it. Id, DVR MAC, drain and liveness of a known host stay.
+/// Inserts the host, or updates what its agent says of it. Id, DVR MAC, drain, description and liveness of a known
+/// host stay.
 ///
 /// # Errors
 /// `VtepTaken`, `NoDvrMac`; nothing is changed then.
@@ -100,6 +101,7 @@ pub fn register(
             created_at: now_s,
             started_at: now_s,
             drained: false,
+            description: String::new(),
             live: false,
         },
     };
@@ -163,7 +165,8 @@ mod tests {
     fn a_host_that_comes_back_keeps_what_it_was() {
         let store = Store::open(None).unwrap();
         let before = enter(&store, "ahv01", "10.0.0.1").unwrap();
-        let drained = Host { drained: true, live: true, ..before.clone() };
+        let description = "rack 7".to_owned();
+        let drained = Host { drained: true, live: true, description, ..before.clone() };
         let put = store.transact::<_, StoreError>(|transaction| {
             transaction.put(drained.clone());
             Ok(())

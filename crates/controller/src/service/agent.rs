@@ -9,7 +9,7 @@ use model::resource::Host;
 impl Handles<Host> for Service {
     fn list(&self, _caller: &Caller, hints: &Hints) -> Vec<AgentView> {
         let snapshot = self.snapshot();
-        by_ids::<Host>(&snapshot, hints.ids("id")).iter().map(|host| self.agent_view(host)).collect()
+        by_ids::<Host>(&snapshot, hints).iter().map(|host| self.agent_view(host)).collect()
     }
 
     fn show(&self, _caller: &Caller, id: HostId) -> Result<AgentView, Error> {
@@ -30,6 +30,9 @@ impl Handles<Host> for Service {
         self.write(|write| {
             let mut host = Host::clone(&*find::<Host>(write.tx, id)?);
             host.drained = change.admin_state_up.map_or(host.drained, |up| !up);
+            if let Some(description) = change.description {
+                host.description = description.unwrap_or_default();
+            }
             write.tx.put(host.clone());
             Ok(self.agent_view(&host))
         })

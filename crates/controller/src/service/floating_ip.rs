@@ -18,7 +18,7 @@ impl Handles<FloatingIp> for Service {
         let named = hints.values("port_id").is_some_and(|ids| ids.iter().all(|id| !id.is_empty()));
         let floating_ips = match hints.ids::<PortId>("port_id").filter(|_| named) {
             Some(ports) => unique(ports.into_iter().flat_map(|id| snapshot.floating_ips_of_port(id))),
-            None => by_ids::<FloatingIp>(&snapshot, hints.ids("id")),
+            None => by_ids::<FloatingIp>(&snapshot, hints),
         };
         floating_ips.iter().map(|floating_ip| view(&snapshot, floating_ip)).collect()
     }

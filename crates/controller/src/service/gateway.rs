@@ -117,7 +117,7 @@ fn agrees_to_share(snapshot: &Snapshot, holder: &Port, router: &Router, caller: 
     let other = other.filter(|other| other.gateway.as_ref().is_some_and(|own| own.port == holder.id));
     other.is_some_and(|other| {
         let is_shared = other.gateway.as_ref().is_some_and(|gateway| gateway.snat_shared);
-        is_shared && (caller.is_admin || other.standard.project_id == router.standard.project_id)
+        is_shared && (caller.is_admin() || other.standard.project_id == router.standard.project_id)
     })
 }
 

@@ -22,7 +22,7 @@ mod who;
 
 use crate::agents::Hub;
 use crate::nat_log::NatLog;
-use api::Error;
+use api::{Error, Hints, PageHint};
 use api::resources::NetworkType;
 use model::Vni;
 use std::collections::BTreeMap;
@@ -120,10 +120,64 @@ fn unique<'a, R: Record>(records: impl Iterator<Item = &'a Arc<R>>) -> Vec<Arc<R
     by_id.into_values().collect()
 }
 
-/// Records of the ids asked for, or all.
-fn by_ids<R: Record>(snapshot: &Snapshot, ids: Option<Vec<R::Id>>) -> Vec<Arc<R>> {
-    match ids {
-        Some(ids) => unique(ids.into_iter().filter_map(|id| snapshot.get::<R>(id))),
-        None => R::table(snapshot).values().cloned().collect(),
+/// Records of the ids asked for, or of the page, or all.
+fn by_ids<R: Record>(snapshot: &Snapshot, hints: &Hints) -> Vec<Arc<R>> {
+    match (hints.ids("id"), &hints.page) {
+        (Some(ids), _) => unique(ids.into_iter().filter_map(|id| snapshot.get::<R>(id))),
+        (None, Some(page)) => page_of(R::table(snapshot), page),
+        (None, None) => R::table(snapshot).values().cloned().collect(),
+    }
+}
+
+/// Ids sort as their texts do. A marker that is no id is not among the records: the API says so.
+fn page_of<R: Record>(table: &store::Table<R>, page: &PageHint) -> Vec<Arc<R>> {
+    let all = |records: &mut dyn Iterator<Item = (&R::Id, &Arc<R>)>, count| {
+        records.take(count).map(|(_, record)| Arc::clone(record)).collect()
+    };
+    // The marker itself comes first.
+    let with_marker = page.limit.saturating_add(1);
+    let marker = page.marker.as_ref().map(|marker| marker.parse::<R::Id>());
+    match (marker, page.reverse) {
+        (None, false) => all(&mut table.iter(), page.limit),
+        (None, true) => all(&mut table.iter().rev(), page.limit),
+        (Some(Ok(marker)), false) => all(&mut table.range(marker..), with_marker),
+        (Some(Ok(marker)), true) => all(&mut table.range(..=marker).rev(), with_marker),
+        (Some(Err(_)), _) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::resource::RestingBlock;
+    use model::{HostId, NetworkId};
+
+    #[test]
+    fn no_more_records_than_a_page_needs_are_looked_at() {
+        let store = Store::open(None).unwrap();
+        let put = |first_port| RestingBlock {
+            external_network: NetworkId::MIN,
+            address: [172, 22, 7, 27].into(),
+            first_port,
+            host: HostId::MIN,
+            since_ms: 0,
+        };
+        let records = store.transact::<_, StoreError>(|transaction| {
+            (1..=9).for_each(|port| transaction.put(put(port)));
+            Ok(transaction.resting_blocks.clone())
+        });
+        let records = records.unwrap();
+        let ports = |marker: Option<u16>, reverse| -> Vec<u16> {
+            let marker = marker.map(|port| put(port).id().to_string());
+            let page = PageHint { marker, limit: 3, reverse };
+            page_of::<RestingBlock>(&records, &page).iter().map(|block| block.first_port).collect()
+        };
+        assert_eq!(ports(None, false), [1, 2, 3]);
+        assert_eq!(ports(Some(3), false), [3, 4, 5, 6], "the marker and what is behind it");
+        assert_eq!(ports(Some(9), false), [9]);
+        assert_eq!(ports(None, true), [9, 8, 7]);
+        assert_eq!(ports(Some(7), true), [7, 6, 5, 4]);
+        let page = PageHint { marker: Some("x".to_owned()), limit: 3, reverse: false };
+        assert!(page_of::<RestingBlock>(&records, &page).is_empty());
     }
 }

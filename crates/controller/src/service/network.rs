@@ -12,7 +12,7 @@ use store::Snapshot;
 impl Handles<Network> for Service {
     fn list(&self, _caller: &Caller, hints: &Hints) -> Vec<NetworkView> {
         let snapshot = self.snapshot();
-        let networks = by_ids::<Network>(&snapshot, hints.ids("id"));
+        let networks = by_ids::<Network>(&snapshot, hints);
         networks.iter().map(|network| self.network_view(&snapshot, network)).collect()
     }
 

@@ -66,7 +66,7 @@ impl Handles<Port> for Service {
 /// A superset of what the filters let pass, by the index that is narrowest as a rule.
 fn candidates(snapshot: &Snapshot, hints: &Hints) -> Vec<Arc<Port>> {
     if hints.values("id").is_some() {
-        by_ids::<Port>(snapshot, hints.ids("id"))
+        by_ids::<Port>(snapshot, hints)
     } else if let Some(devices) = hints.values("device_id").filter(|ids| ids.iter().all(|id| !id.is_empty()))
     {
         unique(devices.iter().flat_map(|device| snapshot.ports_of_device(device)))
@@ -77,7 +77,7 @@ fn candidates(snapshot: &Snapshot, hints: &Hints) -> Vec<Arc<Port>> {
     } else if let Some(networks) = hints.ids::<NetworkId>("network_id") {
         unique(networks.into_iter().flat_map(|network| snapshot.ports_of_network(network)))
     } else {
-        by_ids::<Port>(snapshot, None)
+        by_ids::<Port>(snapshot, hints)
     }
 }
 

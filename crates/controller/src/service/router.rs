@@ -16,7 +16,7 @@ use store::allocate::free_vni;
 impl Handles<Router> for Service {
     fn list(&self, _caller: &Caller, hints: &Hints) -> Vec<RouterView> {
         let snapshot = self.snapshot();
-        let routers = by_ids::<Router>(&snapshot, hints.ids("id"));
+        let routers = by_ids::<Router>(&snapshot, hints);
         routers.iter().map(|router| view(&snapshot, router)).collect()
     }
 

@@ -16,7 +16,7 @@ impl Handles<Subnet> for Service {
         let snapshot = self.snapshot();
         let subnets = match hints.ids::<NetworkId>("network_id") {
             Some(networks) => unique(networks.into_iter().flat_map(|id| snapshot.subnets_of_network(id))),
-            None => by_ids::<Subnet>(&snapshot, hints.ids("id")),
+            None => by_ids::<Subnet>(&snapshot, hints),
         };
         subnets.iter().map(|subnet| view(&snapshot, subnet)).collect()
     }

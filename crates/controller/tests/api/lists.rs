@@ -143,6 +143,44 @@ async fn pages_follow_their_links_both_ways() {
     assert_eq!(names(&api, two_keys).await, ["n1", "n3", "n0", "n2", "n4"]);
 }
 
+/// Pages in the order of ids, which are cut before anything else is made of the records.
+#[tokio::test]
+async fn pages_without_a_filter_are_those_of_the_whole_list() {
+    let api = Api::new();
+    for i in 0..11 {
+        api.create("network", json!({"name": format!("n{i}")})).await;
+    }
+    let ids = |page: &Value| -> Vec<String> {
+        page["networks"].as_array().unwrap().iter().map(|network| text(&network["id"]).to_owned()).collect()
+    };
+    let mut all = ids(&api.get("/v2.0/networks").await);
+    all.sort();
+    for reverse in [false, true] {
+        let mut seen: Vec<Vec<String>> = Vec::new();
+        let mut path = format!("/v2.0/networks?limit=4&page_reverse={reverse}");
+        for _ in 0..4 {
+            let page = api.get(&path).await;
+            seen.push(ids(&page));
+            let rel = if reverse { "previous" } else { "next" };
+            let links = page["networks_links"].as_array().unwrap();
+            let Some(link) = links.iter().find(|link| link["rel"] == rel) else { break };
+            path = text(&link["href"]).strip_prefix("http://127.0.0.1:9696").unwrap().to_owned();
+        }
+        if reverse {
+            seen.reverse();
+        }
+        assert_eq!(seen.concat(), all, "reverse: {reverse}");
+        assert_eq!(seen.iter().map(Vec::len).max(), Some(4));
+    }
+    let gone = &all[3];
+    api.delete("network", &json!(gone)).await;
+    for path in
+        [format!("/v2.0/networks?limit=4&marker={gone}"), "/v2.0/networks?limit=4&marker=x".to_owned()]
+    {
+        api.refuses(&[refusal("marker", ("GET", path, Value::Null), (404, "NetworkNotFound", ""))]).await;
+    }
+}
+
 #[tokio::test]
 async fn tags_are_set_shown_filtered_and_removed() {
     let api = Api::new();

@@ -18,6 +18,7 @@ fn host(name: &str, last: u8) -> Host {
         created_at: NOW,
         started_at: NOW,
         drained: false,
+        description: String::new(),
         live: true,
     }
 }
@@ -125,8 +126,22 @@ async fn agents_are_the_hosts() {
     let drained = api.update("agent", &json!(live.id), json!({"admin_state_up": false})).await;
     assert_eq!(drained["admin_state_up"], false);
     assert!(api.store.snapshot().get::<Host>(live.id).unwrap().drained);
+    let words = api.update("agent", &json!(live.id), json!({"description": "rack 7"})).await;
+    assert_eq!((&words["description"], &words["admin_state_up"]), (&json!("rack 7"), &json!(false)));
+    assert_eq!(api.get("/v2.0/agents?description=rack%207").await["agents"][0]["host"], "ahv01");
+    assert_eq!(api.store.snapshot().get::<Host>(live.id).unwrap().description, "rack 7");
+    for nothing in [json!(""), Value::Null] {
+        api.update("agent", &json!(live.id), json!({"description": "rack 8"})).await;
+        let cleared = api.update("agent", &json!(live.id), json!({"description": nothing})).await;
+        assert_eq!(cleared["description"], Value::Null);
+    }
     let path = format!("/v2.0/agents/{}", live.id);
     api.refuses(&[
+        refusal(
+            "description",
+            ("PUT", &path, json!({"agent": {"description": 7}})),
+            (400, "HTTPBadRequest", "'7' is not a valid string"),
+        ),
         refusal("alive", ("DELETE", &path, Value::Null), (409, "AgentInUse", "")),
         refusal(
             "unknown",

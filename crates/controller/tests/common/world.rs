@@ -111,6 +111,7 @@ impl World {
             created_at: 0,
             started_at: 0,
             drained: false,
+            description: String::new(),
             live: true,
         });
         host_id(name)

@@ -47,11 +47,17 @@ pub(crate) enum See {
 pub(crate) struct AttributeRule {
     pub(crate) name: &'static str,
     pub(crate) who: Who,
+    /// Giving this value at creation is as good as giving none, as in Neutron: clients send `shared: false`.
+    pub(crate) default: Option<bool>,
 }
 
 impl AttributeRule {
     const fn new(name: &'static str, who: Who) -> Self {
-        Self { name, who }
+        Self { name, who, default: None }
+    }
+
+    const fn with_default(self, default: bool) -> Self {
+        Self { default: Some(default), ..self }
     }
 }
 
@@ -207,14 +213,14 @@ impl<'a, F: Facts> Judge<'a, F> {
         let facts = network.and_then(|id| self.facts.network(id));
         let owner = facts.as_ref().is_some_and(|network| self.caller.owns(&network.project_id));
         let shared = facts.as_ref().is_some_and(|network| network.shared);
-        for AttributeRule { name, who } in R::POLICY.attributes {
-            let allowed = match who {
+        for rule in R::POLICY.attributes {
+            let allowed = match rule.who {
                 Who::Admin => false,
                 Who::NetworkOwner => owner,
                 Who::NetworkUser => owner || shared,
             };
-            if !allowed && sets(given, name, action == "create") {
-                return Err(forbidden(action, &format!("{}:{name}", R::NAME)));
+            if !allowed && sets(given, rule, action == "create") {
+                return Err(forbidden(action, &format!("{}:{}", R::NAME, rule.name)));
             }
         }
         // A port that claims to be part of the network's own machinery is trusted by others.
@@ -285,19 +291,13 @@ impl<'a, F: Facts> Judge<'a, F> {
     }
 }
 
-/// Whether the body sets that attribute. At creation the value that it has anyway is not one that was set, as in
-/// Neutron: clients send `shared: false`.
-fn sets(given: &View, name: &str, at_creation: bool) -> bool {
-    let explicit = |value: &Value| match value {
-        Value::Null => false,
-        Value::Bool(false) if at_creation => false,
-        Value::String(text) if at_creation => !text.eq_ignore_ascii_case("false"),
-        _ => true,
-    };
-    if let Some(value) = given.get(name) {
-        return explicit(value);
+/// Whether the body, with its values in their one form, sets that attribute.
+fn sets(given: &View, rule: &AttributeRule, at_creation: bool) -> bool {
+    if let Some(value) = given.get(rule.name) {
+        let default = at_creation && rule.default.is_some_and(|default| *value == Value::Bool(default));
+        return !value.is_null() && !default;
     }
-    let Some((attribute, key)) = name.split_once(':') else { return false };
+    let Some((attribute, key)) = rule.name.split_once(':') else { return false };
     let within = |value: &Value| value.get(key).is_some_and(|value| !value.is_null());
     match given.get(attribute) {
         Some(Value::Array(items)) => items.iter().any(within),
@@ -355,9 +355,13 @@ mod tests {
 
     #[test]
     fn the_value_that_is_there_anyway_is_not_set() {
+        let rule = |name| {
+            let rule = AttributeRule::new(name, Who::Admin);
+            if name == "shared" { rule.with_default(false) } else { rule }
+        };
         let cases = [
             (json!({"shared": false}), "shared", false),
-            (json!({"shared": "False"}), "shared", false),
+            (json!({"port_security_enabled": false}), "port_security_enabled", true),
             (json!({"shared": true}), "shared", true),
             (json!({"mac_address": null}), "mac_address", false),
             (json!({"gateway": {"network_id": "x"}}), "gateway:enable_snat", false),
@@ -368,9 +372,9 @@ mod tests {
         ];
         for (given, name, want) in cases {
             let given = given.as_object().unwrap();
-            assert_eq!(sets(given, name, true), want, "{given:?} {name}");
+            assert_eq!(sets(given, &rule(name), true), want, "{given:?} {name}");
         }
         let given = json!({"shared": false});
-        assert!(sets(given.as_object().unwrap(), "shared", false), "a change is a change");
+        assert!(sets(given.as_object().unwrap(), &rule("shared"), false), "a change is a change");
     }
 }

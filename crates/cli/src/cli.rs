@@ -86,12 +86,12 @@ pub(crate) enum Command {
     /// Who is, or was, behind what the outside sees.
     #[command(subcommand)]
     Explain(command::explain::ExplainCommand),
-    /// Sessions: one row per connection, both directions and their NAT.
-    Sessions(command::sessions::SessionsArgs),
     /// MACs: where frames for each go, per network and per physical network.
     Fdb(command::fdb::FdbArgs),
     /// Neighbours: who has which address, and how that is known.
     Neighbors(command::neighbors::NeighborsArgs),
+    /// Sessions: one row per connection, both directions and their NAT.
+    Sessions(command::sessions::SessionsArgs),
     /// What the cluster or this host is doing: counters, drops with their reasons.
     Status(command::status::StatusArgs),
     /// Print the completion script of a shell.
@@ -103,7 +103,10 @@ pub(crate) enum Command {
 impl Command {
     /// Runs until stopped, and logs what it does.
     pub(crate) fn is_daemon(&self) -> bool {
-        matches!(self, Self::Server(_) | Self::Agent(_))
+        match self {
+            Self::Server(args) => args.is_daemon(),
+            other => matches!(other, Self::Agent(_)),
+        }
     }
 }
 

@@ -3,8 +3,10 @@
 //! Everything is checked before anything is touched; an error names the field, what is wrong and, where there
 //! is one, the fix.
 
+mod access;
 mod nat;
 
+pub use access::{AccessFlags, Auth, AuthKind, TlsFiles};
 pub use nat::{Nat, NatFlags};
 
 use model::Mac;
@@ -26,11 +28,15 @@ const GRACE_MS_MAX: u64 = 600_000;
 pub struct Config {
     /// Holds the store; none: everything is in memory and gone with the process (tests).
     pub data_dir: Option<PathBuf>,
-    /// Loopback only: the API does not authenticate.
     pub api_listen: Option<SocketAddr>,
-    /// Made with mode 0600.
+    pub auth: Auth,
+    /// Of `api_listen`; none: plain HTTP.
+    pub api_tls: Option<TlsFiles>,
+    /// Made with mode 0600. Who reaches it is the administrator.
     pub api_socket: Option<PathBuf>,
     pub agents_listen: SocketAddr,
+    /// Where Prometheus may scrape, without authentication; none: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// Directory with `ca.pem`, `<certificate>.pem` and `<certificate>.key`.
     pub certificates: PathBuf,
     pub certificate: String,
@@ -88,6 +94,7 @@ struct File {
     api_listen: Option<String>,
     api_socket: Option<PathBuf>,
     agents_listen: Option<String>,
+    metrics_listen: Option<String>,
     certificates: Option<PathBuf>,
     certificate: Option<String>,
     tunnel: Option<Protocol>,
@@ -104,9 +111,21 @@ struct File {
     block_reassign_after_s: Option<u64>,
     #[serde(default)]
     nat: nat::Table,
+    auth: Option<AuthKind>,
+    api_certificate: Option<PathBuf>,
+    api_key: Option<PathBuf>,
+    #[serde(default)]
+    identity: access::IdentityTable,
+    #[serde(default)]
+    keystone: access::KeystoneTable,
 }
 
 impl File {
+    fn access(&self) -> AccessFlags {
+        let (api_certificate, api_key) = (self.api_certificate.clone(), self.api_key.clone());
+        AccessFlags { auth: self.auth, api_certificate, api_key }
+    }
+
     fn nat(&self) -> NatFlags {
         NatFlags {
             nat_log: self.nat_log.clone(),
@@ -129,7 +148,7 @@ pub struct Flags {
     /// Directory of the store [default: /var/lib/nanboku/controller].
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Loopback address of the API, or `off` [default: 127.0.0.1:9696].
+    /// Address of the API, or `off`; off loopback it needs `--auth` [default: 127.0.0.1:9696].
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub api_listen: Option<String>,
     /// Unix socket of the API, for its owner alone [default: none].
@@ -138,6 +157,9 @@ pub struct Flags {
     /// Where agents connect [default: 0.0.0.0:9697].
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub agents_listen: Option<String>,
+    /// Where Prometheus may scrape, without authentication [default: nowhere].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<String>,
     /// Directory with ca.pem, NAME.pem and NAME.key, as `nanboku ca` makes it.
     #[arg(long, value_name = "DIR")]
     pub certificates: Option<PathBuf>,
@@ -161,6 +183,8 @@ pub struct Flags {
     pub liveness_grace_ms: Option<u64>,
     #[command(flatten)]
     pub nat: NatFlags,
+    #[command(flatten)]
+    pub access: AccessFlags,
 }
 
 /// A configuration that is refused.
@@ -190,7 +214,8 @@ impl Config {
             None => File::default(),
         };
         let nat = flags.nat.clone().or(file.nat()).build(file.nat.timeouts)?;
-        build(overlaid(file, flags.clone()), nat)
+        let access = flags.access.clone().or(file.access());
+        build(overlaid(file, flags.clone()), nat, &access)
     }
 }
 
@@ -207,6 +232,7 @@ fn overlaid(file: File, flags: Flags) -> File {
         api_listen: flags.api_listen.or(file.api_listen),
         api_socket: flags.api_socket.or(file.api_socket),
         agents_listen: flags.agents_listen.or(file.agents_listen),
+        metrics_listen: flags.metrics_listen.or(file.metrics_listen),
         certificates: flags.certificates.or(file.certificates),
         certificate: flags.certificate.or(file.certificate),
         tunnel: flags.tunnel.or(file.tunnel),
@@ -218,17 +244,24 @@ fn overlaid(file: File, flags: Flags) -> File {
     }
 }
 
-fn build(file: File, nat: Nat) -> Result<Config, ConfigError> {
+fn build(file: File, nat: Nat, access: &AccessFlags) -> Result<Config, ConfigError> {
     let protocol = file.tunnel.unwrap_or_default();
     let certificates =
         file.certificates.ok_or(ConfigError::Missing { field: "certificates", flag: "certificates" })?;
+    let certificate = file.certificate.unwrap_or_else(|| proto::CONTROLLER_NAME.to_owned());
+    let auth = access.auth(&file.identity, &file.keystone)?;
+    let listen = file.api_listen.as_deref().unwrap_or("127.0.0.1:9696");
+    let listen = api_listen(listen, &file.api_socket, &auth)?;
     Ok(Config {
         data_dir: Some(file.data_dir.unwrap_or_else(|| "/var/lib/nanboku/controller".into())),
-        api_listen: api_listen(file.api_listen.as_deref().unwrap_or("127.0.0.1:9696"), &file.api_socket)?,
+        api_listen: listen,
+        api_tls: access.tls(listen, &certificates, &certificate)?,
+        auth,
         api_socket: file.api_socket,
         agents_listen: address("agents_listen", file.agents_listen.as_deref().unwrap_or("0.0.0.0:9697"))?,
+        metrics_listen: file.metrics_listen.map(|text| address("metrics_listen", &text)).transpose()?,
         certificates,
-        certificate: file.certificate.unwrap_or_else(|| proto::CONTROLLER_NAME.to_owned()),
+        certificate,
         tunnel: Tunnel { protocol, port: tunnel_port(file.tunnel_port.unwrap_or(protocol.default_port()))? },
         underlay_mtu: underlay_mtu(file.underlay_mtu.unwrap_or(1500))?,
         dvr_base_mac: base_mac(file.dvr_base_mac.as_deref().unwrap_or("fa:16:3f:00:00:00"))?,
@@ -248,7 +281,7 @@ fn address(field: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
     }
 }
 
-fn api_listen(text: &str, socket: &Option<PathBuf>) -> Result<Option<SocketAddr>, ConfigError> {
+fn api_listen(text: &str, socket: &Option<PathBuf>, auth: &Auth) -> Result<Option<SocketAddr>, ConfigError> {
     const FIELD: &str = "api_listen";
     if text == "off" {
         return match socket {
@@ -257,9 +290,9 @@ fn api_listen(text: &str, socket: &Option<PathBuf>) -> Result<Option<SocketAddr>
         };
     }
     let listen = address(FIELD, text)?;
-    if !listen.ip().is_loopback() {
-        let reason = "which is not a loopback address: the API does not authenticate its callers yet";
-        return invalid(FIELD, format!("is {listen}, {reason}; use 127.0.0.1 or `api_socket`"));
+    if !listen.ip().is_loopback() && *auth == Auth::None {
+        let reason = "which is not a loopback address, and `auth` is 'none': everybody there would be the administrator";
+        return invalid(FIELD, format!("is {listen}, {reason}; use 127.0.0.1, or `auth = 'builtin'`"));
     }
     Ok(Some(listen))
 }
@@ -412,12 +445,30 @@ mod tests {
     }
 
     #[test]
+    fn off_loopback_there_is_always_tls() {
+        let config = load("certificates = '/p'\nauth = 'builtin'").unwrap();
+        assert_eq!((config.auth, config.api_tls), (Auth::Builtin(identity::Settings::default()), None));
+        let config = load("certificates = '/p'\nauth = 'builtin'\napi_listen = '0.0.0.0:9696'").unwrap();
+        let own = TlsFiles { certificate: "/p/controller.pem".into(), key: "/p/controller.key".into() };
+        assert_eq!(config.api_tls, Some(own));
+        let files = "api_certificate = 'a.pem'\napi_key = 'a.key'";
+        let config = load(&format!("certificates = '/p'\n{files}")).unwrap();
+        assert_eq!(config.api_tls, Some(TlsFiles { certificate: "a.pem".into(), key: "a.key".into() }));
+        assert_eq!(config.auth, Auth::None);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         const PKI: &str = "certificates = 'x'\n";
         let cases = [
             ("", "`certificates` is missing"),
             ("api_lisen = '127.0.0.1:1'", "unknown field `api_lisen`"),
-            ("api_listen = '0.0.0.0:9696'", "not a loopback address"),
+            ("api_listen = '0.0.0.0:9696'", "not a loopback address, and `auth` is 'none'"),
+            ("auth = 'ldap'", "unknown variant `ldap`"),
+            ("api_key = 'x'", "`api_key` is given without `api_certificate`"),
+            ("auth = 'builtin'\n[identity]\ntoken_ttl_s = 1", "`identity.token_ttl_s` is 1, not between"),
+            ("auth = 'keystone'", "`keystone.url` is missing"),
+            ("auth = 'keystone'\n[keystone]\nurl = 'x'", "`keystone.url` is 'x', not a URL"),
             ("api_listen = 'localhost'", "`api_listen` is 'localhost'"),
             ("api_listen = 'off'", "the API would be nowhere"),
             ("agents_listen = 'x'", "`agents_listen` is 'x'"),

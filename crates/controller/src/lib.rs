@@ -6,6 +6,8 @@
 //! - [`nat_log`]: the record of which host had which ports when.
 //! - [`agents`]: the streams to the agents: registration, slices, acks, liveness.
 //! - [`ca`]: the certificates that agents and controller know one another by.
+//! - [`bootstrap`]: the first administrator.
+//! - [`keystone`]: tokens of an identity service elsewhere; the built-in one is the crate `identity`.
 //! - [`config`], [`server`]: from a configuration file to a running process.
 //!
 //! Everything the controller decides by itself (bindings, port blocks, liveness, what is programmed) is a
@@ -13,9 +15,13 @@
 //! anything more.
 
 pub mod agents;
+mod api_server;
 pub mod blocks;
+pub mod bootstrap;
 pub mod ca;
 pub mod config;
+pub mod keystone;
+mod meters;
 pub mod nat_log;
 pub mod server;
 pub mod service;

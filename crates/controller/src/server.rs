@@ -4,10 +4,14 @@
 //! one sentence. Port 0 takes any free port, for tests: [`Server::api_address`] says which.
 
 use crate::agents::{self, Hub};
+use crate::api_server::{self, Peer, TlsListener};
 use crate::config::{Config, Protocol, TUNNEL_OVERHEAD};
+use crate::meters::{self, ApiMeters};
 use crate::nat_log::NatLog;
 use crate::service;
 use api::resources::NetworkType;
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -49,6 +53,10 @@ pub enum ServerError {
     Listen { field: &'static str, address: String, source: io::Error },
     #[error("cannot keep the NAT log {path} (`nat_log`)")]
     NatLog { path: PathBuf, source: io::Error },
+    #[error("the certificate or key {path} of the API is not usable")]
+    ApiTls { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("cannot read the authorities that Keystone's certificate is checked with (`keystone.ca`)")]
+    Keystone(#[source] io::Error),
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
     #[error("a part of the controller stopped by itself; its log says why")]
@@ -61,6 +69,7 @@ pub struct Server {
     pub hub: Arc<Hub>,
     pub api_address: Option<SocketAddr>,
     pub agents_address: SocketAddr,
+    pub metrics_address: Option<SocketAddr>,
     api_socket: Option<PathBuf>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -87,7 +96,7 @@ impl Server {
     /// # Errors
     /// What is missing or taken. Nothing is left running then.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
-        let store = Arc::new(open_store(config.data_dir.as_deref())?);
+        let store = Arc::new(open_store(config.data_dir.as_deref(), StoreFile::Network)?);
         let tls = tls(&config)?;
         let stop = CancellationToken::new();
         let settings = agents::Settings {
@@ -108,6 +117,12 @@ impl Server {
             Some(address) => Some(listen("api_listen", address).await?),
             None => None,
         };
+        let metrics = match config.metrics_listen {
+            Some(address) => Some(listen("metrics_listen", address).await?),
+            None => None,
+        };
+        let metrics_address =
+            metrics.as_ref().map(|metrics| local_address("metrics_listen", metrics)).transpose()?;
         let api_address = api.as_ref().map(|api| local_address("api_listen", api)).transpose()?;
         let mut grpc = tonic::transport::Server::builder()
             .tls_config(tls)
@@ -128,16 +143,31 @@ impl Server {
             });
             logged("agents", grpc.serve_with_incoming_shutdown(incoming, ended).await);
         });
-        let router = api_router(&config, &store, &hub, nat_log);
+        let meters = Arc::new(ApiMeters::default());
+        if let Some(metrics) = metrics {
+            let (store, hub) = (Arc::clone(&store), Arc::clone(&hub));
+            tasks.spawn(meters::serve(metrics, store, hub, Arc::clone(&meters), stop.clone()));
+        }
+        let service = api_service(&config, &store, &hub, nat_log);
+        let counted = |router: axum::Router| {
+            let meters = Arc::clone(&meters);
+            router.layer(axum::middleware::from_fn_with_state(meters, meters::count_requests))
+        };
         if let Some(api) = api {
-            tasks.spawn(serve_api(api, router.clone(), stop.clone()));
+            let data_dir = config.data_dir.as_deref();
+            let router = api_server::listener_router(&config.auth, data_dir, Arc::clone(&service))?;
+            let router = counted(api_server::with_origin(router, config.api_tls.is_some()));
+            match &config.api_tls {
+                Some(files) => tasks.spawn(serve_api(TlsListener::new(api, files)?, router, stop.clone())),
+                None => tasks.spawn(serve_api(api, router, stop.clone())),
+            };
         }
         if let Some(socket) = socket {
-            tasks.spawn(serve_api(socket, router, stop.clone()));
+            tasks.spawn(serve_api(socket, counted(api::router(service)), stop.clone()));
         }
         tracing::info!(api = ?api_address, agents = %agents_address, "controller started");
         let api_socket = config.api_socket;
-        Ok(Self { store, hub, api_address, agents_address, api_socket, stop, tasks })
+        Ok(Self { store, hub, api_address, agents_address, metrics_address, api_socket, stop, tasks })
     }
 
     /// Returns when a part ended though nobody asked it to.
@@ -160,12 +190,27 @@ impl Server {
     }
 }
 
-fn open_store(data_dir: Option<&Path>) -> Result<Store, ServerError> {
+/// What is kept in a file of its own. Logging in changes nothing that agents wait for, so identity is apart.
+#[derive(Clone, Copy, Debug)]
+pub enum StoreFile {
+    Network,
+    Identity,
+}
+
+/// Opens a store in the data directory, which is made if missing.
+///
+/// # Errors
+/// The directory cannot be made, or the store not opened.
+pub fn open_store(data_dir: Option<&Path>, file: StoreFile) -> Result<Store, ServerError> {
     let Some(dir) = data_dir else { return Ok(Store::open(None)?) };
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
     builder.create(dir).map_err(|source| ServerError::DataDir { path: dir.to_owned(), source })?;
-    Ok(Store::open(Some(&dir.join("store.redb")))?)
+    let name = match file {
+        StoreFile::Network => "store.redb",
+        StoreFile::Identity => "identity.redb",
+    };
+    Ok(Store::open(Some(&dir.join(name)))?)
 }
 
 fn open_nat_log(config: &Config, store: &Store) -> Result<Option<Arc<NatLog>>, ServerError> {
@@ -233,8 +278,10 @@ async fn serve_api<L>(listener: L, router: axum::Router, stop: CancellationToken
 where
     L: axum::serve::Listener,
     L::Addr: std::fmt::Debug,
+    Peer: for<'a> Connected<IncomingStream<'a, L>>,
 {
-    logged("api", axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await);
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    logged("api", axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await);
 }
 
 fn logged(part: &str, result: Result<(), impl std::error::Error>) {
@@ -243,12 +290,12 @@ fn logged(part: &str, result: Result<(), impl std::error::Error>) {
     }
 }
 
-fn api_router(
+fn api_service(
     config: &Config,
     store: &Arc<Store>,
     hub: &Arc<Hub>,
     nat_log: Option<Arc<NatLog>>,
-) -> axum::Router {
+) -> Arc<service::Service> {
     let settings = service::Settings {
         tenant_mtu: config.underlay_mtu.saturating_sub(TUNNEL_OVERHEAD),
         overlay: match config.tunnel.protocol {
@@ -259,5 +306,5 @@ fn api_router(
     };
     let service = service::Service::new(Arc::clone(store), Arc::clone(hub), settings, agents::now_s);
     let service = service.with_nat_log(nat_log);
-    api::router(Arc::new(service))
+    Arc::new(service)
 }

@@ -409,10 +409,11 @@ fn all_blocks_above_the_system_ports_can_be_had() {
                 }
             }
         }
-        let usable = world.snapshot().blocks.len() as f64 * f64::from(size);
+        let ports = |block: &PortBlock| f64::from(block_id(block).last_port(size) - block.first_port) + 1.0;
+        let usable: f64 = world.snapshot().blocks.values().map(|block| ports(block)).sum();
         let share = usable / f64::from(65536 - 1024);
         println!("blocks of {size}: {usable} of 64512 ports, {:.1} %", share * 100.0);
-        assert!(share >= if size > 1024 { 0.95 } else { 0.99 }, "blocks of {size}: {share}");
+        assert!(share >= 0.99, "blocks of {size}: {share}");
     }
 }
 

@@ -99,3 +99,31 @@ async fn going_down_ends_streams_with_a_word_and_without_waiting() {
     assert!(end.message().contains("going down"), "{}", end.message());
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
+
+/// A request over TCP, and the whole answer.
+async fn get_tcp(address: std::net::SocketAddr, target: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn prometheus_sees_hosts_blocks_and_requests() {
+    let cluster = Cluster::start().await;
+    let _agent = cluster.agent("ahv01", "10.0.0.1", &["physnet1"]).await;
+    get_tcp(cluster.server.api_address.unwrap(), "/v2.0/networks").await;
+    let page = get_tcp(cluster.server.metrics_address.unwrap(), "/metrics").await;
+    for want in [
+        "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n",
+        "nanboku_controller_hosts{state=\"connected\"} 1.0\n",
+        "nanboku_controller_hosts_behind 1.0\n",
+        "nanboku_controller_nat_ports{state=\"granted\"} 0.0\n",
+        "nanboku_api_requests_total{method=\"GET\",route=\"/v2.0/networks\",status=\"200\"} 1\n",
+        "# EOF\n",
+    ] {
+        assert!(page.contains(want), "'{want}' in\n{page}");
+    }
+}

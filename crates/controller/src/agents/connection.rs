@@ -203,6 +203,7 @@ impl Connection {
         }
         let floating_ips = own_floating_ips(&slice, self.host.id);
         self.in_flight.push_back((slice.revision, Arc::new(floating_ips)));
+        self.shared.hub.told(self.host.id, slice.revision);
         self.sent = Some(slice);
         Ok(Some(message))
     }

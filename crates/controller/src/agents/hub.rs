@@ -24,6 +24,10 @@ pub struct Presence {
     pub last_seen: i64,
     /// Last revision the agent has in its tables.
     pub programmed_revision: Option<u64>,
+    /// Revision of what the agent was told last.
+    pub told: u64,
+    /// External ports in use on the host, as it said last: of each block the protocol that uses most.
+    pub nat_ports_used: u64,
     pub uplinks: Vec<Uplink>,
     pub counters: BTreeMap<String, u64>,
 }
@@ -167,6 +171,11 @@ impl Hub {
         self.update(host, |presence| presence.last_seen = now_s());
     }
 
+    /// The agent was sent what brings it to that revision.
+    pub(super) fn told(&self, host: HostId, revision: u64) {
+        self.update(host, |presence| presence.told = revision);
+    }
+
     pub(super) fn programmed(&self, host: HostId, revision: u64) {
         self.update(host, |presence| presence.programmed_revision = Some(revision));
     }
@@ -178,7 +187,9 @@ impl Hub {
             .collect();
         let counters = status.counters.into_iter().take(bounds::PORTS_MAX);
         let counters = counters.map(|counter| (counter.name, counter.value)).collect();
+        let used = status.blocks.iter().map(|block| u64::from(block.ports_used)).sum();
         self.update(host, |presence| {
+            presence.nat_ports_used = used;
             presence.uplinks = uplinks;
             presence.counters = counters;
         });
@@ -212,6 +223,12 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Seconds since 1970.
 pub(crate) fn now_s() -> i64 {
     now_ms().div_euclid(1000)
+}
+
+/// Microseconds since 1970.
+pub(crate) fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Milliseconds since 1970.

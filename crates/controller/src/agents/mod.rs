@@ -17,7 +17,7 @@ mod service;
 mod settle;
 
 pub use hub::{Hub, Presence, Uplink};
-pub(crate) use hub::{now_ms, now_s};
+pub(crate) use hub::{now_ms, now_s, now_us};
 pub use inquiry::{Inquiry, Part};
 pub use service::Service;
 

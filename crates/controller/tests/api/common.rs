@@ -1,5 +1,6 @@
 //! A client of an API in memory.
 
+use api::{Authenticate, AuthenticationError, Caller, Rank};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
@@ -39,6 +40,31 @@ impl Api {
         Self { router: api::router(Arc::new(service)), store }
     }
 
+    /// One whose callers are what their tokens say: `PROJECT/ROLE`.
+    pub(crate) fn with_callers() -> Self {
+        let store = Arc::new(Store::open(None).unwrap());
+        let hub = Arc::new(Hub::new(Arc::clone(&store)));
+        let service = Service::new(Arc::clone(&store), hub, Settings::default(), || NOW);
+        Self { router: api::authenticated(Arc::new(service), Arc::new(Callers)), store }
+    }
+
+    /// A request with that token; the empty one is none.
+    pub(crate) async fn call_as(&self, token: &str, method: &str, path: &str, body: Value) -> Answer {
+        let mut request = request(method, path, &body);
+        if !token.is_empty() {
+            request.headers_mut().insert("x-auth-token", token.parse().unwrap());
+        }
+        self.send(request).await
+    }
+
+    /// POST of one that must succeed; returns it without its envelope.
+    pub(crate) async fn create_as(&self, token: &str, name: &str, attributes: Value) -> Value {
+        let path = format!("/v2.0/{name}s");
+        let answer = self.call_as(token, "POST", &path, json!({name: attributes})).await;
+        assert_eq!(answer.status, 201, "{token} POST {path}: {}", answer.body);
+        answer.body[name].clone()
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
@@ -48,15 +74,7 @@ impl Api {
     }
 
     pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
-        let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        let request = Request::builder()
-            .method(Method::from_bytes(method.as_bytes()).unwrap())
-            .uri(path)
-            .header("host", "127.0.0.1:9696")
-            .header("content-type", "application/json")
-            .body(Body::from(bytes))
-            .unwrap();
-        self.send(request).await
+        self.send(request(method, path, &body)).await
     }
 
     /// GET that must succeed.
@@ -152,6 +170,30 @@ impl Api {
         let router = self.create("router", json!({"name": "blue", "external_gateway_info": gateway})).await;
         self.act(&router["id"], "add_router_interface", json!({"subnet_id": subnet["id"]})).await;
         router
+    }
+}
+
+fn request(method: &str, path: &str, body: &Value) -> Request<Body> {
+    let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    Request::builder()
+        .method(Method::from_bytes(method.as_bytes()).unwrap())
+        .uri(path)
+        .header("host", "127.0.0.1:9696")
+        .header("content-type", "application/json")
+        .body(Body::from(bytes))
+        .unwrap()
+}
+
+/// Tokens that say themselves who has them.
+struct Callers;
+
+impl Authenticate for Callers {
+    async fn authenticate(&self, token: &str) -> Result<Caller, AuthenticationError> {
+        let (project, role) = token.split_once('/').ok_or(AuthenticationError::Unauthorized)?;
+        if role == "unavailable" {
+            return Err(AuthenticationError::Unavailable("it is down".into()));
+        }
+        Ok(Caller { project_id: project.to_owned(), rank: Rank::of([role]) })
     }
 }
 

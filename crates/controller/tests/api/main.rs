@@ -8,6 +8,7 @@ mod external_addresses;
 mod floating_ips;
 mod lists;
 mod networks;
+mod policy;
 mod ports;
 mod protocol;
 mod routers;

@@ -197,7 +197,7 @@ async fn the_nat_of_a_router_is_chosen_shown_and_kept() {
         refusal(
             "filtering",
             with("nanboku:filtering", json!("none")),
-            bad("'none' is not in ['address-and-port-dependent', 'endpoint-independent']"),
+            bad("'none' is not in ['address-and-port-dependent', 'address-dependent', 'endpoint-independent']"),
         ),
         refusal(
             "too many",

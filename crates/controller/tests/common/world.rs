@@ -199,6 +199,7 @@ impl World {
                 port: port_id(&name),
                 filtering: Default::default(),
                 ports_per_vm_max: 0,
+                mappings_per_second_max: 0,
                 snat_shared: false,
             };
             router.gateway = Some(gateway);

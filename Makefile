@@ -1,4 +1,4 @@
-# make demo | test | bench | build | setup | lint | clean
+# make demo | test | bench | faults | build | setup | lint | clean
 #
 # Everything installs its own prerequisites through scripts/setup (Debian 12; root or sudo for apt).
 
@@ -8,13 +8,16 @@ BIN := target/release/nanboku
 FUZZ_SECONDS ?= 10
 # For example --rounds 9 --figure tcp; see target/release/nanboku-bench --help.
 BENCH_ARGS ?=
+# Repetitions of each fault; 20 take less than 20 minutes.
+FAULT_ROUNDS ?= 20
 
-.PHONY: demo test bench build setup lint clean help
+.PHONY: demo test bench faults build setup lint clean help
 
 help:
 	@echo "make demo    build everything, bring up both scenarios and show what works (root)"
 	@echo "make test    every check and test there is; FUZZ_SECONDS=$(FUZZ_SECONDS) per fuzz target (root)"
 	@echo "make bench   compare with plain routing, bridge + VXLAN and nftables (root)"
+	@echo "make faults  what failing gateways cost, FAULT_ROUNDS=$(FAULT_ROUNDS) times each (root)"
 	@echo "make build   the release binary, $(BIN)"
 	@echo "make setup   install what building and running needs"
 	@echo "make lint    the checks without the tests"
@@ -31,6 +34,9 @@ demo: build
 bench: build
 	cargo build --release --locked --package bench
 	scripts/bench $(BENCH_ARGS)
+
+faults: build
+	scripts/faults $(FAULT_ROUNDS)
 
 test:
 	@scripts/setup --test

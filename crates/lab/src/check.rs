@@ -6,11 +6,11 @@
 
 mod attacks;
 mod bulk;
-mod conservation;
+pub(crate) mod conservation;
 mod east_west;
 mod north_south;
 mod probe;
-mod raw;
+pub(crate) mod raw;
 mod station;
 mod too_big;
 mod wire;

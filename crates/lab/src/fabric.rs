@@ -11,7 +11,8 @@ use ipnet::Ipv4Net;
 use netlink::{Links, Netns, Offloads, Route, Veth, VethPeer, set_offloads};
 use std::net::Ipv4Addr;
 
-const UNDERLAY_BRIDGE: &str = "underlay";
+/// The fabric's bridge that stands for the underlay.
+pub(crate) const UNDERLAY_BRIDGE: &str = "underlay";
 /// A tagged frame is 4 bytes longer and its MTU still this.
 const PHYSICAL_MTU: u32 = 1500;
 
@@ -137,7 +138,7 @@ impl Fabric<'_> {
     async fn host(&self, index: usize) -> anyhow::Result<()> {
         let host = &self.plan.hosts[index];
         let machine = Machine::create(self.names, &host.name)?;
-        self.underlay_port(&machine, &format!("u{index}"), host.vtep).await?;
+        self.underlay_port(&machine, &names::underlay_port(index), host.vtep).await?;
         for (position, physical) in host.physical_networks.iter().enumerate() {
             let (bridge, port) = (names::physical_bridge(*physical), names::uplink_port(*physical, index));
             let link = names::uplink(position);

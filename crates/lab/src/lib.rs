@@ -8,14 +8,17 @@
 //! `netlink`, as an operator's tools would.
 
 mod access;
+mod agents;
 mod api;
 mod check;
 mod config;
 mod down;
 pub mod error;
 mod fabric;
+mod fault;
 pub mod file;
 mod guest;
+mod hostile;
 mod names;
 pub mod plan;
 mod presets;
@@ -29,8 +32,13 @@ mod wait;
 
 pub use check::{Checked, check};
 pub use down::{down, down_all};
+pub use fault::{
+    Fault, FlowFigures, Limits, Options as FaultOptions, Repetition, Report as FaultReport,
+    Summary as FaultSummary, fault,
+};
 pub use file::Tunnel;
 pub use guest::{GuestArgs, run as guest};
+pub use hostile::{Connections, Flood, Flooded, Options as HostileOptions, hostile};
 pub use plan::Overrides;
 pub use running::{Listed, exec, list};
 pub use up::{Summary, up};

@@ -65,6 +65,10 @@ impl Names {
         self.dir().join(machine)
     }
 
+    pub(crate) fn agent_file(&self, host: &str) -> PathBuf {
+        self.machine_dir(host).join("agent.toml")
+    }
+
     pub(crate) fn agent_socket(&self, host: &str) -> PathBuf {
         self.machine_dir(host).join("agent.sock")
     }
@@ -77,6 +81,11 @@ impl Names {
     pub(crate) fn pins(&self) -> PathBuf {
         PathBuf::from(PINS).join(&self.lab)
     }
+}
+
+/// The fabric's end of a host's link to the underlay.
+pub(crate) fn underlay_port(host: usize) -> String {
+    format!("u{host}")
 }
 
 /// A host's NIC of its `position`-th physical network.

@@ -8,6 +8,7 @@ const PRESETS: &[(&str, &str)] = &[
     ("fvn", include_str!("../presets/fvn.toml")),
     ("dvr", include_str!("../presets/dvr.toml")),
     ("four", include_str!("../presets/four.toml")),
+    ("faults", include_str!("../presets/faults.toml")),
 ];
 
 /// The names, for messages.

@@ -168,12 +168,10 @@ impl Build<'_> {
     }
 
     fn start_agents(&mut self) -> anyhow::Result<()> {
-        let (plan, names) = (self.plan, self.names);
-        for host in &plan.hosts {
-            let file = names.machine_dir(&host.name).join("agent.toml");
-            fs::write(&file, config::agent(plan, names, host))?;
-            let args = ["agent".as_ref(), "--config".as_ref(), file.as_os_str()];
-            self.start(format!("agent {}", host.name), &host.name, &format!("agent-{}", host.name), &args)?;
+        for host in &self.plan.hosts {
+            fs::write(self.names.agent_file(&host.name), config::agent(self.plan, self.names, host))?;
+            let (process, child) = start_agent(self.names, &host.name)?;
+            self.remember(process, &agent_log(&host.name), child)?;
         }
         Ok(())
     }
@@ -259,6 +257,24 @@ impl Build<'_> {
         }
         anyhow::anyhow!("{error:#}\nThe logs of the lab's processes end with\n{}", logs.join("\n"))
     }
+}
+
+/// The log of a host's agent.
+fn agent_log(host: &str) -> String {
+    format!("agent-{host}")
+}
+
+/// What a host's agent is called among the lab's processes.
+pub(crate) fn agent_role(host: &str) -> String {
+    format!("agent {host}")
+}
+
+/// Starts the agent of a host, whose configuration is there.
+pub(crate) fn start_agent(names: &Names, host: &str) -> anyhow::Result<(process::Process, Child)> {
+    let netns = Netns::open(&names.netns(host))?;
+    let (file, log) = (names.agent_file(host), names.log(&agent_log(host)));
+    let args = vec!["agent".as_ref(), "--config".as_ref(), file.as_os_str()];
+    process::spawn(&Spawn { role: agent_role(host), netns: &netns, log: &log, args })
 }
 
 /// The object's name or address with its status, unless that is ACTIVE.

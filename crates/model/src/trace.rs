@@ -92,7 +92,8 @@ pub enum WalkAnswer {
 /// Why a frame cannot enter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoEntry {
-    /// `port-not-here`, `no-link`, `no-uplink`, `not-programmed` or `tables-unreadable`.
+    /// `port-not-here`, `no-link`, `link-down`, `no-uplink`, `not-programmed`, `state-unreadable`; or, where no host
+    /// was asked, `not-bound`, `no-gateway-address`, `nobody-answers`, `not-on-link`.
     pub reason: String,
     pub text: String,
 }
@@ -209,8 +210,10 @@ pub struct Verdict {
     pub vni: Option<u32>,
     /// Punt because of the size: the largest packet that fits.
     pub mtu: Option<u32>,
-    /// Punt because of a neighbour: who is asked for.
+    /// The next hop on an external network; of a punt because of it: who is asked for.
     pub neighbor: Option<Ipv4Addr>,
+    /// It was asked for its MAC several times and does not answer.
+    pub neighbor_silent: bool,
 }
 
 /// One walk on one host.

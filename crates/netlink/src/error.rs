@@ -16,6 +16,8 @@ pub enum Error {
     Unsupported { kind: &'static str },
     #[error("cannot {operation} the netlink socket")]
     Netlink { operation: &'static str, source: io::Error },
+    #[error("cannot {operation} a raw IPv4 socket")]
+    IpSocket { operation: &'static str, source: io::Error },
     #[error("cannot {operation} packet socket (interface {ifindex})")]
     PacketSocket { operation: &'static str, ifindex: u32, source: io::Error },
     #[error("cannot write {value} to {path}")]
@@ -34,6 +36,7 @@ impl Error {
             | Self::Link { source, .. }
             | Self::Netlink { source, .. }
             | Self::PacketSocket { source, .. }
+            | Self::IpSocket { source, .. }
             | Self::Sysctl { source, .. } => Some(source),
             Self::NoLink { .. } | Self::Unsupported { .. } => None,
         }

@@ -6,6 +6,7 @@
 
 mod datagram;
 mod error;
+mod ip_socket;
 mod links;
 mod netns;
 mod offload;
@@ -16,6 +17,7 @@ mod watch;
 
 pub use datagram::send_without_checksum;
 pub use error::Error;
+pub use ip_socket::IpSocket;
 pub use links::{Link, Links, Route, TunnelDevice, TunnelKind, Veth, VethPeer};
 pub use netns::Netns;
 pub use offload::{Offloads, set_offloads};

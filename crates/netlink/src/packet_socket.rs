@@ -37,6 +37,11 @@ impl PacketSocket {
 
     /// Starts receiving every frame of one link, both directions. `timeout` bounds each [`Self::receive`].
     pub fn listen(&self, ifindex: u32, timeout: Duration) -> Result<(), Error> {
+        self.listen_for(ifindex, libc::ETH_P_ALL as u16, timeout)
+    }
+
+    /// As [`Self::listen`], for one Ethernet type only. Frames that the machine itself sends are not among them.
+    pub fn listen_for(&self, ifindex: u32, ether_type: u16, timeout: Duration) -> Result<(), Error> {
         let fail = |source| Error::PacketSocket { operation: "listen on", ifindex, source };
         self.set_option(libc::SOL_PACKET, libc::PACKET_AUXDATA, &1i32).map_err(fail)?;
         let time = libc::timeval {
@@ -44,7 +49,7 @@ impl PacketSocket {
             tv_usec: libc::suseconds_t::from(timeout.subsec_micros()),
         };
         self.set_option(libc::SOL_SOCKET, libc::SO_RCVTIMEO, &time).map_err(fail)?;
-        let address = link_address(ifindex, libc::ETH_P_ALL as u16, &[]);
+        let address = link_address(ifindex, ether_type, &[]);
         // SAFETY: the address is ours, initialised, and its length is its type's.
         let answer = unsafe {
             libc::bind(

@@ -119,6 +119,11 @@ async fn root_links_change_and_the_watch_tells() {
     let changed = links_a.get_index(left.index).await.unwrap();
     let want = ("renamed", MAC_B, 1700, Some(bridge.index), true);
     assert_eq!((changed.name.as_str(), changed.mac, changed.mtu, changed.master, changed.up), want);
+    links_a.set_port_isolated(left.index, true).await.unwrap();
+    links_a.clear_master(left.index).await.unwrap();
+    let free = links_a.get_index(left.index).await.unwrap();
+    assert_eq!((free.master, free.up), (None, true));
+    assert!(links_a.set_port_isolated(left.index, true).await.is_err(), "it is no port any more");
     links_a.set_down(left.index).await.unwrap();
     links_a.move_to(left.index, &b.0).await.unwrap();
     assert!(links_b.get("renamed").await.is_ok());

@@ -12,4 +12,4 @@ mod words;
 pub use packet::MacAddr;
 pub use state::NotReadable;
 pub use walk::{Arrival, Surroundings, walk};
-pub use words::{Link, Names};
+pub use words::{Link, Names, worded};

@@ -13,7 +13,7 @@ pub struct NotReadable(String);
 
 macro_rules! plain_tables {
     ($each:ident) => {
-        $each!(replies, mappings, bindings, port_usage, fragments)
+        $each!(replies, mappings, bindings, contacts, port_usage, fragments)
     };
 }
 
@@ -65,6 +65,9 @@ pub(crate) fn from_kept(kept: &[Kept]) -> Result<State, NotReadable> {
             }),
             "bindings" => put(entry, |key, value| {
                 state.bindings.0.insert(key, value);
+            }),
+            "contacts" => put(entry, |key, value| {
+                state.contacts.0.insert(key, value);
             }),
             "port_usage" => put(entry, |key, value| {
                 state.port_usage.0.insert(key, value);

@@ -171,7 +171,9 @@ fn told(verdict: Verdict, work: &Work, frame: &Frame, steps: &[Step], names: &Na
         Verdict::Uplink { ifindex } => {
             let tag = frame.vlan.map_or("untagged".to_owned(), |vlan| format!("VLAN {vlan}"));
             let text = format!("out of uplink {}, {tag}", names.link(ifindex));
-            Told { text, vlan: frame.vlan, ..link("uplink", ifindex) }
+            let next_hop = Ipv4Addr::from(work.target.next_hop.to_v4());
+            let neighbor = Some(next_hop).filter(|next_hop| !next_hop.is_unspecified());
+            Told { text, vlan: frame.vlan, neighbor, ..link("uplink", ifindex) }
         }
         Verdict::Tunnel { .. } => {
             let vtep = Ipv4Addr::from(work.path.vtep.to_v4());

@@ -64,8 +64,8 @@ pub(crate) fn look(look: &Look, around: &Surroundings<'_>) -> Option<Told> {
     Some(Told { table: table.to_owned(), key, value, origin, differs })
 }
 
-/// Table, key and value.
-fn worded(look: &Look, names: &Names) -> Option<(&'static str, String, Option<String>)> {
+/// Table, key and value of one question to a table; none for what is no entry.
+pub fn worded(look: &Look, names: &Names) -> Option<(&'static str, String, Option<String>)> {
     let net = |vni: u32| names.network(vni);
     Some(match look {
         Look::Port(key, value) => {
@@ -155,6 +155,10 @@ fn state_worded(look: &Look, names: &Names) -> Option<(&'static str, String, Opt
         }
         Look::NewMapping(key, mapping) => {
             ("mappings", internal_text(key), Some(format!("made: {}", mapping_text(mapping))))
+        }
+        Look::Contact(key, found) => {
+            let key = format!("{} towards {}", binding_text(&key.binding), key.remote);
+            ("contacts", key, found.then(|| "used towards it".to_owned()))
         }
         Look::Binding(key, value) => {
             ("bindings", binding_text(key), value.map(|internal| internal_text(&internal)))
@@ -334,12 +338,12 @@ pub(crate) fn summary(step: &Step, around: &Surroundings<'_>) -> Option<String> 
 fn classify(looks: &[Look], names: &Names) -> Option<String> {
     for look in looks.iter().rev() {
         return Some(match look {
-            Look::Session(key, Some(_)) => format!("session {}", session_text(key, names)),
-            Look::Reply(_, None) => "no session: first packet of a connection".to_owned(),
+            Look::Session(_, Some(forward)) => format!("session {}", session_text(forward, names)),
+            Look::Session(_, None) | Look::Reply(_, None) => "no session here".to_owned(),
             Look::Port(key, None) => format!("{} is no port of this host", names.link(key.ifindex)),
             Look::Port(_, Some(port)) => format!("port on {}", names.network(port.network_vni)),
             Look::Network(key, None) => format!("VNI {} is not known here", key.vni),
-            Look::Network(key, Some(_)) => format!("network {}", names.network(key.vni)),
+            Look::Network(key, Some(_)) => names.network(key.vni),
             Look::Vtep(key, None) => format!("{} is no host of the cluster", key.address),
             Look::Uplink(key, None) => format!("no external network on VLAN {}", key.vlan),
             Look::Uplink(_, Some(network)) => format!("external network {}", names.network(network.vni)),
@@ -455,6 +459,9 @@ fn resolve(looks: &[Look], names: &Names) -> Option<String> {
             }
             Look::Vtep(_, None) => continue,
             Look::Vtep(key, Some(_)) if looks.len() <= 2 => format!("to {}", names.host_of(key.address)),
+            Look::Network(key, Some(network)) => {
+                format!("on {}, where {} bytes fit", names.network(key.vni), network.mtu)
+            }
             _ => continue,
         });
     }

@@ -6,7 +6,11 @@ use model::PortId;
 use model::slice::ObjectId;
 use model::trace::{Entry, NoEntry, Origin, WalkAnswer, WalkRequest};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use trace::{Arrival, Link, Names, Surroundings};
+
+/// Questions without an answer that make somebody silent.
+const SILENT_FROM: u32 = 3;
 
 impl Machine {
     /// Walks a request's frame over the kernel's tables. Nothing is changed.
@@ -31,9 +35,19 @@ impl Machine {
             origin: &origin,
         };
         match trace::walk(view, &around, arrival, request) {
-            Ok(walked) => WalkAnswer::Walked(Box::new(walked)),
+            Ok(mut walked) => {
+                walked.verdict.neighbor_silent =
+                    walked.verdict.neighbor.is_some_and(|address| self.is_silent(address));
+                WalkAnswer::Walked(Box::new(walked))
+            }
             Err(error) => no_entry("state-unreadable", error.to_string()),
         }
+    }
+
+    /// Whether somebody on an external network was asked several times and says nothing.
+    fn is_silent(&self, address: Ipv4Addr) -> bool {
+        let mut known = self.resolver.known().filter(|known| known.target.1 == address);
+        known.any(|known| known.unanswered >= SILENT_FROM || (known.gateway && self.watch.has_silent()))
     }
 
     /// Where an entry is here; otherwise why it is not.
@@ -51,6 +65,12 @@ impl Machine {
                 let link = self.links.get(&name);
                 let link =
                     link.ok_or(("no-link", format!("there is no link {name}: the port is not plugged")))?;
+                if !link.up {
+                    return Err((
+                        "link-down",
+                        format!("the interface {name} is down: its VM is off or took it down"),
+                    ));
+                }
                 if self.local_ports().any(|(local, _)| local == *id) {
                     Ok(Arrival::Port { ifindex: link.index })
                 } else {

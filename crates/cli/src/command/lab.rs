@@ -1,5 +1,8 @@
 //! `nanboku lab`.
 
+mod fault;
+mod hostile;
+
 use crate::cli::Global;
 use crate::output::{Column, Format, Output};
 use anyhow::{Context as _, bail};
@@ -16,6 +19,10 @@ pub(crate) enum LabCommand {
     Down(DownArgs),
     /// Prove what follows from the lab's file: who reaches whom, and who must not.
     Check(CheckArgs),
+    /// Let something happen to a gateway while sessions and probes pass, and tell what it cost.
+    Fault(fault::FaultArgs),
+    /// Let a VM flood its host in several ways while another one works, and tell whether that was hurt.
+    Hostile(hostile::HostileArgs),
     /// Run a command on a machine of the lab: a VM, a host, a machine outside, or the controller's.
     Exec(ExecArgs),
     /// List the labs that are up.
@@ -27,7 +34,7 @@ pub(crate) enum LabCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct UpArgs {
-    /// A lab file, or one of fvn, dvr, four.
+    /// A lab file, or one of fvn, dvr, four, faults.
     file: String,
     /// Another name than the file's, so that one file can be up several times.
     #[arg(long)]
@@ -100,6 +107,8 @@ pub(crate) fn run(command: LabCommand, global: &Global) -> anyhow::Result<ExitCo
         LabCommand::Up(args) => up(&args)?,
         LabCommand::Down(args) => down(&args, global)?,
         LabCommand::Check(args) => return check(&args, global),
+        LabCommand::Fault(args) => return fault::run(&args, global),
+        LabCommand::Hostile(args) => return hostile::run(&args, global),
         LabCommand::Exec(args) => {
             match ::lab::exec(global.lab_name.as_deref(), &args.machine, &args.command)? {}
         }
@@ -172,11 +181,13 @@ fn lab_name(given: &str) -> anyhow::Result<String> {
     Ok(::lab::plan::Plan::parse(&text, &::lab::Overrides::default())?.name)
 }
 
+/// The lab named by an argument, or by `--lab`.
+fn given(name: Option<&str>, global: &Global) -> anyhow::Result<Option<String>> {
+    name.map_or_else(|| Ok(global.lab_name.clone()), |name| lab_name(name).map(Some))
+}
+
 fn check(args: &CheckArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    let name = match &args.name {
-        Some(name) => Some(lab_name(name)?),
-        None => global.lab_name.clone(),
-    };
+    let name = given(args.name.as_deref(), global)?;
     let checks = super::block_on(::lab::check(name.as_deref()))?;
     let rows: Vec<Value> = checks.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
     super::print(&global.output().list(CHECK_COLUMNS, &rows));

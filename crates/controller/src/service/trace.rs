@@ -22,7 +22,7 @@ use trace::MacAddr;
 use trace::frames::{self, Packet, Transport};
 
 /// An agent that has said nothing by then is given up.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_millis(1500);
 /// Source host, gateway, owner, and one more for hairpin.
 const HOPS_MAX: usize = 5;
 /// Of a packet whose description does not say.
@@ -412,9 +412,11 @@ fn walked(hop: &Hop) -> Option<&Walked> {
     }
 }
 
-/// Delivered to a link that carries.
+/// Delivered to a link that carries, and to somebody who is there.
 fn arrived(walked: &Walked) -> bool {
-    matches!(walked.verdict.kind.as_str(), "port" | "uplink") && walked.verdict.link_up != Some(false)
+    let verdict = &walked.verdict;
+    let delivered = matches!(verdict.kind.as_str(), "port" | "uplink") && verdict.link_up != Some(false);
+    delivered && !verdict.neighbor_silent
 }
 
 /// Where a hop ended, in words.
@@ -423,6 +425,10 @@ fn stop_text(hop: &Hop) -> String {
         HopOutcome::Walked(walked) if walked.verdict.link_up == Some(false) => {
             let link = walked.verdict.link.as_deref().unwrap_or("the link");
             format!("{} on {}: {link} is down", walked.verdict.text, hop.host)
+        }
+        HopOutcome::Walked(walked) if walked.verdict.neighbor_silent => {
+            let neighbor = walked.verdict.neighbor.map(|address| address.to_string()).unwrap_or_default();
+            format!("{} on {}, but {neighbor} does not answer ARP", walked.verdict.text, hop.host)
         }
         HopOutcome::Walked(walked) => format!("{} on {}", walked.verdict.text, hop.host),
         HopOutcome::NoEntry(no_entry) => format!("{}: {}", hop.host, no_entry.text),

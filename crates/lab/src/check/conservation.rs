@@ -1,18 +1,16 @@
 //! No packet is lost without a counter: on every host, in = out + dropped + punted, and the drops' reasons add up.
 
 use super::{Bench, Check};
+use crate::agents;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 /// Counters are read while late packets (retransmissions, ARP) may still pass: equality must hold within this time.
 const SETTLE: Duration = Duration::from_secs(3);
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn checks(bench: &Arc<Bench>) -> Vec<Check> {
     let hosts = bench.plan.hosts.iter().map(|host| {
@@ -25,7 +23,7 @@ pub(super) fn checks(bench: &Arc<Bench>) -> Vec<Check> {
 async fn balanced(socket: PathBuf) -> Result<String, String> {
     let deadline = Instant::now() + SETTLE;
     loop {
-        let sums = Sums::of(&status(&socket).await?)?;
+        let sums = Sums::of(&agents::status(&socket).await?)?;
         if sums.agree() {
             return Ok(sums.to_string());
         }
@@ -36,23 +34,9 @@ async fn balanced(socket: PathBuf) -> Result<String, String> {
     }
 }
 
-/// The agent's own account of itself, as `nanboku status` asks for it.
-async fn status(socket: &Path) -> Result<Value, String> {
-    let ask = async {
-        let mut stream = UnixStream::connect(socket).await?;
-        stream.write_all(b"{\"request\":\"status\"}\n").await?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await?;
-        Ok::<_, std::io::Error>(text)
-    };
-    let text = timeout(ANSWER_TIMEOUT, ask).await.map_err(|_| "the agent does not answer".to_owned())?;
-    let text = text.map_err(|error| format!("the agent at {}: {error}", socket.display()))?;
-    serde_json::from_str(&text).map_err(|error| format!("the agent's answer: {error}"))
-}
-
 /// Packets by what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sums {
+pub(crate) struct Sums {
     entered: u64,
     left: u64,
     dropped: u64,
@@ -62,7 +46,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn of(status: &Value) -> Result<Self, String> {
+    pub(crate) fn of(status: &Value) -> Result<Self, String> {
         let counters = status["counters"].as_object().ok_or_else(|| format!("no counters in {status}"))?;
         let sum = |prefix: &str| -> u64 {
             let matching = counters.iter().filter(|(name, _)| name.starts_with(prefix));
@@ -78,7 +62,7 @@ impl Sums {
     }
 
     /// A host without any packet proves nothing.
-    fn agree(self) -> bool {
+    pub(crate) fn agree(self) -> bool {
         self.entered > 0
             && self.entered == self.left + self.dropped + self.punted
             && self.dropped == self.reasons

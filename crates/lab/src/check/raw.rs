@@ -11,15 +11,15 @@ const ARP_RETRY: Duration = Duration::from_millis(200);
 
 /// Who a frame says it is from and to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ends {
-    pub(super) source_mac: MacAddr,
-    pub(super) source: Ipv4Addr,
-    pub(super) destination_mac: MacAddr,
-    pub(super) destination: Ipv4Addr,
+pub(crate) struct Ends {
+    pub(crate) source_mac: MacAddr,
+    pub(crate) source: Ipv4Addr,
+    pub(crate) destination_mac: MacAddr,
+    pub(crate) destination: Ipv4Addr,
 }
 
 /// An Ethernet frame with a UDP datagram to the echo port.
-pub(super) fn udp_frame(ends: &Ends, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn udp_frame(ends: &Ends, payload: &[u8]) -> Vec<u8> {
     const SOURCE_PORT: u16 = 40_000;
     let udp_len = u16::try_from(8 + payload.len()).unwrap_or(u16::MAX);
     let mut frame = start(ends, ipv4::PROTOCOL_UDP, udp_len);
@@ -32,7 +32,7 @@ pub(super) fn udp_frame(ends: &Ends, payload: &[u8]) -> Vec<u8> {
 }
 
 /// An Ethernet frame with an ICMP echo request in an IP packet of this length, "don't fragment" set.
-pub(super) fn echo_frame(ends: &Ends, packet_len: usize) -> Vec<u8> {
+pub(crate) fn echo_frame(ends: &Ends, packet_len: usize) -> Vec<u8> {
     let mut message = vec![0x5a; packet_len.saturating_sub(ipv4::LEN).max(icmp::LEN)];
     message[..4].copy_from_slice(&[icmp::TYPE_ECHO_REQUEST, 0, 0, 0]);
     let sum = checksum::checksum(&message);
@@ -59,14 +59,14 @@ fn start(ends: &Ends, protocol: u8, len: u16) -> Vec<u8> {
 }
 
 /// A machine's link, ready to send and listen on.
-pub(super) struct Wire {
-    pub(super) ifindex: u32,
-    pub(super) mac: MacAddr,
+pub(crate) struct Wire {
+    pub(crate) ifindex: u32,
+    pub(crate) mac: MacAddr,
     socket: PacketSocket,
 }
 
 impl Wire {
-    pub(super) async fn open(netns: &Netns, link: &str) -> Result<Self, String> {
+    pub(crate) async fn open(netns: &Netns, link: &str) -> Result<Self, String> {
         let links = Links::connect_in(netns).map_err(|error| error.to_string())?;
         let link = links.get(link).await.map_err(|error| error.to_string())?;
         let socket =
@@ -74,18 +74,18 @@ impl Wire {
         Ok(Self { ifindex: link.index, mac: link.mac, socket })
     }
 
-    pub(super) fn send(&self, frame: &[u8]) -> Result<(), String> {
+    pub(crate) fn send(&self, frame: &[u8]) -> Result<(), String> {
         self.socket.send(self.ifindex, frame).map_err(|error| error.to_string())
     }
 
     /// The next frame, after [`Self::resolve`] has opened the ears. Blocks for at most [`ARP_RETRY`].
-    pub(super) fn receive(&self, buffer: &mut [u8]) -> Result<Option<usize>, String> {
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> Result<Option<usize>, String> {
         let received = self.socket.receive(buffer).map_err(|error| error.to_string())?;
         Ok(received.map(|received| received.len))
     }
 
     /// Asks for a MAC address the way an IP stack would, whatever this machine's own stack knows. Blocks.
-    pub(super) fn resolve(
+    pub(crate) fn resolve(
         &self,
         own: Ipv4Addr,
         target: Ipv4Addr,

@@ -37,9 +37,9 @@ pub enum Look {
     OwnBlock(BlockKey, Option<PortBlock>),
     BlockOwner(BlockOwnerKey, Option<BlockOwner>),
     Vtep(VtepKey, Option<Vtep>),
-    /// With the reply key of the session found.
+    /// By its stored key, with the forward key of the session found.
     Session(SessionKey, Option<SessionKey>),
-    /// With the forward key found.
+    /// With the stored key found.
     Reply(SessionKey, Option<SessionKey>),
     Mapping(MappingKey, Option<Mapping>),
     Binding(BindingKey, Option<MappingKey>),
@@ -48,7 +48,7 @@ pub enum Look {
     /// A mapping's use towards an address was asked for.
     Contact(ContactKey, bool),
     Fragment(FragmentKey, Option<Fragment>),
-    /// The walk made a session, with its reply key.
+    /// The walk made a session: its forward and its reply key.
     NewSession(SessionKey, SessionKey),
     /// It made a mapping.
     NewMapping(MappingKey, Mapping),
@@ -211,7 +211,7 @@ impl<S: Source> Tables for Recorder<'_, S> {
 
     fn session(&self, key: &SessionKey) -> Option<Rc<Session>> {
         let found = self.find_session(key);
-        self.note(Look::Session(*key, found.as_ref().map(|session| session.reply)));
+        self.note(Look::Session(*key, found.as_ref().map(|session| session.forward(key))));
         found
     }
 
@@ -219,7 +219,7 @@ impl<S: Source> Tables for Recorder<'_, S> {
         if self.find_session(key).is_some() {
             return Err(InsertError::Exists);
         }
-        self.note(Look::NewSession(*key, session.reply));
+        self.note(Look::NewSession(session.forward(key), session.reply));
         self.state.borrow_mut().sessions.0.insert(*key, Some(Rc::new(session.duplicate())));
         Ok(())
     }

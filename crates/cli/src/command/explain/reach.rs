@@ -77,14 +77,19 @@ impl ReachArgs {
 pub(crate) async fn run(args: ReachArgs, cx: &Context) -> anyhow::Result<String> {
     let description = args.describe(cx).await?;
     let (raw, trace) = ask(&description, cx).await?;
-    let finding = match trace.complete {
-        true => None,
-        false => Some(cause::find(&trace, &Facts::load(&description, cx).await?)),
+    let named = args.to.parse::<Ipv4Addr>().is_err();
+    let finding = if named || !trace.complete {
+        let facts = Facts::load(&description, cx).await?;
+        let to = if named { Some(cx.client.find(&PORT, &args.to).await?) } else { None };
+        let elsewhere = to.and_then(|to| cause::elsewhere(&facts, &to));
+        elsewhere.or_else(|| (!trace.complete).then(|| cause::find(&trace, &facts)))
+    } else {
+        None
     };
     if cx.output.format == Format::Table {
         return Ok(told(&args, &trace, finding.as_ref()));
     }
-    let mut answer = json!({"from": args.from, "to": args.to, "reachable": trace.complete, "trace": raw});
+    let mut answer = json!({"from": args.from, "to": args.to, "reachable": finding.is_none(), "trace": raw});
     if let (Some(finding), Value::Object(answer)) = (&finding, &mut answer) {
         answer.extend(finding.fields());
     }

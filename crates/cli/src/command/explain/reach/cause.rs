@@ -44,6 +44,38 @@ impl Finding {
     }
 }
 
+/// The packet meant for a port that the sender cannot reach by its address: none, or another, has it there.
+pub(crate) fn elsewhere(facts: &Facts, to: &Value) -> Option<Finding> {
+    let from = facts.from()?;
+    let (own, wanted) = (text(from, "network_id"), text(to, "network_id"));
+    let near = |network: &str| -> Vec<&str> {
+        facts.routers_of(network).map(|(router, _)| text(router, "id")).collect()
+    };
+    let router = near(own).into_iter().find_map(|router| facts.router(router));
+    if own == wanted || near(own).iter().any(|router| near(wanted).contains(router)) {
+        return None;
+    }
+    let network = facts.network(wanted).map_or("another network", name);
+    let finding = Finding::new(
+        "other-vpc",
+        format!("{} is on {network}, which no router connects with the network of {}", name(to), name(from)),
+    );
+    let external = near(wanted).into_iter().find_map(|router| facts.external_of(facts.router(router)?));
+    let finding = match external {
+        Some(external) => {
+            finding.command(format!("nanboku floatingip create {} --port {}", name(external), name(to)))
+        }
+        None => finding,
+    };
+    let subnet = fixed_ips(to).next().and_then(|(_, subnet)| facts.subnet(subnet));
+    Some(match (router, subnet) {
+        (Some(router), Some(subnet)) => {
+            finding.command(format!("nanboku router add-subnet {} {}", name(router), name(subnet)))
+        }
+        _ => finding,
+    })
+}
+
 /// What stopped the packet or its answer.
 pub(crate) fn find(trace: &Trace, facts: &Facts) -> Finding {
     let (way, back) = match &trace.answer {
@@ -92,6 +124,8 @@ fn no_way_in(facts: &Facts, way: &Way, hop: &Hop, no_entry: &NoEntry, back: bool
     match no_entry.reason.as_str() {
         "not-bound" => unbound(facts, port),
         "no-link" => unplugged(&hop.host, port_name),
+        "link-down" => Finding::new("link-down", format!("{port_name}: {}", no_entry.text))
+            .command("in the VM: ip link set eth0 up"),
         "port-not-here" | "not-programmed" => Finding::new(
             "not-programmed",
             format!("{} has not programmed the port yet: {}", hop.host, no_entry.text),
@@ -145,6 +179,11 @@ fn nobody_answers(facts: &Facts, way: &Way, back: bool) -> Finding {
     // What could not be reached: the destination, or the address the packet left with.
     let wanted = facts.destination();
     let external = facts.external_with(wanted);
+    let behind = facts.floating_ip(wanted).and_then(|ip| facts.router(text(ip, "router_id")));
+    let router = behind.or_else(|| facts.router_at(wanted)).filter(|_| !back);
+    if let Some(router) = router.filter(|router| !is(router, "admin_state_up")) {
+        return router_down(router);
+    }
     if !back {
         return match (facts.floating_ip(wanted), external) {
             (Some(ip), _) if text(ip, "port_id").is_empty() => {
@@ -247,6 +286,9 @@ impl Place<'_> {
         let verdict = &self.walked.verdict;
         match verdict.kind.as_str() {
             "port" | "uplink" if verdict.link_up == Some(false) => self.link_down(),
+            "uplink" if verdict.neighbor_silent => {
+                self.unresolved(verdict.neighbor.unwrap_or(Ipv4Addr::UNSPECIFIED))
+            }
             "punt" => self.punted(),
             "drop" => self.dropped(way),
             "host" if !self.back => nobody_answers(self.facts, way, false),
@@ -374,8 +416,7 @@ impl Place<'_> {
                     format!("{} does not know router {router_name} yet", self.hop.host),
                 )
             } else {
-                Finding::new("router-down", format!("router {router_name} is administratively down"))
-                    .command(format!("nanboku router set {router_name} --enable"))
+                router_down(router)
             };
         }
         let subnet = subnet.map_or("SUBNET", name);
@@ -485,6 +526,12 @@ impl Place<'_> {
         )
         .command(format!("nanboku floatingip create {external} --port PORT"))
     }
+}
+
+fn router_down(router: &Value) -> Finding {
+    let router = name(router);
+    Finding::new("router-down", format!("router {router} is administratively down"))
+        .command(format!("nanboku router set {router} --enable"))
 }
 
 fn admin_down(facts: &Facts, port: Option<&Value>) -> Finding {

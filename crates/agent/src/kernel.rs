@@ -5,7 +5,10 @@ use crate::control::HookStatus;
 use crate::machine::{BlockUses, Plan};
 use dataplane::{Attachment, Dataplane, EventReader, SessionTables, Settings, Sizes, Timeouts};
 use model::NatTimeouts;
-use netlink::PacketSocket;
+use netlink::{IpSocket, PacketSocket};
+use pipeline::Total;
+use pipeline::Verdict;
+use pipeline::fragment::FragmentKey;
 use pipeline::nat::Mapping;
 use pipeline::table_set::TableSet;
 use pipeline::tables::{BlockOwnerKey, NetworkKey, PortCounters, RouterKey};
@@ -232,6 +235,11 @@ fn block_of(tables: &TableSet, mapping: &Mapping) -> Option<BlockOwnerKey> {
         address: mapping.address,
     })
 }
+    /// Frames that came from the uplinks; 0 if nobody knows.
+    pub(crate) fn uplink_frames(&self) -> u64 {
+        self.dataplane.total(Total::InUplink).unwrap_or(0)
+    }
+
 
 #[cfg(test)]
 mod tests {

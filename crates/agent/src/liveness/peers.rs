@@ -195,7 +195,12 @@ impl Peers {
         let those = |is: fn(&Peer) -> bool| {
             self.peers.iter().filter(|(_, peer)| is(peer)).map(|(host, _)| *host).collect()
         };
-        Verdicts { dead: those(|peer| peer.dead), withdrawn: those(|peer| peer.dead && peer.withdrawn) }
+        let unheard = |peer: &Peer| peer.dead && peer.session.state() != State::Up;
+        Verdicts {
+            dead: those(|peer| peer.dead),
+            withdrawn: those(|peer| peer.dead && peer.withdrawn),
+            alone: !self.peers.is_empty() && self.peers.values().all(unheard),
+        }
     }
 
     pub(super) fn views(&self) -> Vec<PeerView> {

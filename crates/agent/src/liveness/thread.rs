@@ -199,8 +199,8 @@ impl Runner {
         self.verdicts.send_if_modified(|published| {
             let changed = *published != verdicts;
             if changed {
-                let Verdicts { dead, withdrawn } = &verdicts;
-                tracing::info!(?dead, ?withdrawn, "hosts that are no gateways");
+                let Verdicts { dead, withdrawn, alone } = &verdicts;
+                tracing::info!(?dead, ?withdrawn, alone, "hosts that are no gateways");
                 *published = verdicts;
             }
             changed

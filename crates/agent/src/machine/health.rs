@@ -3,9 +3,16 @@
 use super::Machine;
 use crate::control;
 use crate::liveness::{PeerView, Verdicts, Wanted};
-use model::HostId;
-use std::collections::BTreeSet;
-use std::time::Duration;
+use crate::neighbors::Probe;
+use compiler::Standing;
+use model::{HostId, Vni};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// A host that stops being a gateway answers for its addresses until the others have announced them ...
+const ANSWER_AFTER: Duration = Duration::from_secs(1);
+/// ... and forwards what others still send to it until they have all heard of it.
+const FORWARD_AFTER: Duration = Duration::from_secs(10);
 
 impl Machine {
     /// What BFD found out about the other hosts.
@@ -14,22 +21,108 @@ impl Machine {
         self.verdicts = verdicts;
     }
 
-    /// The other dead hosts, and this one if its uplink is of no use. A host whose underlay is down hears nobody
-    /// because of that: it takes itself out instead of claiming what it could not deliver.
+    /// The other dead hosts, and this one if its uplink is of no use.
     pub(super) fn no_gateways(&self, own: HostId) -> BTreeSet<HostId> {
-        if self.isolated {
-            return BTreeSet::from([own]);
-        }
         let mut hosts = self.verdicts.dead.clone();
         hosts.extend(self.path_down.then_some(own));
         hosts
     }
 
-    /// Looks at the uplinks and the gateways behind them.
-    pub(super) fn watch_path(&mut self) {
-        let down = self.uplink_missing() || self.resolver.has_silent_gateway();
+    pub(super) fn standing(&self) -> Standing {
+        Standing {
+            withdrawn: self.verdicts.withdrawn.clone(),
+            isolated: self.isolated,
+            withheld: self.rivals.withheld(),
+            lingering: self.retired.keys().copied().collect(),
+            still_answering: self.still_answering.clone(),
+        }
+    }
+
+    /// Everything that time alone changes. Returns the ARP requests that are due.
+    pub(super) fn poll_health(&mut self, now: Instant) -> Vec<Probe> {
+        let mut probes = self.watch.poll(now, self.uplink_frames);
+        self.watch_path();
+        self.retire(now);
+        let facts = self.facts().filter(|_| self.isolated && self.stale);
+        match (&self.slice, facts) {
+            (Some(slice), Some(facts)) => self.rivals.set(now, &compiler::contested(slice, &facts)),
+            _ if !self.isolated => self.rivals.set(now, &BTreeMap::new()),
+            _ => {}
+        }
+        let (questions, takes) = self.rivals.poll(now);
+        self.stale |= takes;
+        probes.extend(questions);
+        probes
+    }
+
+    pub(super) fn health_deadlines(&self) -> [Option<Instant>; 3] {
+        let ends = self.retired.iter().map(|(vni, since)| match self.still_answering.contains(vni) {
+            true => *since + ANSWER_AFTER,
+            false => *since + FORWARD_AFTER,
+        });
+        [self.watch.deadline(), self.rivals.deadline(), ends.min()]
+    }
+
+    /// Whether [`Machine::set_uplink_frames`] is to be called before the next tick.
+    pub(crate) fn wants_uplink_frames(&self, now: Instant) -> bool {
+        self.watch.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// How many frames came from the uplinks so far.
+    pub(crate) fn set_uplink_frames(&mut self, frames: u64) {
+        self.uplink_frames = frames;
+    }
+
+    /// The gateways behind the uplinks that others use this host for.
+    pub(super) fn watch_gateways(&mut self, now: Instant) {
+        let slice = self.slice.as_ref();
+        let networks = slice.iter().flat_map(|slice| slice.external_networks.values());
+        let usable = networks.filter(|network| {
+            let link = self.settings.physical_networks.get(&network.physical_network);
+            let up = link.and_then(|link| self.links.get(link)).is_some_and(|link| link.up);
+            up && self.gateway_of.contains(&network.vni)
+        });
+        let resolved = self.resolver.resolved();
+        let gateways = usable.flat_map(|network| {
+            let addresses = network.subnets.values().filter_map(|subnet| subnet.gateway);
+            addresses.map(|address| (network.vni, address))
+        });
+        let watched = gateways.filter_map(|target| Some((target, *resolved.get(&target)?)));
+        self.watch.set(now, &watched.collect());
+    }
+
+    /// Notes of which external networks this host is a gateway, and of which no more.
+    pub(super) fn note_retirement(&mut self, now: Instant) {
+        let (Some(welcome), Some(slice)) = (&self.welcome, &self.slice) else { return };
+        let networks = slice.external_networks.values();
+        let of: BTreeSet<Vni> = networks
+            .filter(|network| network.gateways.contains(&welcome.host))
+            .map(|network| network.vni)
+            .collect();
+        for vni in self.gateway_of.difference(&of) {
+            self.retired.insert(*vni, now);
+            self.still_answering.insert(*vni);
+        }
+        self.retired.retain(|vni, _| !of.contains(vni));
+        self.still_answering.retain(|vni| !of.contains(vni));
+        self.gateway_of = of;
+    }
+
+    fn retire(&mut self, now: Instant) {
+        let before = (self.still_answering.len(), self.retired.len());
+        let retired = &mut self.retired;
+        self.still_answering.retain(|vni| retired.get(vni).is_some_and(|since| now < *since + ANSWER_AFTER));
+        retired.retain(|_, since| now < *since + FORWARD_AFTER);
+        self.stale |= before != (self.still_answering.len(), self.retired.len());
+    }
+
+    /// Looks at the uplinks, the gateways behind them and the other hosts.
+    fn watch_path(&mut self) {
+        let silent = self.resolver.has_silent_gateway() || self.watch.has_silent();
+        let down = silent || self.uplink_missing();
         let mut links = self.links.values();
-        let isolated = links.any(|link| link.index == self.settings.underlay_ifindex && !link.up);
+        let cut = links.any(|link| link.index == self.settings.underlay_ifindex && !link.up);
+        let isolated = self.verdicts.alone || cut;
         self.stale |= (self.path_down, self.isolated) != (down, isolated);
         (self.path_down, self.isolated) = (down, isolated);
     }
@@ -80,7 +173,10 @@ impl Machine {
         let mut warnings: Vec<String> = dead
             .map(|id| format!("host '{}' does not answer, or its uplink is of no use: no gateway", name(id)))
             .collect();
-        if self.resolver.has_silent_gateway() {
+        if self.isolated {
+            warnings.push("no other host can be heard: this one is cut off, or it is the last".to_owned());
+        }
+        if self.resolver.has_silent_gateway() || self.watch.has_silent() {
             warnings.push("a gateway of an external network does not answer ARP".to_owned());
         }
         warnings

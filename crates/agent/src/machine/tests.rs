@@ -587,6 +587,8 @@ fn run(bench: &mut Bench, span: Duration, mut answer: impl FnMut(&mut Bench, &Ou
             answer(bench, &frame);
         }
         bench.program();
+        bench.messages();
+        bench.machine.take_unsaved(bench.now);
     }
     bench.now = end;
 }

@@ -176,6 +176,8 @@ pub(crate) fn facts() -> LocalFacts {
         neighbors: BTreeMap::from([((vni(EXTERNAL), GATEWAY), gateway_mac())]),
         dead_hosts: BTreeSet::new(),
     }
+        standing: Default::default(),
+        sessions_per_vm_max: 0,
 }
 
 /// `now`: the gateway was heard of two seconds before.

@@ -166,25 +166,33 @@ fn packets_of_strangers_with_another_ttl_or_malformed_are_refused_and_counted() 
 
 #[test]
 fn silence_and_a_path_that_is_down_are_told_apart() {
-    let both = |dead: bool, withdrawn: bool| {
+    let verdicts = |dead: bool, withdrawn: bool, alone: bool| {
         let set = |is: bool| is.then_some(host(1)).into_iter().collect();
-        Verdicts { dead: set(dead), withdrawn: set(withdrawn) }
+        Verdicts { dead: set(dead), withdrawn: set(withdrawn), alone }
     };
     let why = |pair: &Pair| pair.hosts[0].views()[0].why;
     let mut pair = Pair::new();
     pair.run(2500);
-    assert_eq!((pair.hosts[0].verdicts(), why(&pair)), (both(false, false), Why::Well));
+    assert_eq!((pair.hosts[0].verdicts(), why(&pair)), (verdicts(false, false, false), Why::Well));
     pair.want(1, true, true);
     pair.run(500);
-    assert_eq!((pair.hosts[0].verdicts(), why(&pair)), (both(true, true), Why::PathDown));
+    assert_eq!((pair.hosts[0].verdicts(), why(&pair)), (verdicts(true, true, false), Why::PathDown));
     pair.cut = true;
     pair.run(500);
-    assert_eq!((pair.hosts[0].verdicts(), why(&pair)), (both(true, true), Why::Silent), "its last word");
+    assert_eq!(
+        (pair.hosts[0].verdicts(), why(&pair)),
+        (verdicts(true, true, true), Why::Silent),
+        "its last word"
+    );
     (pair.cut, pair.hosts[1]) = (false, Peers::new(TIMING));
     pair.want(1, true, false);
     pair.run(4000);
-    assert_eq!((pair.hosts[0].verdicts(), why(&pair)), (both(false, false), Why::Well));
+    assert_eq!((pair.hosts[0].verdicts(), why(&pair)), (verdicts(false, false, false), Why::Well));
     pair.cut = true;
     pair.run(500);
-    assert_eq!((pair.hosts[0].verdicts(), why(&pair)), (both(true, false), Why::Silent), "nothing was said");
+    assert_eq!(
+        (pair.hosts[0].verdicts(), why(&pair)),
+        (verdicts(true, false, true), Why::Silent),
+        "nothing was said"
+    );
 }

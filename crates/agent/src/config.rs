@@ -3,11 +3,15 @@
 //! Everything is checked before anything is touched; an error names the field, what is wrong and, where
 //! there is one, the fix.
 
+use crate::flow_log;
+use pipeline::bounds::{SESSIONS_MAX, SESSIONS_PER_PORT_MAX};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+/// Size of a flow log's file.
+const FLOW_LOG_BYTES_MAX: u64 = 64 << 20;
 /// Names the kernel accepts for links are shorter than this.
 const LINK_NAME_LEN_MAX: usize = 15;
 
@@ -32,6 +36,10 @@ pub struct Config {
     pub pin_dir: PathBuf,
     pub control_socket: PathBuf,
     pub lone_path: bool,
+    /// Where Prometheus may scrape, without authentication; none: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Begins and ends of connections; none: they are not logged.
+    pub flow_log: Option<flow_log::Settings>,
     /// Between two BFD packets to another host.
     pub bfd_interval_ms: u16,
     /// BFD packets in a row that may be missing.
@@ -39,6 +47,8 @@ pub struct Config {
     /// BFD goes through the tunnel, so that a host is alive only while its programs are there; otherwise plainly
     /// over the underlay.
     pub bfd_in_tunnel: bool,
+    /// Most sessions of one VM's port; 0: no limit.
+    pub sessions_per_vm_max: u32,
     /// Take programs, pins and the tunnel device away and exit, instead of running.
     pub detach: bool,
 }
@@ -59,9 +69,15 @@ struct File {
     pin_dir: Option<PathBuf>,
     control_socket: Option<PathBuf>,
     lone_path: Option<bool>,
+    metrics_listen: Option<SocketAddr>,
+    flow_log: Option<PathBuf>,
+    #[serde(default)]
+    flow_log_networks: Vec<String>,
+    flow_log_bytes_max: Option<u64>,
     bfd_interval_ms: Option<u16>,
     bfd_multiplier: Option<u8>,
     bfd_in_tunnel: Option<bool>,
+    sessions_per_vm_max: Option<u32>,
 }
 
 /// Flags; each wins over the file's field of the same name.
@@ -103,6 +119,18 @@ pub struct Flags {
     /// Whether lone packets are taken out of the tunnel by the program; otherwise by the kernel's device.
     #[arg(long, value_name = "BOOL")]
     pub lone_path: Option<bool>,
+    /// Where Prometheus may scrape, without authentication [default: nowhere].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// File for begins and ends of connections [default: none].
+    #[arg(long, value_name = "FILE")]
+    pub flow_log: Option<PathBuf>,
+    /// Network (name or id) whose connections are logged; may be repeated.
+    #[arg(long = "flow-log-network", value_name = "NETWORK")]
+    pub flow_log_networks: Vec<String>,
+    /// Size at which a file of the flow log is closed [default: 67108864].
+    #[arg(long, value_name = "BYTES")]
+    pub flow_log_bytes_max: Option<u64>,
     /// Milliseconds between two BFD packets to another host; 10 to 1000.
     #[arg(long, value_name = "MS")]
     pub bfd_interval_ms: Option<u16>,
@@ -112,6 +140,9 @@ pub struct Flags {
     /// Whether BFD goes through the tunnel; otherwise plainly over the underlay. The same on all hosts.
     #[arg(long, value_name = "BOOL")]
     pub bfd_in_tunnel: Option<bool>,
+    /// Most sessions of one VM, 1024 to 262144; 0: no limit.
+    #[arg(long, value_name = "COUNT")]
+    pub sessions_per_vm_max: Option<u32>,
     /// Take everything of this agent away from the kernel, and exit.
     #[arg(long)]
     pub detach: bool,
@@ -166,6 +197,13 @@ fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
     let host = flags.host.clone().or(file.host).ok_or_else(|| missing("host", "host"))?;
     let mut physical_networks = file.physical_networks;
     physical_networks.extend(flags.physical_networks.iter().cloned());
+    let mut networks = file.flow_log_networks;
+    networks.extend(flags.flow_log_networks.iter().cloned());
+    let flow_log = flow_log(
+        flags.flow_log.clone().or(file.flow_log),
+        networks,
+        flags.flow_log_bytes_max.or(file.flow_log_bytes_max),
+    )?;
     let config = Config {
         controller: flags
             .controller
@@ -201,14 +239,44 @@ fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
             .or(file.control_socket)
             .unwrap_or_else(|| PathBuf::from("/run/nanboku/agent.sock")),
         lone_path: flags.lone_path.or(file.lone_path).unwrap_or(true),
+        metrics_listen: flags.metrics_listen.or(file.metrics_listen),
+        flow_log,
         bfd_interval_ms: flags.bfd_interval_ms.or(file.bfd_interval_ms).unwrap_or(50),
         bfd_multiplier: flags.bfd_multiplier.or(file.bfd_multiplier).unwrap_or(3),
         bfd_in_tunnel: flags.bfd_in_tunnel.or(file.bfd_in_tunnel).unwrap_or(true),
+        sessions_per_vm_max: flags
+            .sessions_per_vm_max
+            .or(file.sessions_per_vm_max)
+            .unwrap_or(SESSIONS_PER_PORT_MAX),
         detach: flags.detach,
         host,
     };
     check(&config)?;
     Ok(config)
+}
+
+/// A file needs networks, and networks need a file.
+fn flow_log(
+    path: Option<PathBuf>,
+    networks: Vec<String>,
+    bytes_max: Option<u64>,
+) -> Result<Option<flow_log::Settings>, ConfigError> {
+    let invalid = |field, reason: &str| Err(ConfigError::Invalid { field, reason: reason.to_owned() });
+    let bytes_max = bytes_max.unwrap_or(FLOW_LOG_BYTES_MAX);
+    if !(1 << 16..=1 << 34).contains(&bytes_max) {
+        return invalid("flow_log_bytes_max", &format!("is {bytes_max}, not 65536 to 17179869184"));
+    }
+    match path {
+        None if networks.is_empty() => Ok(None),
+        None => invalid("flow_log_networks", "names networks, but `flow_log` names no file"),
+        Some(_) if networks.is_empty() => {
+            invalid("flow_log", "names a file, but `flow_log_networks` names no network")
+        }
+        Some(path) if !path.is_absolute() => {
+            invalid("flow_log", &format!("is {}, not an absolute path", path.display()))
+        }
+        Some(path) => Ok(Some(flow_log::Settings { path, networks, bytes_max })),
+    }
 }
 
 fn check(config: &Config) -> Result<(), ConfigError> {
@@ -228,6 +296,13 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         return invalid("vtep", format!("is {vtep}, not the address of a host"));
     }
     check_bfd(config)?;
+    if !matches!(config.sessions_per_vm_max, 0 | 1024..=SESSIONS_MAX) {
+        let reason = format!(
+            "is {}, not 1024 to {SESSIONS_MAX}, nor 0 for no limit but the host's",
+            config.sessions_per_vm_max
+        );
+        return invalid("sessions_per_vm_max", reason);
+    }
     let mut used = BTreeMap::new();
     for (network, link) in &config.physical_networks {
         check_link("physical_networks", link)?;
@@ -306,6 +381,26 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_log_needs_a_file_and_networks() {
+        let with = |text: &str| parse(&format!("{text}\n{GOOD}"), &Flags::default());
+        assert_eq!(with("").unwrap().flow_log, None);
+        let log =
+            with("flow_log = '/var/log/flows'\nflow_log_networks = ['blue']").unwrap().flow_log.unwrap();
+        assert_eq!((log.networks, log.bytes_max), (vec!["blue".to_owned()], 64 << 20));
+        for (text, field) in [
+            ("flow_log = '/var/log/flows'", "`flow_log`"),
+            ("flow_log_networks = ['blue']", "`flow_log_networks`"),
+            ("flow_log = 'flows'\nflow_log_networks = ['blue']", "`flow_log`"),
+            ("flow_log_bytes_max = 1", "`flow_log_bytes_max`"),
+        ] {
+            let error = with(text).unwrap_err();
+            assert!(error.starts_with(field), "{text}: {error}");
+        }
+        let config = with("metrics_listen = '127.0.0.1:9698'").unwrap();
+        assert_eq!(config.metrics_listen, Some("127.0.0.1:9698".parse().unwrap()));
+    }
+
+    #[test]
     fn flags_win_over_the_file() {
         let flags = Flags {
             host: Some("ahv02".to_owned()),
@@ -331,6 +426,7 @@ mod tests {
             ("uplink0", "much-too-long-link-name", "`physical_networks` names link"),
             ("uplink0\"", "uplink0\"\nphysnet2 = \"uplink0\"", "to both 'physnet1' and 'physnet2'"),
             ("vtep =", "bfd_interval_ms = 5\nvtep =", "`bfd_interval_ms` is 5, not 10 to 1000"),
+            ("vtep =", "sessions_per_vm_max = 5\nvtep =", "`sessions_per_vm_max` is 5, not 1024 to 262144"),
             ("vtep =", "bfd_multiplier = 1\nvtep =", "`bfd_multiplier` is 1, not 2 to 20"),
             ("vtep =", "state_dir = \"here\"\nvtep =", "`state_dir` is here, not an absolute path"),
         ];

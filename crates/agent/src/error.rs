@@ -1,6 +1,6 @@
 //! Why the agent does not start, or stops.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,10 @@ pub enum Error {
     TunnelPortTaken { port: u16 },
     #[error("the control socket {path} cannot be made")]
     ControlSocket { path: PathBuf, source: std::io::Error },
+    #[error("cannot listen on {address} (field `metrics_listen`)")]
+    Metrics { address: SocketAddr, source: std::io::Error },
+    #[error("the flow log (field `flow_log`) cannot be written")]
+    FlowLog(#[source] std::io::Error),
     #[error("the agent's pins in {path} cannot be removed")]
     Detach { path: PathBuf, source: std::io::Error },
     #[error("the kernel no longer tells what happens to links")]

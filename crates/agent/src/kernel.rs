@@ -3,7 +3,11 @@
 use crate::answer::Outgoing;
 use crate::control::HookStatus;
 use crate::machine::{BlockUses, Plan};
-use dataplane::{Attachment, Dataplane, EventReader, SessionTables, Settings, Sizes, Timeouts};
+use crate::meters::Meters;
+use dataplane::{
+    Attachment, Dataplane, EventReader, Fate, FrameReader, SessionRow, SessionTables, Settings, Sizes,
+    Timeouts,
+};
 use model::NatTimeouts;
 use netlink::{IpSocket, PacketSocket};
 use pipeline::Total;
@@ -36,7 +40,10 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    pub(crate) fn open(pin_dir: &Path, now: Instant) -> Result<(Self, EventReader), crate::Error> {
+    pub(crate) fn open(
+        pin_dir: &Path,
+        now: Instant,
+    ) -> Result<(Self, EventReader, FrameReader), crate::Error> {
         let settings = Settings { pin_dir: pin_dir.to_owned(), sizes: Sizes::default() };
         let mut dataplane = Dataplane::open(&settings)?;
         let events = dataplane.events()?;
@@ -129,11 +136,17 @@ impl Kernel {
     }
 
     /// Removes idle sessions and unused mappings if it is time.
-    pub(crate) fn sweep_if_due(&mut self, now: Instant, nat: NatTimeouts) {
+    pub(crate) fn sweep_if_due(
+        &mut self,
+        now: Instant,
+        nat: NatTimeouts,
+        meters: &mut Meters,
+        seen: &mut dyn FnMut(&SessionRow, Fate),
+    ) {
         if now < self.sweep_due {
             return;
         }
-        let outcome = self.dataplane.sweep(dataplane::boot_clock_ns(), &timeouts(nat));
+        let outcome = self.dataplane.sweep_seen(dataplane::clock_ns(), &timeouts(nat), seen);
         self.sweep_due = now + SWEEP_EVERY.max(now.elapsed() * SWEEP_SHARE);
         match outcome {
             Ok(swept) if swept.sessions_removed + swept.mappings_removed > 0 => {
@@ -171,6 +184,9 @@ impl Kernel {
     /// Counts the ports in use. Of a table that cannot be read to its end nothing is told: a block would look
     /// emptier than it is.
     pub(crate) fn count_mappings(&self, uses: &mut BlockUses) {
+        if let Ok(swept) = &outcome {
+            meters.swept(*swept, now.elapsed());
+        }
         for row in self.dataplane.mappings() {
             match row {
                 Ok((key, mapping)) => uses.count(&key, &mapping),

@@ -5,7 +5,8 @@
 //! - [`control`]: the local socket and its client, for `nanboku port plug`.
 //! - `machine` with `neighbors`, `announce`, `answer`, `backoff`: the logic, sans IO.
 //! - `liveness`: BFD between hosts, in a thread of its own.
-//! - `observe` with `scene`, `sessions`, `tables`: what people ask about this host's present state.
+//! - `observe` with `scene`, `sessions`, `tables`, `flows`: what people ask about this host's present state;
+//!   `meters`: what Prometheus asks.
 //! - `run`, `kernel`, `connection`, `control_server`, `plug`, `tunnel`, `state`, `check`: the IO around it.
 //!
 //! Everything that packets need is pinned: the agent may be killed, upgraded or absent, and packets go on.
@@ -20,7 +21,6 @@ mod connection;
 pub mod control;
 mod control_server;
 mod error;
-mod kernel;
 pub mod flow_log;
 mod flows;
 mod frames;
@@ -28,11 +28,12 @@ mod gateway_watch;
 mod liveness;
 mod machine;
 mod neighbors;
+mod meters;
 mod observe;
 mod plug;
 mod run;
-mod scene;
 mod rivals;
+mod scene;
 mod sessions;
 mod state;
 mod tables;

@@ -4,6 +4,7 @@
 //! stream of its own: neither a long answer nor a slow reader holds the main loop up. Rows leave in chunks of
 //! bounded size, few of which wait at a time.
 
+use crate::flows::{self, SharedLedger};
 use crate::scene::Scene;
 use crate::sessions::{self, Ends};
 use crate::tables::{self, PortRow};
@@ -32,6 +33,7 @@ pub(crate) struct Materials {
     pub(crate) scene: Scene,
     pub(crate) sessions: SessionTables,
     pub(crate) ports: Vec<PortRow>,
+    pub(crate) ledger: SharedLedger,
     /// Of [`Question::Walk`].
     pub(crate) walked: Option<WalkAnswer>,
 }
@@ -157,7 +159,9 @@ fn tell<F: FnMut(Vec<u8>) -> ControlFlow<()>>(
         }
         Question::Fdb(filter) => push_all(tables::fdb(scene, filter, Instant::now()), rows)?,
         Question::Neighbors(filter) => push_all(tables::neighbors(scene, filter, Instant::now()), rows)?,
-        Question::Flows(_) => {}
+        Question::Flows(filter) => {
+            push_all(flows::flows(scene, &materials.sessions, &materials.ledger, filter)?, rows)?;
+        }
         Question::Ports => push_all(&materials.ports, rows)?,
         Question::Walk(_) => push_all(&materials.walked, rows)?,
     }
@@ -185,7 +189,7 @@ pub(crate) fn tell_sessions<F: FnMut(Vec<u8>) -> ControlFlow<()>>(
     ending: Option<&SessionTables>,
     rows: &mut Rows<F>,
 ) -> Result<(), Unanswered> {
-    let now_ns = dataplane::boot_clock_ns();
+    let now_ns = dataplane::clock_ns();
     let mut left = filter.limit.unwrap_or(u64::MAX);
     for session in sessions {
         let session = session?;

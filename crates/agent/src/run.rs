@@ -16,18 +16,20 @@ use crate::plug::Views;
 use crate::scene::Scene;
 use crate::state::{Tunnel, TunnelSettings};
 use crate::{Error, chain, check, control, state, tables, tunnel};
-use dataplane::EventReader;
+use dataplane::{EventReader, Fate, FrameReader};
 use model::question::Question;
 use netlink::{LinkEvent, LinkWatch, Links};
 use pipeline::tables::PortCounters;
 use proto::{AgentMessage, agent_message};
 use rand::Rng;
+use pipeline::Punt;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use time::OffsetDateTime;
 use tokio::task::block_in_place;
 
 /// Messages of the controller, and questions of the control socket, that wait for the main loop.
@@ -84,6 +86,9 @@ struct Agent {
 
 /// What the main loop waits for.
 struct Inputs {
+    /// What sessions that ended did.
+    ledger: SharedLedger,
+    flow_log: Option<FlowLog>,
     events: AsyncFd<EventReader>,
     watch: LinkWatch,
     connection: mpsc::Receiver<Incoming>,
@@ -155,6 +160,7 @@ impl Agent {
         let (incoming, connection) = mpsc::channel(QUEUE);
         tokio::spawn(connection::run(config.clone(), incoming));
         let timing = Timing {
+        let flow_log = config.flow_log.clone().map(FlowLog::start).transpose().map_err(Error::FlowLog)?;
             interval: Duration::from_millis(config.bfd_interval_ms.into()),
             multiplier: config.bfd_multiplier,
         };
@@ -192,6 +198,8 @@ impl Agent {
         Ok(agent)
     }
 
+            ledger: SharedLedger::default(),
+            flow_log,
     async fn run(&mut self) -> Result<(), Error> {
         tracing::info!(host = self.config.host, vtep = %self.config.vtep, "agent started");
         // Taken once, here.
@@ -244,7 +252,24 @@ impl Agent {
         self.publish();
         self.save(now);
         let timeouts = self.machine.nat_timeouts();
-        block_in_place(|| self.kernel.sweep_if_due(now, timeouts, &mut self.meters));
+        let scene = self.flow_log.as_ref().map(|_| self.machine.scene(&self.config.host));
+        let look = self.flow_log.as_mut().zip(scene.as_ref());
+        let (clock_ns, time) = (dataplane::clock_ns(), OffsetDateTime::now_utc());
+        let mut look = look.map(|(log, scene)| log.look(scene, clock_ns, time));
+        let tables = self.machine.programmed().map(|plan| &plan.compiled.tables);
+        // Numbers only: whole between any two statements.
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        self.kernel.sweep_if_due(now, timeouts, &mut self.meters, &mut |session, fate| {
+            if let (Fate::Ended, Some(tables)) = (fate, tables) {
+                ledger.note(session, tables, false);
+            }
+            if let Some(look) = &mut look {
+                look.seen(session, fate);
+            }
+        });
+        if let Some(look) = look {
+            look.finish();
+        }
     }
 
     fn program(&mut self, now: Instant) {
@@ -258,6 +283,13 @@ impl Agent {
             self.machine.carried_out(now, plan);
             self.meters.programmed(Instant::now());
             return;
+        if self.kernel.sweep_due() <= now {
+            block_in_place(|| self.sweep(now));
+        }
+    }
+
+    /// Ends what is over, and takes down what ended and what began.
+    fn sweep(&mut self, now: Instant) {
         }
         match block_in_place(|| self.kernel.carry_out(&plan)) {
             Ok(()) => {
@@ -392,11 +424,17 @@ impl Agent {
                 let view = self.kernel.view(rand::rng().random());
                 let walked = Some(self.machine.walk(&view, request));
                 view.finish()?;
-                return Ok(Materials { scene: Scene::default(), sessions, ports: Vec::new(), walked });
+                return Ok(Materials {
+                    scene: Scene::default(),
+                    sessions,
+                    ports: Vec::new(),
+                    ledger: SharedLedger::default(),
+                    walked,
+                });
             }
             let scene = self.machine.scene(&self.config.host);
             let ports = tables::ports(&scene, &self.kernel.port_counters()?);
-            Ok(Materials { scene, sessions, ports, walked: None })
+            Ok(Materials { scene, sessions, ports, ledger: Arc::clone(&self.ledger), walked: None })
         });
     }
 
@@ -494,8 +532,8 @@ impl Agent {
     deprecated,
     reason = "the successor is unsafe; the reader owns its descriptor and never replaces it"
 )]
-fn watched(events: EventReader) -> Result<AsyncFd<EventReader>, Error> {
-    AsyncFd::new(events).map_err(Error::Runtime)
+fn watched<R: std::os::fd::AsRawFd>(reader: R) -> Result<AsyncFd<R>, Error> {
+    AsyncFd::new(reader).map_err(Error::Runtime)
 }
 
 /// The tunnel that was in force when the state was saved.

@@ -59,6 +59,11 @@ impl Scene {
         self.index.names.get(&vni).map_or("", String::as_str)
     }
 
+    /// Names of networks and routers by VNI.
+    pub(crate) fn names(&self) -> BTreeMap<u32, String> {
+        self.index.names.iter().map(|(vni, name)| (*vni, name.clone())).collect()
+    }
+
     pub(crate) fn network_id(&self, vni: u32) -> Option<NetworkId> {
         self.index.network_ids.get(&vni).copied()
     }

@@ -48,7 +48,7 @@ pub(crate) struct Row<'a> {
 }
 
 /// 16 hexadecimal digits: FNV-1a of the session's key and the time it began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Id(u64);
 
 impl Id {
@@ -280,4 +280,4 @@ fn nat(flags: u32) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -27,7 +27,7 @@ pub use counters::Counters;
 pub use error::Error;
 pub use events::EventReader;
 pub use session_tables::SessionTables;
-pub use sessions::{SessionRow, State, Swept, Timeouts};
+pub use sessions::{Fate, SessionRow, State, Swept, Timeouts};
 pub use settings::{Settings, Sizes};
 pub use view::View;
 
@@ -59,7 +59,7 @@ impl Dataplane {
     /// programs. Nothing changes for packets until [`Dataplane::attach`].
     pub fn open(settings: &Settings) -> Result<Self, Error> {
         let pins = PinDirectory::open(&settings.pin_dir)?;
-        let programs = Hook::ALL.map(Hook::program);
+        let programs = programs();
         let object = Object::load(Some(&pins.maps), &settings.sizes, &programs)?;
         Self::new(object, Some(pins), &settings.sizes)
     }
@@ -85,8 +85,7 @@ impl Dataplane {
 
     /// Instructions the verifier walked per program.
     pub fn verified_instructions(&mut self) -> Vec<(&'static str, u32)> {
-        let programs = Hook::ALL.map(Hook::program);
-        programs
+        programs()
             .into_iter()
             .filter_map(|name| Some((name, object::verified(self.object.program(name).ok()?))))
             .collect()

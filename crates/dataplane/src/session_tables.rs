@@ -4,7 +4,7 @@
 use crate::Dataplane;
 use crate::error::Error;
 use crate::object::KernelTables;
-use crate::sessions::SessionRow;
+use crate::sessions::{self, SessionRow};
 use crate::sys::MapFd;
 use pipeline::nat::{Mapping, MappingKey};
 use pipeline::session::{Session, SessionKey};
@@ -45,10 +45,6 @@ impl SessionTables {
 
     /// Ends a session; false if it is gone already. Its next packet is judged as the first of a new one.
     pub fn end(&self, row: &SessionRow) -> Result<bool, Error> {
-        // The reply first: a half-removed session is found by its own direction only.
-        if self.replies.get(&row.reply).map_err(Error::table("replies"))? == Some(row.key) {
-            self.replies.delete(&row.reply).map_err(Error::table("replies"))?;
-        }
-        self.sessions.delete(&row.key).map_err(Error::table("sessions"))
+        sessions::remove(&self.sessions, &self.replies, &row.key, &row.reply)
     }
 }

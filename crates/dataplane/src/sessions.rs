@@ -2,6 +2,7 @@
 
 use crate::Dataplane;
 use crate::error::Error;
+use crate::sys::MapFd;
 use pipeline::Address;
 use pipeline::nat::{BindingKey, ContactKey, Mapping, MappingKey};
 use pipeline::session::{Path, Session, SessionKey, seen};
@@ -198,6 +199,13 @@ impl Timeouts {
     }
 }
 
+/// What a sweep did with a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Alive,
+    Ended,
+}
+
 /// What a sweep found and removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -278,21 +286,26 @@ impl Dataplane {
     /// Reply first: a half-removed session is found by its own direction only. A reply key that meanwhile
     /// belongs to another session is left alone.
     fn remove_session(&self, key: &SessionKey, reply: &SessionKey) -> Result<bool, Error> {
-        let (tables, (stored, _)) = (&self.object.tables, key.stored());
-        if *reply != key.reversed()
-            && tables.replies.get(reply).map_err(Error::table("replies"))? == Some(stored)
-        {
-            tables.replies.delete(reply).map_err(Error::table("replies"))?;
-        }
-        tables.sessions.delete(&stored).map_err(Error::table("sessions"))
+        let tables = &self.object.tables;
+        remove(&tables.sessions, &tables.replies, key, reply)
     }
 
     /// Removes what is over at `now_ns` of the monotonic clock: idle sessions, mappings that no session uses, and
     /// claims on ports that no mapping has, once they have rested.
     pub fn sweep(&mut self, now_ns: u64, timeouts: &Timeouts) -> Result<Swept, Error> {
+        self.sweep_seen(now_ns, timeouts, &mut |_, _| {})
+    }
+
+    /// Likewise, and shows every session there was.
+    pub fn sweep_seen(
+        &mut self,
+        now_ns: u64,
+        timeouts: &Timeouts,
+        seen: &mut dyn FnMut(&SessionRow, Fate),
+    ) -> Result<Swept, Error> {
         let mut swept = Swept::default();
         let timeouts = &timeouts.under(self.pressed);
-        let in_use = self.sweep_sessions(now_ns, timeouts, &mut swept)?;
+        let in_use = self.sweep_sessions(now_ns, timeouts, &mut swept, seen)?;
         self.sweep_contacts(&in_use)?;
         let usage = self.sweep_mappings(now_ns, timeouts, &in_use, &mut swept)?;
         self.pressed = swept.sessions_alive > self.sessions_max as usize / 4
@@ -305,7 +318,13 @@ impl Dataplane {
         Ok(swept)
     }
 
-    fn sweep_sessions(&self, now_ns: u64, timeouts: &Timeouts, swept: &mut Swept) -> Result<InUse, Error> {
+    fn sweep_sessions(
+        &self,
+        now_ns: u64,
+        timeouts: &Timeouts,
+        swept: &mut Swept,
+        seen: &mut dyn FnMut(&SessionRow, Fate),
+    ) -> Result<InUse, Error> {
         let idle =
             |row: &SessionRow| now_ns.saturating_sub(row.last_ns) > nanoseconds(timeouts.of(row.state()));
         let mut in_use = InUse::default();
@@ -313,10 +332,14 @@ impl Dataplane {
             let row = row?;
             // A packet may have come since the batch was read.
             if idle(&row) && self.session(&row.key)?.is_none_or(|row| idle(&row)) {
-                swept.sessions_removed += usize::from(self.remove_session(&row.key, &row.reply)?);
+                if self.remove_session(&row.key, &row.reply)? {
+                    swept.sessions_removed += 1;
+                    seen(&row, Fate::Ended);
+                }
                 continue;
             }
             swept.sessions_alive += 1;
+            seen(&row, Fate::Alive);
             self.note_use(&row, &mut in_use)?;
         }
         Ok(in_use)
@@ -512,6 +535,20 @@ impl Dataplane {
         }
         Ok(claims.len())
     }
+}
+
+/// Ends a session; false if it is gone.
+pub(crate) fn remove(
+    sessions: &MapFd<SessionKey, Session>,
+    replies: &MapFd<SessionKey, SessionKey>,
+    key: &SessionKey,
+    reply: &SessionKey,
+) -> Result<bool, Error> {
+    let (stored, _) = key.stored();
+    if *reply != key.reversed() && replies.get(reply).map_err(Error::table("replies"))? == Some(stored) {
+        replies.delete(reply).map_err(Error::table("replies"))?;
+    }
+    sessions.delete(&stored).map_err(Error::table("sessions"))
 }
 
 pub(crate) fn binding_of(key: &MappingKey, mapping: &Mapping) -> BindingKey {

@@ -23,11 +23,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // The processes.
     ("proto", &[]),
     ("identity", &["model", "store"]),
-    ("controller", &["api", "identity", "model", "proto", "store", "trace"]),
+    ("controller", &["api", "identity", "metrics", "model", "proto", "store", "trace"]),
+    // Shows numbers, knows nothing of what they mean.
+    ("metrics", &[]),
     ("netlink", &["packet"]),
     ("bfd", &[]),
     // Neither `api` nor `store`, nor anything that brings them.
-    ("agent", &["bfd", "compiler", "dataplane", "model", "netlink", "packet", "pipeline", "proto", "trace"]),
+    ("agent", &["bfd", "compiler", "dataplane", "metrics", "model", "netlink", "packet", "pipeline", "proto", "trace"]),
     // For development and demonstration; only the binary may use it.
     ("lab", &["dataplane", "model", "netlink", "packet", "pipeline"]),
     (

@@ -60,6 +60,19 @@ impl BlockUses {
         }
     }
 
+    /// Blocks that are active, blocks that retire, ports of all of them, ports used.
+    pub(crate) fn sums(&self) -> [u64; 4] {
+        self.blocks.iter().fold([0; 4], |[active, retiring, ports, used], ((_, _, first), own)| {
+            let most = own.used.values().copied().max().unwrap_or(0);
+            [
+                active + u64::from(!own.retiring),
+                retiring + u64::from(own.retiring),
+                ports + u64::from(own.last_port - first) + 1,
+                used + u64::from(most),
+            ]
+        })
+    }
+
     pub(super) fn to_proto(&self) -> Vec<proto::BlockUse> {
         let told = |own: &Own| proto::BlockUse {
             block_id: own.id.to_string(),
@@ -113,7 +126,7 @@ impl Machine {
     }
 
     /// This host's blocks that are in the tables, nothing counted yet.
-    pub(super) fn own_blocks(&self) -> BlockUses {
+    pub(crate) fn own_blocks(&self) -> BlockUses {
         let mut uses = BlockUses::default();
         let (Some(welcome), Some(slice)) = (&self.welcome, &self.slice) else { return uses };
         // What changed since the last plan is told when it is in the tables.
@@ -124,7 +137,7 @@ impl Machine {
         let external = |id: &NetworkId| slice.external_networks.get(id);
         for (id, block) in slice.blocks.iter().filter(|(_, block)| block.host == welcome.host) {
             let Some(network) = external(&id.external_network) else { continue };
-            let last_port = id.first_port.saturating_add(network.block_size.saturating_sub(1));
+            let last_port = id.last_port(network.block_size);
             let own = Own { id: *id, last_port, retiring: block.retiring, used: BTreeMap::new() };
             uses.blocks.insert((network.vni.get(), id.address, id.first_port), own);
         }

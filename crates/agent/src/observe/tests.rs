@@ -1,5 +1,5 @@
 //! Goal: however many rows there are, they leave in chunks of bounded size, and no more are made than are taken.
-//! Method: a million sessions that exist only while they are told.
+//! Method: sessions that exist only while they are told.
 
 use super::*;
 use crate::scene::fixture;
@@ -8,7 +8,8 @@ use pipeline::session::{Path, Session, SessionKey};
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
-const MILLION: u32 = 1_000_000;
+/// Enough for dozens of chunks; the rate is that of a build without optimisation.
+const MANY: u32 = 50_000;
 
 fn session(number: u32) -> SessionRow {
     let key = SessionKey {
@@ -44,9 +45,9 @@ fn session(number: u32) -> SessionRow {
     }
 }
 
-/// The rate is printed; it is a promise of the release build, and of no use as a condition here.
+/// The rate is printed; it is of no use as a condition here.
 #[test]
-fn a_million_sessions_leave_in_chunks_of_bounded_size() {
+fn many_sessions_leave_in_chunks_of_bounded_size() {
     let scene = fixture::scene(Instant::now());
     let (mut lines, mut longest) = (0_usize, 0);
     let started = Instant::now();
@@ -55,13 +56,13 @@ fn a_million_sessions_leave_in_chunks_of_bounded_size() {
         longest = longest.max(chunk.len());
         ControlFlow::Continue(())
     });
-    let sessions = (0..MILLION).map(|number| Ok(session(number)));
+    let sessions = (0..MANY).map(|number| Ok(session(number)));
     tell_sessions(sessions, &SessionFilter::default(), &scene, None, &mut rows).unwrap();
     assert!(rows.flush().is_continue());
     drop(rows);
     let elapsed = started.elapsed();
-    println!("{MILLION} rows in {elapsed:?}: {:.0} rows/s", f64::from(MILLION) / elapsed.as_secs_f64());
-    assert_eq!(lines, MILLION as usize);
+    println!("{MANY} rows in {elapsed:?}: {:.0} rows/s", f64::from(MANY) / elapsed.as_secs_f64());
+    assert_eq!(lines, MANY as usize);
     assert!(longest <= CHUNK_LEN + 1024, "{longest} bytes in one chunk");
 }
 
@@ -70,7 +71,7 @@ fn when_nobody_takes_more_no_more_is_read() {
     let scene = fixture::scene(Instant::now());
     let mut read = 0_u32;
     let mut rows = Rows::new(|_| ControlFlow::Break(()));
-    let sessions = (0..MILLION).map(session).inspect(|_| read += 1).map(Ok);
+    let sessions = (0..MANY).map(session).inspect(|_| read += 1).map(Ok);
     tell_sessions(sessions, &SessionFilter::default(), &scene, None, &mut rows).unwrap();
     assert!(read < 1000, "{read} sessions read for one chunk");
 }
@@ -84,7 +85,7 @@ fn a_limit_is_the_number_of_rows() {
         ControlFlow::Continue(())
     });
     let filter = SessionFilter { limit: Some(5), ..SessionFilter::default() };
-    tell_sessions((0..MILLION).map(|number| Ok(session(number))), &filter, &scene, None, &mut rows).unwrap();
+    tell_sessions((0..MANY).map(|number| Ok(session(number))), &filter, &scene, None, &mut rows).unwrap();
     assert!(rows.flush().is_continue());
     drop(rows);
     assert_eq!(lines, 5);

@@ -4,7 +4,7 @@
 use super::Scene;
 use crate::neighbors::Known;
 use crate::state::{Tunnel, TunnelSettings};
-use compiler::{LocalFacts, UplinkFacts};
+use compiler::{LinkFacts, LocalFacts, UplinkFacts};
 use model::slice::*;
 use model::{FloatingIpId, HostId, NetworkId, PortId, RouterId, SubnetId, Vni};
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,6 +113,7 @@ pub(crate) fn slice() -> Slice {
         addresses: vec![SNAT],
         filtering: Default::default(),
         ports_per_vm_max: 0,
+        mappings_per_second_max: 0,
     };
     let object = Router {
         vni: vni(ROUTER),
@@ -171,13 +172,13 @@ pub(crate) fn facts() -> LocalFacts {
         underlay_mtu: 1500,
         tunnel: Tunnel { geneve: true, port: 6081 }
             .facts(TunnelSettings { lone_path: true, liveness: false }, false),
-        links: BTreeMap::from([(port_id(1), TAP_A)]),
+        links: BTreeMap::from([(port_id(1), LinkFacts { ifindex: TAP_A, veth_peer_elsewhere: false })]),
         uplinks: BTreeMap::from([("physnet1".to_owned(), UplinkFacts { ifindex: UPLINK, up: true })]),
         neighbors: BTreeMap::from([((vni(EXTERNAL), GATEWAY), gateway_mac())]),
         dead_hosts: BTreeSet::new(),
-    }
         standing: Default::default(),
         sessions_per_vm_max: 0,
+    }
 }
 
 /// `now`: the gateway was heard of two seconds before.

@@ -35,7 +35,7 @@ fn session(key: SessionKey, reply: SessionKey, flags: u32) -> SessionRow {
 }
 
 /// `vm_a` asks 8.8.8.8 by DNS through the SNAT address.
-fn dns() -> SessionRow {
+pub(crate) fn dns() -> SessionRow {
     let outside = Ipv4Addr::new(8, 8, 8, 8);
     let key = key(BLUE, (VM_A, 40000), (outside, 53), ipv4::PROTOCOL_UDP);
     let reply = self::key(EXTERNAL, (outside, 53), (SNAT, 2047), ipv4::PROTOCOL_UDP);
@@ -45,7 +45,7 @@ fn dns() -> SessionRow {
 }
 
 /// From one VM to another, as the opener's host (vni of the opener) or the other one sees it.
-fn east_west(vni: u32, (src, dst): (Ipv4Addr, Ipv4Addr), routed: bool) -> SessionRow {
+pub(crate) fn east_west(vni: u32, (src, dst): (Ipv4Addr, Ipv4Addr), routed: bool) -> SessionRow {
     let forward = key(vni, (src, 50000), (dst, 80), ipv4::PROTOCOL_TCP);
     let reply = key(vni, (dst, 80), (src, 50000), ipv4::PROTOCOL_TCP);
     let path = Path { flags: u8::from(routed) * Path::FLAG_ROUTED, ..Path::default() };

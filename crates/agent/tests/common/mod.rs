@@ -131,9 +131,12 @@ impl Bench {
             pin_dir: self.pin_dir(),
             control_socket: directory.join("agent.sock"),
             lone_path: true,
+            metrics_listen: None,
+            flow_log: None,
             bfd_interval_ms: 50,
             bfd_multiplier: 3,
             bfd_in_tunnel: true,
+            sessions_per_vm_max: 0,
             detach: false,
         }
     }
@@ -312,6 +315,7 @@ fn add_outside(slice: &mut Slice, host: HostId) {
         addresses: vec![SNAT_ADDRESS],
         filtering: Default::default(),
         ports_per_vm_max: 0,
+        mappings_per_second_max: 0,
     };
     let router = Router {
         vni: vni(301),

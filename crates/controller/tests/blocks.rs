@@ -625,10 +625,17 @@ fn blocks_of_hosts_that_die_go_to_others_without_a_race() {
             });
         }
     });
+    let owners = check_history(history.into_inner().unwrap());
+    let stored: BTreeMap<BlockId, HostId> =
+        world.snapshot().blocks.iter().map(|(id, block)| (*id, block.host)).collect();
+    assert_eq!(stored, owners, "the history is the whole of it");
+}
+
+/// Who owns which blocks in the end, after a history in which nobody lost one or got one too early.
+fn check_history(history: Vec<(i64, BlockId, Option<HostId>)>) -> BTreeMap<BlockId, HostId> {
+    let mut owners: BTreeMap<BlockId, HostId> = BTreeMap::new();
     let mut last: BTreeMap<BlockId, (i64, HostId)> = BTreeMap::new();
     let (mut released, mut handed_over) = (0, 0);
-    let history = history.into_inner().unwrap();
-    let mut owners: BTreeMap<BlockId, HostId> = BTreeMap::new();
     for (now_ms, id, owner) in history {
         match owner {
             None => {
@@ -641,16 +648,11 @@ fn blocks_of_hosts_that_die_go_to_others_without_a_race() {
                     continue;
                 };
                 handed_over += 1;
-                assert!(
-                    now_ms - since_ms >= COOL_DOWN_MS,
-                    "{id} of {former} rested {} ms",
-                    now_ms - since_ms
-                );
+                let rested_ms = now_ms - since_ms;
+                assert!(rested_ms >= COOL_DOWN_MS, "{id} of {former} rested {rested_ms} ms");
             }
         }
     }
     assert!(released > 50 && handed_over > 10, "{released} released, {handed_over} handed over");
-    let stored: BTreeMap<BlockId, HostId> =
-        world.snapshot().blocks.iter().map(|(id, block)| (*id, block.host)).collect();
-    assert_eq!(stored, owners, "the history is the whole of it");
+    owners
 }

@@ -99,15 +99,8 @@ impl Server {
         let store = Arc::new(open_store(config.data_dir.as_deref(), StoreFile::Network)?);
         let tls = tls(&config)?;
         let stop = CancellationToken::new();
-        let settings = agents::Settings {
-            tunnel: config.tunnel.to_string(),
-            dvr_base_mac: config.dvr_base_mac,
-            liveness_grace: config.liveness_grace,
-            block_hold: config.nat.block_hold,
-            block_reassign_after: config.nat.block_reassign_after,
-            nat_timeouts: config.nat.timeouts,
-        };
         let nat_log = open_nat_log(&config, &store)?;
+        let settings = agent_settings(&config);
         let (service, control) =
             agents::Service::new(Arc::clone(&store), settings, nat_log.clone(), stop.clone());
         let hub = service.hub();
@@ -211,6 +204,18 @@ pub fn open_store(data_dir: Option<&Path>, file: StoreFile) -> Result<Store, Ser
         StoreFile::Identity => "identity.redb",
     };
     Ok(Store::open(Some(&dir.join(name)))?)
+}
+
+/// What agents are told, and how they are judged.
+fn agent_settings(config: &Config) -> agents::Settings {
+    agents::Settings {
+        tunnel: config.tunnel.to_string(),
+        dvr_base_mac: config.dvr_base_mac,
+        liveness_grace: config.liveness_grace,
+        block_hold: config.nat.block_hold,
+        block_reassign_after: config.nat.block_reassign_after,
+        nat_timeouts: config.nat.timeouts,
+    }
 }
 
 fn open_nat_log(config: &Config, store: &Store) -> Result<Option<Arc<NatLog>>, ServerError> {

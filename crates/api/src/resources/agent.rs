@@ -19,16 +19,8 @@ impl Resource for Host {
 
     const NAME: &'static str = "agent";
     const COLLECTION: &'static str = "agents";
-    const LACKS: &'static [&'static str] = &[
-        "name",
-        "project_id",
-        "tenant_id",
-        "created_at",
-        "updated_at",
-        "revision_number",
-        "tags",
-        "status",
-    ];
+    const LACKS: &'static [&'static str] =
+        &["name", "project_id", "tenant_id", "created_at", "updated_at", "revision_number", "tags", "status"];
     const ATTRIBUTES: &'static [Attribute] = &[
         Attribute::read_only("agent_type", check::text),
         Attribute::read_only("binary", check::text),

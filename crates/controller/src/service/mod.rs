@@ -22,8 +22,8 @@ mod who;
 
 use crate::agents::Hub;
 use crate::nat_log::NatLog;
-use api::{Error, Hints, PageHint};
 use api::resources::NetworkType;
+use api::{Error, Hints, PageHint};
 use model::Vni;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -195,7 +195,9 @@ impl Peers {
         let those = |is: fn(&Peer) -> bool| {
             self.peers.iter().filter(|(_, peer)| is(peer)).map(|(host, _)| *host).collect()
         };
-        let unheard = |peer: &Peer| peer.dead && peer.session.state() != State::Up;
+        // One that is heard again is not used yet. Until then this host owns no more than it did while it heard none:
+        // hosts come back one after the other, and what it claimed it could not deliver to the last of them.
+        let unheard = |peer: &Peer| peer.dead && !(peer.withdrawn && peer.session.state() == State::Up);
         Verdicts {
             dead: those(|peer| peer.dead),
             withdrawn: those(|peer| peer.dead && peer.withdrawn),

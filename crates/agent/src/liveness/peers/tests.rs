@@ -195,4 +195,9 @@ fn silence_and_a_path_that_is_down_are_told_apart() {
         (verdicts(true, false, true), Why::Silent),
         "nothing was said"
     );
+    pair.cut = false;
+    pair.run(500);
+    assert_eq!(pair.hosts[0].verdicts(), verdicts(true, false, true), "heard again, and not used yet");
+    pair.run(1500);
+    assert_eq!(pair.hosts[0].verdicts(), verdicts(false, false, false));
 }

@@ -90,10 +90,14 @@ pub(crate) enum Command {
     Fdb(command::fdb::FdbArgs),
     /// Neighbours: who has which address, and how that is known.
     Neighbors(command::neighbors::NeighborsArgs),
+    /// Rules: the entries of every stage, what they did, what made them, and which never hit.
+    Flows(command::flows::FlowsArgs),
     /// Sessions: one row per connection, both directions and their NAT.
     Sessions(command::sessions::SessionsArgs),
     /// What the cluster or this host is doing: counters, drops with their reasons.
     Status(command::status::StatusArgs),
+    /// What is going on now: hosts, ports, flows, drops and NAT blocks, as rates in a terminal.
+    Top(command::top::TopArgs),
     /// Print the completion script of a shell.
     Completion(command::completion::CompletionArgs),
     /// Build both scenarios on this machine and prove what they promise.

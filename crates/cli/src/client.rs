@@ -106,20 +106,11 @@ impl Client {
     }
 
     /// The same of a request that ends what it tells.
-    pub(crate) async fn delete_answers(
-        &self,
-        path: &str,
-        query: &[(&str, &str)],
-    ) -> anyhow::Result<Answers> {
+    pub(crate) async fn delete_answers(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Answers> {
         self.stream(Method::DELETE, path, query).await
     }
 
-    async fn stream(
-        &self,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-    ) -> anyhow::Result<Answers> {
+    async fn stream(&self, method: Method, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Answers> {
         let request = self.http.request(method, self.url(path, query));
         let request = request.header(header::ACCEPT, "application/x-ndjson").timeout(STREAM_TIMEOUT);
         let response = request.send().await.map_err(|error| self.unreachable(error))?;

@@ -147,18 +147,6 @@ impl Machine {
         self.links.values().map(|link| (link.index, link.name.clone())).collect()
     }
 
-    /// Names of networks and routers for people, by VNI.
-    pub(crate) fn network_names(&self) -> BTreeMap<u32, String> {
-        let mut names = BTreeMap::new();
-        if let Some(slice) = &self.slice {
-            names.extend(slice.networks.values().map(|network| (network.vni.get(), network.name.clone())));
-            names.extend(slice.routers.values().map(|router| (router.vni.get(), router.name.clone())));
-            let external = slice.external_networks.values();
-            names.extend(external.map(|network| (network.vni.get(), network.name.clone())));
-        }
-        names
-    }
-
     /// Everything there is to tell people about, as of now.
     pub(crate) fn scene(&self, host: &str) -> Scene {
         Scene::new(

@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod fdb;
 pub(crate) mod floatingip;
+pub(crate) mod flows;
 pub(crate) mod host;
 pub(crate) mod lab;
 pub(crate) mod neighbors;
@@ -18,6 +19,7 @@ pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod status;
 pub(crate) mod subnet;
+pub(crate) mod top;
 pub(crate) mod trace;
 
 use crate::cli::{Cli, Command, Global};
@@ -44,11 +46,13 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::FloatingIp(command) => api(global, |cx| async move { floatingip::run(command, &cx).await })?,
         Command::Host(command) => api(global, |cx| async move { host::run(command, &cx).await })?,
         Command::Block(command) => api(global, |cx| async move { block::run(command, &cx).await })?,
-        Command::Explain(command) => api(global, |cx| async move { explain::run(command, &cx).await })?,
         Command::Trace(args) => api(global, |cx| async move { trace::run(args, &cx).await })?,
-        Command::Sessions(args) => api(global, |cx| async move { sessions::run(args, &cx).await })?,
+        Command::Explain(command) => api(global, |cx| async move { explain::run(command, &cx).await })?,
         Command::Fdb(args) => api(global, |cx| async move { fdb::run(args, &cx).await })?,
+        Command::Flows(args) => api(global, |cx| async move { flows::run(args, &cx).await })?,
+        Command::Top(args) => api(global, |cx| async move { top::run(args, &cx).await })?,
         Command::Neighbors(args) => api(global, |cx| async move { neighbors::run(args, &cx).await })?,
+        Command::Sessions(args) => api(global, |cx| async move { sessions::run(args, &cx).await })?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,7 @@
 
 use crate::Usage;
 use crate::answers::Answers;
-use crate::output::{Column, Format, RowWriter};
+use crate::output::{Column, RowWriter};
 use crate::resource::{Context, NETWORK, PORT, ROUTER};
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -149,8 +149,11 @@ impl FilterArgs {
         for (key, value) in plain {
             query.extend(value.clone().map(|value| (key, value)));
         }
-        let named =
-            [("port_id", &PORT, &self.port), ("router_id", &ROUTER, &self.router), ("network_id", &NETWORK, &self.network)];
+        let named = [
+            ("port_id", &PORT, &self.port),
+            ("router_id", &ROUTER, &self.router),
+            ("network_id", &NETWORK, &self.network),
+        ];
         for (key, kind, name) in named {
             query.extend(cx.client.find_id_of(kind, name.as_deref()).await?.map(|id| (key, id)));
         }
@@ -170,14 +173,16 @@ async fn show(
     limit: Option<u64>,
 ) -> anyhow::Result<()> {
     let mut answers = cx.client.answers(PATH, &lent(query)).await?;
-    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut writer = RowWriter::new(&cx.output, COLUMNS, std::io::stdout().lock());
     match order {
-        None => pass_on(&mut answers, &mut writer, limit).await?,
+        None => pass_on(&mut answers, &mut writer, limit.unwrap_or(usize::MAX)).await?,
         Some(order) => {
-            let most = limit.min(SORTED_ROWS.max(if limit == usize::MAX { 0 } else { limit }));
-            for row in sorted(&mut answers, order, most).await? {
-                writer.row(&row)?;
+            for row in sorted(&mut answers, order, limit.unwrap_or(SORTED_ROWS)).await? {
+                // A reader that went away (`| head`) is no error, but the end.
+                if writer.row(&row)?.is_break() {
+                    break;
+                }
             }
         }
     }
@@ -198,7 +203,7 @@ async fn pass_on(
         && let Some(row) = answers.next().await?
     {
         shown += 1;
-        // A reader that went away (`| head`) is no error, but the end.
+        // As above.
         if writer.text_row(row)?.is_break() {
             break;
         }
@@ -224,7 +229,9 @@ async fn sorted(answers: &mut Answers, order: &Order, most: usize) -> anyhow::Re
 async fn delete(args: &DeleteArgs, cx: &Context) -> anyhow::Result<String> {
     let filter = args.filter.query(cx).await?;
     if args.ids.is_empty() && filter.is_empty() {
-        return Err(Usage("which sessions to end is not said: give ids, or filters such as --port".into()).into());
+        return Err(
+            Usage("which sessions to end is not said: give ids, or filters such as --port".into()).into()
+        );
     }
     let mut queries = Vec::new();
     for id in &args.ids {

@@ -121,6 +121,7 @@ impl Service {
             "revision": snapshot.revision,
             "age_seconds": age,
             "uplinks": uplinks,
+            "nat_ports_used": presence.as_ref().map(|presence| presence.nat_ports_used),
             "counters": presence.map(|presence| presence.counters).unwrap_or_default(),
             "version": host.version,
             "started_at": host.started_at,
@@ -140,7 +141,7 @@ fn host<'a>(snapshot: &'a Snapshot, id_or_name: &str) -> Result<&'a Host, Error>
 fn block_view(snapshot: &Snapshot, block: &PortBlock, now: i64) -> Value {
     let network = snapshot.networks.get(&block.external_network);
     let size = network.and_then(|network| network.provider.as_ref()).map(|provider| provider.block_size);
-    let last_port = size.map(|size| block.first_port.saturating_add(size - 1));
+    let last_port = size.map(|size| crate::slices::block_id(block).last_port(size));
     let age = now.saturating_sub(block.granted_at_ms.div_euclid(1000)).max(0);
     json!({
         "external_network_id": block.external_network,
@@ -151,7 +152,7 @@ fn block_view(snapshot: &Snapshot, block: &PortBlock, now: i64) -> Value {
         "router": snapshot.routers.get(&block.router).map(|router| router.standard.name.clone()),
         "host_id": block.host,
         "host": snapshot.hosts.get(&block.host).map(|host| host.name.clone()),
-        "ports": size,
+        "ports": last_port.map(|last| last - block.first_port + 1),
         // Blocks of stores that did not write it down are as old as can be.
         "age_seconds": (block.granted_at_ms != 0).then_some(age),
         "retiring": block.retiring_since_ms.is_some(),

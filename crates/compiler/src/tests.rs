@@ -5,6 +5,7 @@
 
 mod fixture;
 mod ownership;
+mod rules;
 
 use crate::{Compiled, compile};
 use fixture::{Fixture, dvr, fvn, render};

@@ -163,7 +163,7 @@ impl Identity {
             }
         };
         let (text, session) = self.issue(request)?;
-        tracing::info!(user = %session.user.id, name = session.user.name, audit = ?session.token.audit_ids, "token issued");
+        tracing::debug!(user = %session.user.id, name = session.user.name, audit = ?session.token.audit_ids, "token issued");
         Ok((text, session))
     }
 

@@ -13,7 +13,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, OriginalUri, Path, State};
 use axum::http::request::Parts;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use model::identity::{Domain, DomainId, Project, Role, User};
 use std::sync::Arc;
 
@@ -26,18 +26,23 @@ pub fn router(identity: Arc<Identity>) -> Router {
     Router::new()
         .route("/identity", get(discovery::versions))
         .route("/identity/", get(discovery::versions))
+        .route("/identity/v3/", version())
         .nest("/identity/v3", v3.clone())
+        .route("/v3/", version())
         .nest("/v3", v3)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(identity)
 }
 
-fn v3() -> Router<Arc<Identity>> {
-    let version = get(async |Root(root): Root, OriginalUri(uri): OriginalUri| {
+fn version() -> MethodRouter<Arc<Identity>> {
+    get(async |Root(root): Root, OriginalUri(uri): OriginalUri| {
         discovery::version(&root, uri.path().trim_end_matches('/'))
-    });
+    })
+}
+
+fn v3() -> Router<Arc<Identity>> {
     Router::new()
-        .route("/", version)
+        .route("/", version())
         .route("/auth/tokens", get(tokens::validate).post(tokens::issue).delete(tokens::revoke))
         .route("/auth/catalog", get(tokens::catalog))
         .route("/auth/projects", get(tokens::own_projects))

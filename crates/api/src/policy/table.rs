@@ -58,6 +58,9 @@ pub(crate) const ROUTER: Policy = Policy {
     attributes: &[
         AttributeRule::new("external_gateway_info:enable_snat", Who::Admin),
         AttributeRule::new("external_gateway_info:external_fixed_ips", Who::Admin),
+        AttributeRule::new("external_gateway_info:nanboku:ports_per_vm_max", Who::Admin),
+        AttributeRule::new("external_gateway_info:nanboku:mappings_per_second_max", Who::Admin),
+        AttributeRule::new("external_gateway_info:nanboku:snat_shared", Who::Admin),
     ],
     hidden: &[],
 };

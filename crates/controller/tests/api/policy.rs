@@ -174,6 +174,9 @@ async fn what_belongs_to_others_is_not_there() {
         }
         let answer = api.call_as("red/reader", "DELETE", &path, Value::Null).await;
         assert_eq!(kind(&answer), "PolicyNotAuthorized", "{path}");
+        let path = format!("/v2.0/{collection}?limit=1");
+        let page = api.call_as("red/reader", "GET", &path, Value::Null).await;
+        assert_eq!(page.body[collection].as_array().unwrap().len(), 1, "a page of what the caller sees");
         let all = api.call_as("blue/admin", "GET", &format!("/v2.0/{collection}"), Value::Null).await;
         assert!(all.body.to_string().contains(vpc.id(collection)), "administrators see all of {collection}");
     }
@@ -209,6 +212,11 @@ async fn some_attributes_are_for_administrators() {
         ("port", json!({"binding:host_id": "node1"}), "binding:host_id"),
         ("port", json!({"binding:profile": {"a": 1}}), "binding:profile"),
         ("router", gateway(json!({"enable_snat": false})), "external_gateway_info:enable_snat"),
+        (
+            "router",
+            gateway(json!({"nanboku:snat_shared": true})),
+            "external_gateway_info:nanboku:snat_shared",
+        ),
         (
             "router",
             gateway(json!({"external_fixed_ips": [{"ip_address": "172.22.7.9"}]})),

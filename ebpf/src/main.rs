@@ -22,7 +22,7 @@ use core::mem::MaybeUninit;
 use maps::Maps;
 use pipeline::session::Path;
 use pipeline::verdict::{Reason, Stage};
-use pipeline::walk::{self, TunnelKey, Work};
+use pipeline::walk::{self, Origin, TunnelKey, Work};
 use pipeline::{Address, Verdict};
 use skb::Skb;
 
@@ -66,6 +66,23 @@ pub fn test_tunnel(context: TcContext) -> i32 {
             TunnelKey { vni, vtep: Address::v4(remote.to_be_bytes()), lone: false },
         )
     })
+}
+
+/// A frame that the agent gives back to the walk. Run by it, never attached: hook and VNI or VLAN, and the remote
+/// address (host order), stand in the control block; the agent carries the verdict out.
+#[classifier]
+pub fn from_agent(context: TcContext) -> i32 {
+    let mut skb = Skb::new(context.skb.skb);
+    let Some(work) = maps::agents_working_memory() else { return TC_ACT_SHOT };
+    let (from, remote) = skb.test_metadata();
+    let origin = Origin {
+        hook: from >> 24,
+        ifindex: skb_ifindex(&context),
+        detail: from & 0x00ff_ffff,
+        vtep: Address::v4(remote.to_be_bytes()),
+    };
+    let verdict = walk::from_agent(&mut skb, &Maps, work, &origin);
+    act(&mut skb, verdict, None)
 }
 
 /// `AF_INET` of Linux.

@@ -13,7 +13,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use pipeline::Tables;
 use pipeline::atomic::{AtomicU32, AtomicU64};
 use pipeline::bounds::*;
-use pipeline::event::Event;
+use pipeline::event::{Event, FrameEvent, FrameHead};
 use pipeline::fragment::{Fragment, FragmentKey};
 use pipeline::nat::{BindingKey, ContactKey, Mapping, MappingKey, PortBits, PortBitsKey};
 use pipeline::runtime::{InsertError, Reserved, Share};
@@ -59,7 +59,7 @@ hashes! {
     port_usage: FixedKey => Usage, MAPPINGS_MAX;
     port_bits: PortBitsKey => PortBits, OWN_BLOCKS_MAX;
     port_sessions: PortKey => u32, PORTS_MAX;
-    punt_buckets: u32 => u64, PORTS_MAX;
+    punt_buckets: u32 => u64, 2 * PORTS_MAX;
 }
 
 #[map]
@@ -88,10 +88,14 @@ static port_counters: PerCpuHashMap<PortKey, PortCounters> =
 #[expect(non_upper_case_globals, reason = "a map's name is its table's")]
 static events: RingBuf = RingBuf::with_byte_size(EVENT_RING_BYTES, 0);
 
+#[map]
+#[expect(non_upper_case_globals, reason = "a map's name is its table's")]
+static frames: RingBuf = RingBuf::with_byte_size(FRAME_RING_BYTES, 0);
+
 /// Working memory. A program runs to its end on one CPU with bottom halves off, so no two share it.
 #[map]
 #[expect(non_upper_case_globals, reason = "a map's name is its table's")]
-static work: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
+static work: PerCpuArray<Work> = PerCpuArray::with_max_entries(2, 0);
 
 /// This CPU's working memory, for one run.
 #[inline(always)]
@@ -100,10 +104,20 @@ pub(crate) fn working_memory() -> Option<&'static mut Work> {
     work.get_ptr_mut(0).map(|memory| unsafe { &mut *memory })
 }
 
+/// Likewise for the program that the agent runs, which a program on an interface may interrupt.
+#[inline(always)]
+pub(crate) fn agents_working_memory() -> Option<&'static mut Work> {
+    // SAFETY: as above; the agent runs one at a time.
+    work.get_ptr_mut(1).map(|memory| unsafe { &mut *memory })
+}
+
 /// Nanoseconds that one punt costs of a bucket's credit.
 const PUNT_NS: u64 = 1_000_000_000 / PUNTS_PER_SECOND;
 
 const SECOND_NS: u64 = 1_000_000_000;
+
+/// Likewise one whole frame.
+const FRAME_NS: u64 = 1_000_000_000 / FRAMES_PER_SECOND;
 
 /// The maps of this object.
 pub(crate) struct Maps;
@@ -123,6 +137,24 @@ fn insert<K, V>(table: &Hash<K, V>, key: &K, value: &V) -> Result<(), InsertErro
         Ok(()) => Ok(()),
         Err(EEXIST) => Err(InsertError::Exists),
         Err(_) => Err(InsertError::Full),
+    }
+}
+
+impl Maps {
+    /// The bucket holds the time at which it will be full again. Two CPUs that take the last token at once
+    /// may both get it: one event more is harmless. The agent makes the buckets; no bucket, no punt.
+    #[inline(always)]
+    fn take_token(&self, bucket: u32, cost_ns: u64, debt_ns_max: u64) -> bool {
+        let Some(bucket) = punt_buckets.get_ptr_mut(bucket) else { return false };
+        let now = self.now_ns();
+        // SAFETY: the element's memory stays valid until the program ends; one aligned word.
+        let full_at = unsafe { bucket.read_volatile() }.max(now);
+        if full_at.wrapping_sub(now) > debt_ns_max {
+            return false;
+        }
+        // SAFETY: as above.
+        unsafe { bucket.write_volatile(full_at.wrapping_add(cost_ns)) };
+        true
     }
 }
 
@@ -358,8 +390,9 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn insert_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
-        let _ = fragments.insert(key, fragment, 0);
+    fn insert_fragment(&self, key: &FragmentKey, fragment: &Fragment, replace: bool) {
+        let flags = if replace { 0 } else { BPF_NOEXIST as u64 };
+        let _ = fragments.insert(key, fragment, flags);
     }
 
     #[inline(always)]
@@ -385,20 +418,22 @@ impl Tables for Maps {
         *count_bytes = count_bytes.wrapping_add(bytes.into());
     }
 
-    /// The bucket holds the time at which it will be full again. Two CPUs that take the last token at once
-    /// may both get it: one event more is harmless. The agent makes the buckets; no bucket, no punt.
     #[inline(always)]
     fn punt_allowed(&self, ingress: u32) -> bool {
-        let Some(bucket) = punt_buckets.get_ptr_mut(ingress) else { return false };
-        let now = self.now_ns();
-        // SAFETY: the element's memory stays valid until the program ends; one aligned word.
-        let full_at = unsafe { bucket.read_volatile() }.max(now);
-        if full_at.wrapping_sub(now) > (PUNT_BURST - 1) * PUNT_NS {
-            return false;
-        }
-        // SAFETY: as above.
-        unsafe { bucket.write_volatile(full_at.wrapping_add(PUNT_NS)) };
-        true
+        self.take_token(ingress, PUNT_NS, (PUNT_BURST - 1) * PUNT_NS)
+    }
+
+    #[inline(always)]
+    fn frame_allowed(&self, ingress: u32) -> bool {
+        self.take_token(ingress | FRAME_BUCKET, FRAME_NS, (FRAME_BURST - 1) * FRAME_NS)
+    }
+
+    #[inline(always)]
+    fn emit_frame(&self, event: &FrameEvent) -> bool {
+        let len = size_of::<FrameHead>() + crate::skb::bounded_frame(event.head.frame_len) as usize;
+        // SAFETY: the length is at most the event's, and the event has no padding.
+        let bytes = unsafe { core::slice::from_raw_parts((&raw const *event).cast::<u8>(), len) };
+        frames.output::<[u8]>(bytes, 0).is_ok()
     }
 
     #[inline(always)]

@@ -6,11 +6,11 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::bpf_f_adj_room_encap_l2;
 use aya_ebpf::helpers::generated::{
-    bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_type, bpf_skb_load_bytes,
+    bpf_csum_diff, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_type, bpf_skb_load_bytes,
     bpf_skb_store_bytes, bpf_skb_vlan_pop, bpf_skb_vlan_push,
 };
 use core::mem::MaybeUninit;
-use pipeline::bounds::EVENT_PACKET_BYTES;
+use pipeline::bounds::{EVENT_PACKET_BYTES, FRAME_BYTES, ICMP_ERROR_BYTES_MAX};
 use pipeline::runtime::{CHECKSUM_MANGLED_ZERO, CHECKSUM_PSEUDO};
 use pipeline::{Packet, PacketError};
 
@@ -63,6 +63,10 @@ impl Skb {
     #[inline(always)]
     pub(crate) fn accept(&mut self) {
         const PACKET_HOST: u32 = 0;
+        // SAFETY: the context is valid.
+        if unsafe { (*self.0).pkt_type } == PACKET_HOST {
+            return;
+        }
         // SAFETY: the context is valid. It fails only for what is no frame of a wire, and then changes nothing.
         unsafe { bpf_skb_change_type(self.0, PACKET_HOST) };
     }
@@ -124,6 +128,36 @@ impl Packet for Skb {
         // SAFETY: the context is valid and `len` is at most the buffer's length.
         let result = unsafe { bpf_skb_load_bytes(self.0.cast(), 0, buffer.as_mut_ptr().cast(), len) };
         if result == 0 { len } else { 0 }
+    }
+
+    #[inline(always)]
+    fn load_some(&self, offset: u32, len: u32, buffer: &mut [u8; FRAME_BYTES]) -> Result<(), PacketError> {
+        let len = bounded_frame(len);
+        // SAFETY: the context is valid and `len` is at most the buffer's length.
+        check(unsafe { bpf_skb_load_bytes(self.0.cast(), offset, buffer.as_mut_ptr().cast(), len) })
+    }
+
+    #[inline(always)]
+    fn sum(&self, offset: u32, len: u32, buffer: &mut [u8; FRAME_BYTES]) -> Result<u16, PacketError> {
+        self.load_some(offset, len, buffer)?;
+        // The helper takes whole words; what it takes too much is zero.
+        let end = masked::<{ SUM_MAX - 1 }>(len) as usize;
+        if let Some(tail) = buffer.get_mut(end..end + 4) {
+            tail.copy_from_slice(&[0; 4]);
+        }
+        let total = len.wrapping_add(3) & !3;
+        let mut sum = 0;
+        for part in 0..SUM_MAX / SUM_PART {
+            let size = masked::<{ 2 * SUM_PART - 1 }>(total.saturating_sub(part * SUM_PART).min(SUM_PART));
+            // SAFETY: the buffer is larger than all parts together.
+            sum = unsafe {
+                let from = buffer.as_mut_ptr().add((part * SUM_PART) as usize);
+                bpf_csum_diff(core::ptr::null_mut(), 0, from.cast(), size, sum as u32)
+            };
+        }
+        let sum = sum as u32;
+        let sum = (sum & 0xffff) + (sum >> 16);
+        Ok(((sum & 0xffff) + (sum >> 16)) as u16)
     }
 
     #[inline(always)]
@@ -200,5 +234,31 @@ fn bounded(len: u32) -> u32 {
     let mut less_one = u64::from(len.min(MAX).wrapping_sub(1));
     // SAFETY: one instruction on one register.
     unsafe { core::arch::asm!("{0} &= 127", inout(reg) less_one, options(pure, nomem, nostack)) };
+    less_one as u32 + 1
+}
+
+/// Longest run of bytes that is summed up, and how much of it the helper takes at a time (its scratch buffer before
+/// Linux 6.13).
+const SUM_MAX: u32 = ICMP_ERROR_BYTES_MAX;
+const SUM_PART: u32 = 512;
+
+/// `value`, which should have no bits outside `MASK`, in a form in which the verifier believes it.
+#[inline(always)]
+fn masked<const MASK: u32>(value: u32) -> u32 {
+    const { assert!((MASK + 1).is_power_of_two()) };
+    let mut value = u64::from(value);
+    // SAFETY: one instruction on one register.
+    unsafe { core::arch::asm!("{0} &= {1}", inout(reg) value, const MASK, options(pure, nomem, nostack)) };
+    value as u32
+}
+
+/// Likewise for a whole frame.
+#[inline(always)]
+pub(crate) fn bounded_frame(len: u32) -> u32 {
+    const MAX: u32 = FRAME_BYTES as u32;
+    const { assert!(MAX == 16384, "the mask below is for 16384") };
+    let mut less_one = u64::from(len.min(MAX).wrapping_sub(1));
+    // SAFETY: one instruction on one register.
+    unsafe { core::arch::asm!("{0} &= 16383", inout(reg) less_one, options(pure, nomem, nostack)) };
     less_one as u32 + 1
 }

@@ -46,7 +46,12 @@ pub(crate) fn error_of(punt: Punt, event: &Event) -> Option<IcmpError> {
         }
         Punt::Prohibited => Some(IcmpError::AdminProhibited),
         Punt::Unreachable => Some(IcmpError::HostUnreachable),
-        Punt::ResolveNeighbor | Punt::LearnNeighbor | Punt::PortBlockLow => None,
+        Punt::ResolveNeighbor
+        | Punt::LearnNeighbor
+        | Punt::PortBlockLow
+        | Punt::EarlyFragment
+        | Punt::FirstFragment
+        | Punt::Fragment => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::answer::Outgoing;
 use crate::control::HookStatus;
+use crate::frames::Again;
 use crate::machine::{BlockUses, Plan};
 use crate::meters::Meters;
 use dataplane::{
@@ -28,6 +29,8 @@ const SWEEP_SHARE: u32 = 20;
 pub(crate) struct Kernel {
     dataplane: Dataplane,
     socket: PacketSocket,
+    /// For packets that the programs put into the tunnel.
+    ip_socket: IpSocket,
     /// Attached by this process: this version's programs.
     attached: BTreeSet<Attachment>,
     /// Hooks of the last plan; none before the first.
@@ -46,17 +49,18 @@ impl Kernel {
     ) -> Result<(Self, EventReader, FrameReader), crate::Error> {
         let settings = Settings { pin_dir: pin_dir.to_owned(), sizes: Sizes::default() };
         let mut dataplane = Dataplane::open(&settings)?;
-        let events = dataplane.events()?;
+        let (events, frames) = (dataplane.events()?, dataplane.frames()?);
         let kernel = Self {
             dataplane,
             socket: PacketSocket::open()?,
+            ip_socket: IpSocket::open()?,
             attached: BTreeSet::new(),
             hooks: None,
             sweep_due: now + SWEEP_EVERY,
             own_blocks: BTreeMap::new(),
             send_failures: 0,
         };
-        Ok((kernel, events))
+        Ok((kernel, events, frames))
     }
 
     /// What an earlier agent left.
@@ -135,6 +139,38 @@ impl Kernel {
         }
     }
 
+    /// Lets a packet walk once more, and sends it where that ends.
+    pub(crate) fn walk_again(&mut self, again: &Again) {
+        let outcome = match self.dataplane.walk_again(&again.origin, &again.frame) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.send_failures += 1;
+                tracing::debug!(error = crate::chain(&error), "a packet did not walk once more");
+                return;
+            }
+        };
+        match outcome.verdict {
+            Verdict::Port { ifindex } => self.send(&Outgoing { ifindex, frame: outcome.frame }),
+            Verdict::Uplink { ifindex } => {
+                self.send(&Outgoing { ifindex, frame: tagged(outcome.frame, outcome.vlan) });
+            }
+            Verdict::Tunnel { .. } => {
+                let packet = outcome.frame.get(packet::ethernet::LEN..).unwrap_or_default();
+                if let Err(error) = self.ip_socket.send(packet) {
+                    self.send_failures += 1;
+                    tracing::debug!(error = crate::chain(&error), "tunnel packet not sent");
+                }
+            }
+            // Counted by the programs.
+            Verdict::Pass | Verdict::Punt(_) | Verdict::Drop(..) => {}
+        }
+    }
+
+    /// Whether the first fragment of a datagram has come. What cannot be read has not.
+    pub(crate) fn knows_datagram(&self, key: &FragmentKey) -> bool {
+        self.dataplane.knows_datagram(key, dataplane::clock_ns()).unwrap_or(false)
+    }
+
     /// Removes idle sessions and unused mappings if it is time.
     pub(crate) fn sweep_if_due(
         &mut self,
@@ -148,6 +184,9 @@ impl Kernel {
         }
         let outcome = self.dataplane.sweep_seen(dataplane::clock_ns(), &timeouts(nat), seen);
         self.sweep_due = now + SWEEP_EVERY.max(now.elapsed() * SWEEP_SHARE);
+        if let Ok(swept) = &outcome {
+            meters.swept(*swept, now.elapsed());
+        }
         match outcome {
             Ok(swept) if swept.sessions_removed + swept.mappings_removed > 0 => {
                 tracing::debug!(
@@ -184,9 +223,6 @@ impl Kernel {
     /// Counts the ports in use. Of a table that cannot be read to its end nothing is told: a block would look
     /// emptier than it is.
     pub(crate) fn count_mappings(&self, uses: &mut BlockUses) {
-        if let Ok(swept) = &outcome {
-            meters.swept(*swept, now.elapsed());
-        }
         for row in self.dataplane.mappings() {
             match row {
                 Ok((key, mapping)) => uses.count(&key, &mapping),
@@ -197,6 +233,11 @@ impl Kernel {
                 }
             }
         }
+    }
+
+    /// Frames that came from the uplinks; 0 if nobody knows.
+    pub(crate) fn uplink_frames(&self) -> u64 {
+        self.dataplane.total(Total::InUplink).unwrap_or(0)
     }
 
     /// Totals, drops that are not 0 (`drop.<stage>.<reason>`) and punts that are not 0 (`punt.<kind>`).
@@ -242,6 +283,17 @@ fn timeouts(nat: NatTimeouts) -> Timeouts {
     }
 }
 
+/// A frame with an 802.1Q tag, if there is one to put in.
+fn tagged(mut frame: Vec<u8>, vlan: Option<u16>) -> Vec<u8> {
+    const MACS_LEN: usize = 12;
+    if let Some(vlan) = vlan.filter(|_| frame.len() >= MACS_LEN) {
+        let [high, low] = vlan.to_be_bytes();
+        let [type_high, type_low] = packet::ethernet::TYPE_VLAN.to_be_bytes();
+        frame.splice(MACS_LEN..MACS_LEN, [type_high, type_low, high, low]);
+    }
+    frame
+}
+
 /// The block with a mapping's port; none if its external network is not there any more.
 fn block_of(tables: &TableSet, mapping: &Mapping) -> Option<BlockOwnerKey> {
     let external = tables.externals.get(&NetworkKey { vni: mapping.external_vni })?;
@@ -251,11 +303,6 @@ fn block_of(tables: &TableSet, mapping: &Mapping) -> Option<BlockOwnerKey> {
         address: mapping.address,
     })
 }
-    /// Frames that came from the uplinks; 0 if nobody knows.
-    pub(crate) fn uplink_frames(&self) -> u64 {
-        self.dataplane.total(Total::InUplink).unwrap_or(0)
-    }
-
 
 #[cfg(test)]
 mod tests {

@@ -507,6 +507,8 @@ impl Machine {
             Punt::TtlExceeded | Punt::FragmentationNeeded | Punt::Prohibited | Punt::Unreachable => {
                 self.icmp_error(punt, event)
             }
+            // Of whole frames, which come another way.
+            Punt::EarlyFragment | Punt::FirstFragment | Punt::Fragment => None,
         }
     }
 

@@ -7,6 +7,9 @@ use crate::answer::Outgoing;
 use crate::config::Config;
 use crate::connection::{self, Incoming};
 use crate::control_server::{self, Server, StatusQuestion};
+use crate::flow_log::FlowLog;
+use crate::flows::SharedLedger;
+use crate::frames::Frames;
 use crate::kernel::Kernel;
 use crate::liveness::{self, Liveness, Timing, Verdicts};
 use crate::machine::{Link, Machine, Settings};
@@ -19,17 +22,17 @@ use crate::{Error, chain, check, control, state, tables, tunnel};
 use dataplane::{EventReader, Fate, FrameReader};
 use model::question::Question;
 use netlink::{LinkEvent, LinkWatch, Links};
+use pipeline::Punt;
 use pipeline::tables::PortCounters;
 use proto::{AgentMessage, agent_message};
 use rand::Rng;
-use pipeline::Punt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
+use time::OffsetDateTime;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use time::OffsetDateTime;
 use tokio::task::block_in_place;
 
 /// Messages of the controller, and questions of the control socket, that wait for the main loop.
@@ -79,17 +82,19 @@ struct Agent {
     /// Uplinks that were told to take frames for the DVR MAC.
     accepting: BTreeSet<u32>,
     inputs: Option<Inputs>,
+    frames: Frames,
     liveness: Liveness,
     answerer: Answerer,
     meters: Meters,
+    /// What sessions that ended did.
+    ledger: SharedLedger,
+    flow_log: Option<FlowLog>,
 }
 
 /// What the main loop waits for.
 struct Inputs {
-    /// What sessions that ended did.
-    ledger: SharedLedger,
-    flow_log: Option<FlowLog>,
     events: AsyncFd<EventReader>,
+    frames: AsyncFd<FrameReader>,
     watch: LinkWatch,
     connection: mpsc::Receiver<Incoming>,
     status: mpsc::Receiver<StatusQuestion>,
@@ -106,6 +111,7 @@ enum Wake {
     Status(StatusQuestion),
     Sample(SampleQuestion),
     Events,
+    Frames,
     Verdicts,
     Time,
     End,
@@ -120,6 +126,7 @@ impl Inputs {
             Some(question) = self.status.recv() => Wake::Status(question),
             Some(question) = self.samples.recv() => Wake::Sample(question),
             _ = self.events.readable() => Wake::Events,
+            _ = self.frames.readable() => Wake::Frames,
             () = tokio::time::sleep_until(deadline.into()) => Wake::Time,
             _ = self.terminate.recv() => Wake::End,
             _ = self.interrupt.recv() => Wake::End,
@@ -144,7 +151,7 @@ impl Agent {
             tunnel: TunnelSettings { lone_path: config.lone_path, liveness: config.bfd_in_tunnel },
         };
         let now = Instant::now();
-        let (kernel, events) = Kernel::open(&config.pin_dir, now)?;
+        let (kernel, events, frames) = Kernel::open(&config.pin_dir, now)?;
         let mut machine = Machine::new(settings);
         let restored = restore(&config, &mut machine);
         machine.adopt(now, &kernel.tables()?);
@@ -153,6 +160,7 @@ impl Agent {
         let listener = control_server::bind(&config.control_socket)?;
         let server = Server { links: links.clone(), views: views_receiver, status };
         tokio::spawn(control_server::run(listener, server));
+        let flow_log = config.flow_log.clone().map(FlowLog::start).transpose().map_err(Error::FlowLog)?;
         let (sampler, samples) = mpsc::channel(1);
         if let Some(address) = config.metrics_listen {
             tokio::spawn(meters::run(meters::bind(address).await?, sampler));
@@ -160,7 +168,6 @@ impl Agent {
         let (incoming, connection) = mpsc::channel(QUEUE);
         tokio::spawn(connection::run(config.clone(), incoming));
         let timing = Timing {
-        let flow_log = config.flow_log.clone().map(FlowLog::start).transpose().map_err(Error::FlowLog)?;
             interval: Duration::from_millis(config.bfd_interval_ms.into()),
             multiplier: config.bfd_multiplier,
         };
@@ -168,6 +175,7 @@ impl Agent {
         let inputs = Inputs {
             verdicts: liveness.verdicts(),
             events: watched(events)?,
+            frames: watched(frames)?,
             watch,
             connection,
             status: status_receiver,
@@ -187,8 +195,11 @@ impl Agent {
             accepting: BTreeSet::new(),
             inputs: Some(inputs),
             liveness,
+            frames: Frames::default(),
             answerer: Answerer::default(),
             meters: Meters::default(),
+            ledger: SharedLedger::default(),
+            flow_log,
         };
         agent.list_links(now).await?;
         for warning in agent.machine.warnings() {
@@ -198,8 +209,6 @@ impl Agent {
         Ok(agent)
     }
 
-            ledger: SharedLedger::default(),
-            flow_log,
     async fn run(&mut self) -> Result<(), Error> {
         tracing::info!(host = self.config.host, vtep = %self.config.vtep, "agent started");
         // Taken once, here.
@@ -216,12 +225,16 @@ impl Agent {
                 Wake::Status(question) => drop(question.send(self.status())),
                 Wake::Sample(question) => drop(question.send(self.sample())),
                 Wake::Events => self.events(&mut inputs.events).await?,
+                Wake::Frames => self.frames(&mut inputs.frames).await?,
                 Wake::Verdicts => {
                     let verdicts = inputs.verdicts.borrow_and_update().clone();
                     self.machine.set_verdicts(verdicts);
                 }
                 // Also without a wake-up: a ring that is not read is not announced again.
-                Wake::Time => drop(self.drain(inputs.events.get_mut())),
+                Wake::Time => {
+                    self.drain(inputs.events.get_mut());
+                    self.drain_frames(inputs.frames.get_mut());
+                }
                 Wake::End => break,
             }
         }
@@ -232,7 +245,8 @@ impl Agent {
     }
 
     fn deadline(&self, now: Instant) -> Instant {
-        let due = [self.machine.deadline(), self.retry_due, Some(self.kernel.sweep_due())];
+        let due =
+            [self.machine.deadline(), self.retry_due, Some(self.kernel.sweep_due()), self.frames.deadline()];
         // The sweep is always due some time.
         due.into_iter().flatten().min().unwrap_or(now + RETRY_AFTER)
     }
@@ -242,6 +256,7 @@ impl Agent {
         if self.machine.wants_uplink_frames(now) {
             self.machine.set_uplink_frames(self.kernel.uplink_frames());
         }
+        self.frames.expire(now);
         let frames = self.machine.tick(now);
         self.send_frames(&frames);
         if self.retry_due.is_none_or(|due| due <= now) {
@@ -251,6 +266,13 @@ impl Agent {
         self.send_messages(now);
         self.publish();
         self.save(now);
+        if self.kernel.sweep_due() <= now {
+            block_in_place(|| self.sweep(now));
+        }
+    }
+
+    /// Ends what is over, and takes down what ended and what began.
+    fn sweep(&mut self, now: Instant) {
         let timeouts = self.machine.nat_timeouts();
         let scene = self.flow_log.as_ref().map(|_| self.machine.scene(&self.config.host));
         let look = self.flow_log.as_mut().zip(scene.as_ref());
@@ -283,13 +305,6 @@ impl Agent {
             self.machine.carried_out(now, plan);
             self.meters.programmed(Instant::now());
             return;
-        if self.kernel.sweep_due() <= now {
-            block_in_place(|| self.sweep(now));
-        }
-    }
-
-    /// Ends what is over, and takes down what ended and what began.
-    fn sweep(&mut self, now: Instant) {
         }
         match block_in_place(|| self.kernel.carry_out(&plan)) {
             Ok(()) => {
@@ -319,12 +334,14 @@ impl Agent {
         let kernel = &self.kernel;
         let liveness = self.liveness.counters();
         let unanswered = self.machine.unanswered;
+        let frames = self.frames.counters();
         let messages = self.machine.messages(now, |blocks| {
             block_in_place(|| kernel.count_mappings(blocks));
             let mut counters = kernel.counters();
             counters.extend(liveness);
             counters.insert("agent.icmp-errors-left-to-sender-host".to_owned(), unanswered.from_tunnel);
             counters.insert("agent.icmp-errors-refused".to_owned(), unanswered.refused);
+            counters.extend(frames);
             counters.insert("agent.frames-not-sent".to_owned(), kernel.send_failures);
             counters
         });
@@ -492,12 +509,35 @@ impl Agent {
         Ok(())
     }
 
+    async fn frames(&mut self, frames: &mut AsyncFd<FrameReader>) -> Result<(), Error> {
+        let mut guard = frames.readable_mut().await.map_err(Error::Runtime)?;
+        if self.drain_frames(guard.get_inner_mut()) {
+            guard.clear_ready();
+        }
+        Ok(())
+    }
+
+    /// Likewise for whole frames.
+    fn drain_frames(&mut self, frames: &mut FrameReader) -> bool {
+        let now = Instant::now();
+        for _ in 0..EVENTS_PER_TURN {
+            let Some(handed) = frames.next() else { return true };
+            let kernel = &self.kernel;
+            let ready = self.frames.handed(now, handed, |key| kernel.knows_datagram(key));
+            ready.iter().for_each(|again| self.kernel.walk_again(again));
+        }
+        false
+    }
+
     /// Handles waiting events, not too many at a time. True if none is left.
     fn drain(&mut self, events: &mut EventReader) -> bool {
         let now = Instant::now();
         for _ in 0..EVENTS_PER_TURN {
             let Some(event) = events.next() else { return true };
-            if let Some(outgoing) = self.machine.event(now, &event) {
+            if event.punt == Punt::FirstFragment as u32 {
+                let released = self.frames.first_came(&event);
+                released.iter().for_each(|again| self.kernel.walk_again(again));
+            } else if let Some(outgoing) = self.machine.event(now, &event) {
                 self.kernel.send(&outgoing);
             }
         }

@@ -184,6 +184,7 @@ impl Builder<'_> {
             addresses: gateway_addresses(self.snapshot, gateway),
             filtering: gateway.filtering,
             ports_per_vm_max: gateway.ports_per_vm_max,
+            mappings_per_second_max: gateway.mappings_per_second_max,
         });
         let known = |port: &&resource::Port| self.slice.networks.contains_key(&port.network);
         let legs = interface_ports(self.snapshot, router.id).into_iter().filter(known);

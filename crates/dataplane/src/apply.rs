@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::object::{KernelTables, LpmKey};
 use crate::sys::{MapFd, possible_cpus};
 use pipeline::Ingress;
+use pipeline::bounds::FRAME_BUCKET;
 use pipeline::table_set::{RoutePrefix, TableSet};
 use pipeline::tables::{Config, PortKey};
 use std::collections::{BTreeMap, BTreeSet};
@@ -168,11 +169,12 @@ impl Dataplane {
     }
 }
 
-/// Everything that may punt: ports, uplinks, the tunnel.
+/// Buckets of everything that may punt: ports, uplinks, the tunnel; one for events, one for whole frames.
 fn ingresses(tables: &TableSet) -> BTreeSet<u32> {
     let ports = tables.ports.keys().map(|key| key.ifindex);
     let uplinks = tables.uplinks.keys().map(|key| key.ifindex);
-    ports.chain(uplinks).chain([Ingress::TUNNEL_ID]).collect()
+    let all = ports.chain(uplinks).chain([Ingress::TUNNEL_ID]);
+    all.flat_map(|ingress| [ingress, ingress | FRAME_BUCKET]).collect()
 }
 
 fn differs(current: &TableSet, desired: &TableSet) -> bool {

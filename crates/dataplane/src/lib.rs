@@ -5,6 +5,7 @@
 //! noticing; a table is written before what points to it and removed after; the configuration epoch changes
 //! only when an entry did.
 
+mod again;
 mod apply;
 mod attach;
 mod bpffs;
@@ -19,8 +20,10 @@ mod sys;
 mod view;
 
 pub mod access_port;
+pub mod fragments;
 pub mod testrun;
 
+pub use again::{FRAME_LEN_MAX, FrameReader, Handed};
 pub use apply::Applied;
 pub use attach::{Attachment, Hook, Interface};
 pub use counters::Counters;
@@ -94,6 +97,11 @@ impl Dataplane {
     pub(crate) fn object_mut(&mut self) -> &mut Object {
         &mut self.object
     }
+}
+
+/// Every program of a host: those that are attached, and the one that the agent runs.
+fn programs() -> Vec<&'static str> {
+    Hook::ALL.map(Hook::program).into_iter().chain([again::PROGRAM]).collect()
 }
 
 /// Nanoseconds of the clock that sessions and mappings are stamped with (`CLOCK_MONOTONIC`, whose coarse

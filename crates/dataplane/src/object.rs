@@ -6,6 +6,7 @@ use crate::sys::MapFd;
 use aya::maps::{Map, MapData};
 use aya::programs::{Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
+use pipeline::fragment::{Fragment, FragmentKey};
 use pipeline::nat::{BindingKey, ContactKey, Mapping, MappingKey, PortBits, PortBitsKey};
 use pipeline::session::{Session, SessionKey};
 use pipeline::table_set::RoutePrefix;
@@ -59,7 +60,7 @@ macro_rules! tables {
         }
 
         /// Names of the tables that outlive a process. `work` is scratch and private to each load.
-        const PINNED: &[&str] = &[$(stringify!($name),)* EVENTS, FRAGMENTS];
+        const PINNED: &[&str] = &[$(stringify!($name),)* EVENTS, FRAMES];
     };
 }
 
@@ -91,11 +92,11 @@ tables! {
     counters: u32 => u64;
     port_counters: PortKey => PortCounters;
     punt_buckets: u32 => BucketTime;
+    fragments: FragmentKey => Fragment;
 }
 
 const EVENTS: &str = "events";
-/// Only the programs read and write it.
-const FRAGMENTS: &str = "fragments";
+const FRAMES: &str = "frames";
 
 /// A loaded object.
 #[derive(Debug)]
@@ -105,6 +106,8 @@ pub(crate) struct Object {
     pub(crate) tables: KernelTables,
     /// Until a reader takes it.
     pub(crate) events: Option<MapData>,
+    /// Likewise.
+    pub(crate) frames: Option<MapData>,
 }
 
 impl Object {
@@ -145,11 +148,12 @@ impl Object {
             tracing::debug!(program = name, instructions = verified(program), "program loaded");
         }
         let tables = KernelTables::take(&mut ebpf, pins)?;
-        let events = match ebpf.take_map(EVENTS) {
-            Some(Map::RingBuf(data)) => data,
-            _ => return Err(Error::ObjectLacks(EVENTS)),
+        let mut ring = |name| match ebpf.take_map(name) {
+            Some(Map::RingBuf(data)) => Ok(data),
+            _ => Err(Error::ObjectLacks(name)),
         };
-        Ok(Self { ebpf, tables, events: Some(events) })
+        let (events, frames) = (ring(EVENTS)?, ring(FRAMES)?);
+        Ok(Self { ebpf, tables, events: Some(events), frames: Some(frames) })
     }
 
     pub(crate) fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, Error> {
@@ -175,6 +179,7 @@ fn take<K, V>(ebpf: &mut Ebpf, pins: Option<&Path>, name: &'static str) -> Resul
         Map::Array(data)
         | Map::HashMap(data)
         | Map::LpmTrie(data)
+        | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
         | Map::PerCpuHashMap(data) => data,
         _ => return Err(Error::ObjectLacks(name)),

@@ -64,7 +64,7 @@ impl Sizes {
             ("port_addresses", self.ports.saturating_mul(4)),
             ("port_counters", self.ports),
             ("port_sessions", self.ports),
-            ("punt_buckets", self.ports),
+            ("punt_buckets", self.ports.saturating_mul(2)),
             ("networks", self.networks),
             ("stations", self.stations),
             ("neighbors", self.neighbors),

@@ -8,13 +8,14 @@
 
 use crate::error::Error;
 use crate::sessions::binding_of;
-use crate::{Dataplane, EventReader, Hook, Sizes};
+use crate::{Dataplane, EventReader, Hook, Sizes, again};
 use aya::TestRun as _;
 use aya::programs::TestRunOptions;
+use pipeline::bounds::FRAME_BUCKET;
 use pipeline::nat::{Mapping, MappingKey};
 use pipeline::table_set::TableSet;
 use pipeline::tables::{FixedKey, Usage};
-use pipeline::{Punt, Reason, Stage, Verdict};
+use pipeline::{Origin, Punt, Reason, Stage, Verdict};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -24,7 +25,7 @@ use std::time::Duration;
 /// Room for the largest frame that a test run takes, and outer headers.
 const FRAME_MAX: usize = 4096;
 const CONTEXT_LEN: usize = 192;
-const PROGRAMS: [&str; 4] = ["from_port", "test_tunnel", "from_uplink", "from_underlay"];
+const PROGRAMS: [&str; 5] = ["from_port", "test_tunnel", "from_uplink", "from_underlay", again::PROGRAM];
 
 /// Offsets in `__sk_buff`.
 mod field {
@@ -51,6 +52,8 @@ pub enum Arrival {
     Underlay {
         ifindex: u32,
     },
+    /// The agent gives it back.
+    Agent(Origin),
 }
 
 impl Arrival {
@@ -60,6 +63,7 @@ impl Arrival {
             Self::Tunnel { .. } => "test_tunnel",
             Self::Uplink { .. } => Hook::Uplink.program(),
             Self::Underlay { .. } => Hook::Underlay.program(),
+            Self::Agent(_) => again::PROGRAM,
         }
     }
 }
@@ -115,29 +119,7 @@ impl TestRun {
         gso_segments: u32,
     ) -> Result<Outcome, Error> {
         let context = self.context(arrival, gso_size, gso_segments)?;
-        let program = arrival.program();
-        let mut out = vec![0u8; FRAME_MAX];
-        let mut context_out = [0u8; CONTEXT_LEN];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ctx_in: Some(&context),
-            ctx_out: Some(&mut context_out),
-            ..TestRunOptions::default()
-        };
-        let result = self
-            .dataplane
-            .object_mut()
-            .program(program)?
-            .test_run(options)
-            .map_err(|source| Error::TestRun { program, source: Box::new(source) })?;
-        out.truncate(result.data_size_out as usize);
-        let tag = get(&context_out, field::CB + 8);
-        Ok(Outcome {
-            verdict: verdict(&context_out),
-            frame: out,
-            vlan: (tag >> 16 != 0).then_some((tag & 0x0fff) as u16),
-        })
+        run_program(&mut self.dataplane, arrival.program(), &context, frame)
     }
 
     /// Makes a mapping and its claim, as if a packet had: for repeating what chose its port by chance.
@@ -183,6 +165,12 @@ impl TestRun {
                 self.need_interface(ifindex)?;
                 put(&mut context, field::IFINDEX, ifindex);
             }
+            Arrival::Agent(origin) => {
+                if origin.ifindex < FRAME_BUCKET {
+                    self.need_interface(origin.ifindex)?;
+                }
+                context = agent_context(&origin);
+            }
             Arrival::Tunnel { vni, vtep } => {
                 put(&mut context, field::CB + 12, vni);
                 put(&mut context, field::CB + 16, u32::from_be_bytes(vtep));
@@ -210,6 +198,48 @@ impl TestRun {
         }
         Ok(())
     }
+}
+
+/// The context of a frame that the agent gives back.
+pub(crate) fn agent_context(origin: &Origin) -> [u8; CONTEXT_LEN] {
+    let mut context = [0u8; CONTEXT_LEN];
+    // The kernel wants an interface that exists; the tunnel's is none.
+    if origin.ifindex < FRAME_BUCKET {
+        put(&mut context, field::IFINDEX, origin.ifindex);
+    }
+    put(&mut context, field::CB + 12, origin.hook << 24 | origin.detail & 0x00ff_ffff);
+    put(&mut context, field::CB + 16, u32::from_be_bytes(origin.vtep.to_v4()));
+    context
+}
+
+/// Runs a program of the object on a frame.
+pub(crate) fn run_program(
+    dataplane: &mut Dataplane,
+    program: &'static str,
+    context: &[u8; CONTEXT_LEN],
+    frame: &[u8],
+) -> Result<Outcome, Error> {
+    let mut out = vec![0u8; FRAME_MAX];
+    let mut context_out = [0u8; CONTEXT_LEN];
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut out),
+        ctx_in: Some(context),
+        ctx_out: Some(&mut context_out),
+        ..TestRunOptions::default()
+    };
+    let result = dataplane
+        .object_mut()
+        .program(program)?
+        .test_run(options)
+        .map_err(|source| Error::TestRun { program, source: Box::new(source) })?;
+    out.truncate(result.data_size_out as usize);
+    let tag = get(&context_out, field::CB + 8);
+    Ok(Outcome {
+        verdict: verdict(&context_out),
+        frame: out,
+        vlan: (tag >> 16 != 0).then_some((tag & 0x0fff) as u16),
+    })
 }
 
 impl Drop for TestRun {

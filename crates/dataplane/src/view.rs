@@ -86,6 +86,7 @@ impl Source for View<'_> {
         reply in replies: SessionKey => SessionKey;
         mapping in mappings: MappingKey => Mapping;
         binding in bindings: BindingKey => MappingKey;
+        fragment in fragments: FragmentKey => Fragment;
     }
 
     fn config(&self) -> Config {
@@ -109,9 +110,8 @@ impl Source for View<'_> {
         self.get("port_usage", &self.dataplane.object.tables.port_usage, key).map_or(0, |usage| usage.ports)
     }
 
-    /// The programs keep fragments to themselves: a looked-at walk knows those of its own only.
-    fn fragment(&self, _key: &FragmentKey) -> Option<Fragment> {
-        None
+    fn port_sessions(&self, ifindex: u32) -> Option<u32> {
+        self.get("port_sessions", &self.dataplane.object.tables.port_sessions, &PortKey { ifindex })
     }
 
     fn now_ns(&self) -> u64 {

@@ -30,7 +30,7 @@ fn every_program_is_small_enough_for_the_verifier() {
     let settings = Settings { pin_dir: pins.0.clone(), sizes: Sizes::default() };
     let mut dataplane = Dataplane::open(&settings).expect("the object loads");
     let programs = dataplane.verified_instructions();
-    assert_eq!(programs.len(), 4);
+    assert_eq!(programs.len(), 5);
     for (program, instructions) in programs {
         println!("{program}: {instructions} verified instructions");
         assert!((1..250_000).contains(&instructions), "{program}: {instructions} of the kernel's 1,000,000");

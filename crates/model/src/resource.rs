@@ -138,6 +138,9 @@ pub struct GatewayInfo {
     /// Most mappings of one VM on a host at a time, 0: no limit.
     #[serde(default)]
     pub ports_per_vm_max: u32,
+    /// New mappings of one VM on a host per second, 0: no limit.
+    #[serde(default)]
+    pub mappings_per_second_max: u32,
     /// Other routers that say so too may have the same SNAT addresses.
     #[serde(default)]
     pub snat_shared: bool,

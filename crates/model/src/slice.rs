@@ -132,6 +132,9 @@ pub struct RouterGateway {
     /// Most mappings of one VM on a host at a time, 0: no limit.
     #[serde(default)]
     pub ports_per_vm_max: u32,
+    /// New mappings of one VM on a host per second, 0: no limit. As many may come at once.
+    #[serde(default)]
+    pub mappings_per_second_max: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -227,6 +230,14 @@ pub struct Delta {
     pub revision: u64,
     pub upserts: Vec<Object>,
     pub removals: Vec<ObjectId>,
+}
+
+impl BlockId {
+    /// The block's last port. `size`: the external network's block size, a power of two. The block that holds
+    /// port 1024 may begin late, inside its place; it ends like every other.
+    pub fn last_port(&self, size: u16) -> u16 {
+        self.first_port | size.saturating_sub(1)
+    }
 }
 
 impl std::fmt::Display for BlockId {

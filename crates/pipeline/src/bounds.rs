@@ -47,6 +47,8 @@ pub const FRAME_BYTES: usize = 16384;
 /// other punts, so that a flood of fragments keeps no neighbour unresolved.
 pub const FRAME_BURST: u64 = 128;
 pub const FRAMES_PER_SECOND: u64 = 512;
+/// In the keys of `punt_buckets`: the ingress's bucket of whole frames. Interface indexes have the bit clear.
+pub const FRAME_BUCKET: u32 = 0x4000_0000;
 /// Largest ICMP error whose checksum is verified; RFC 1812 §4.3.2.3 wants none above 576 bytes.
 pub const ICMP_ERROR_BYTES_MAX: u32 = 2048;
 

@@ -32,6 +32,10 @@ pub trait Packet {
     fn load_start(&self, buffer: &mut [u8; crate::bounds::EVENT_PACKET_BYTES]) -> u32;
     /// `bpf_skb_load_bytes` of `len` bytes, 1 to [`FRAME_BYTES`].
     fn load_some(&self, offset: u32, len: u32, buffer: &mut [u8; FRAME_BYTES]) -> Result<(), PacketError>;
+    /// Ones' complement sum of `len` bytes, 1 to [`crate::bounds::ICMP_ERROR_BYTES_MAX`], folded to 16 bits
+    /// (`bpf_csum_diff`; in which byte order is the runtime's choice, 0xffff is all that can be relied on).
+    /// `buffer` holds anything afterwards.
+    fn sum(&self, offset: u32, len: u32, buffer: &mut [u8; FRAME_BYTES]) -> Result<u16, PacketError>;
     /// `bpf_skb_store_bytes` without flags.
     fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), PacketError>;
     /// `bpf_l3_csum_replace`: the IPv4 header checksum at `offset`, a field of `size` 2 or 4 bytes changed;

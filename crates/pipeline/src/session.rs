@@ -8,7 +8,7 @@
 //! is found by its own direction only and is built anew by the next packet.
 //!
 //! Concurrency: a session is updated in place by any CPU. Counters and times are atomics. A path is written
-//! word by word with its epoch last and cleared first; two CPUs that write the same path for the same epoch
+//! word by word with its epoch's last and cleared first; two CPUs that write the same path for the same epoch
 //! write the same words, because a path is a pure function of session, tables and epoch. A reader that
 //! meets a half-written path sees epoch 0 and walks the stages itself.
 
@@ -71,6 +71,7 @@ pub enum Direction {
 table_type! {
     /// The cached outcome of the stages for one direction: what to check before it may be used, and what to
     /// do then. Addresses and ports to rewrite are the session's keys themselves.
+    #[repr(align(8))]
     pub struct Path {
         /// Configuration epoch it was computed in; 0: not computed.
         pub epoch: u32,
@@ -94,7 +95,9 @@ table_type! {
         pub vlan: u16,
         /// Largest IP packet that fits the rest of the way.
         pub mtu: u16,
-        pub zero: u32,
+        /// Tunnel: the UDP source port, which spreads flows over the underlay's paths.
+        pub source_port: u16,
+        pub zero: [u16; 3],
     }
 }
 
@@ -110,36 +113,37 @@ impl Path {
     pub const FLAG_VETH_PEER: u8 = 4;
 }
 
-const PATH_WORDS: usize = size_of::<Path>() / 4;
+const PATH_WORDS: usize = size_of::<Path>() / 8;
 
 /// A path in memory shared between CPUs.
 #[repr(transparent)]
 #[derive(Debug, FromBytes, IntoBytes, KnownLayout)]
-pub struct PathCell([AtomicU32; PATH_WORDS]);
+pub struct PathCell([AtomicU64; PATH_WORDS]);
 
 impl PathCell {
     /// Copies the path to `path`; true if it was computed in `epoch` and no write was under way. Otherwise
     /// `path` holds anything.
     #[inline(always)]
     pub fn load(&self, epoch: u32, path: &mut Path) -> bool {
-        let words: &mut [u32; PATH_WORDS] = zerocopy::transmute_mut!(path);
+        let words: &mut [u64; PATH_WORDS] = zerocopy::transmute_mut!(path);
         for (word, cell) in words.iter_mut().zip(&self.0) {
             *word = cell.load(Relaxed);
         }
         let ([first, ..], [loaded, ..]) = (&self.0, words);
-        epoch != 0 && *loaded == epoch && first.load(Relaxed) == epoch
+        let whole = first.load(Relaxed) == *loaded;
+        epoch != 0 && path.epoch == epoch && whole
     }
 
     #[inline(always)]
     pub fn store(&self, path: &Path) {
-        let words: &[u32; PATH_WORDS] = zerocopy::transmute_ref!(path);
+        let words: &[u64; PATH_WORDS] = zerocopy::transmute_ref!(path);
         let [first, rest @ ..] = &self.0;
-        let [epoch, values @ ..] = words;
+        let [with_epoch, values @ ..] = words;
         first.store(0, Relaxed);
         for (cell, value) in rest.iter().zip(values) {
             cell.store(*value, Relaxed);
         }
-        first.store(*epoch, Relaxed);
+        first.store(*with_epoch, Relaxed);
     }
 
     /// Makes the path unknown.
@@ -152,7 +156,7 @@ impl PathCell {
 
     /// Whatever is stored, for display.
     pub fn peek(&self) -> Path {
-        let mut words = [0u32; PATH_WORDS];
+        let mut words = [0u64; PATH_WORDS];
         for (word, cell) in words.iter_mut().zip(&self.0) {
             *word = cell.load(Relaxed);
         }

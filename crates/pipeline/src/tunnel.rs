@@ -5,6 +5,7 @@ use crate::address::Address;
 use crate::hash::flow_hash;
 use crate::liveness;
 use crate::runtime::{Packet, PacketError, Tables};
+use crate::session::SessionKey;
 use crate::tables::{Config, VtepKey};
 use crate::verdict::{Reason, Stage, Total, Verdict, counter};
 use crate::walk::{self, TunnelKey, Work};
@@ -56,7 +57,7 @@ pub(crate) fn push<P: Packet>(packet: &mut P, work: &Work) -> Result<(), PacketE
         },
         ipv4: outer_ipv4(config.vtep, work.path.vtep, udp_len),
         udp: udp::Header {
-            src_port: U16::new(SOURCE_PORT_FIRST | (flow_hash(&work.key) as u16 & 0x3fff)),
+            src_port: U16::new(work.path.source_port),
             dst_port: U16::new(config.tunnel_port),
             len: U16::new(udp_len),
             checksum: U16::new(0),
@@ -70,6 +71,12 @@ pub(crate) fn push<P: Packet>(packet: &mut P, work: &Work) -> Result<(), PacketE
     };
     // By reference: a copy would double the stack.
     packet.store::<64>(0, zerocopy::transmute_ref!(&outer))
+}
+
+/// The UDP source port of a flow: as many bits of its hash as the range has.
+#[inline(always)]
+pub(crate) fn source_port(key: &SessionKey) -> u16 {
+    SOURCE_PORT_FIRST | (flow_hash(key) as u16 & 0x3fff)
 }
 
 #[inline(always)]

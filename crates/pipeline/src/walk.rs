@@ -405,11 +405,7 @@ pub fn from_uplink<P: Packet, T: Tables>(
 
 /// None: an IPv4 packet to forward.
 #[inline(never)]
-fn uplink<P: Packet, T: Tables>(
-    walk: &mut Walk<'_, P, T>,
-    ifindex: u32,
-    vlan: u32,
-) -> Step<Option<Verdict>> {
+fn uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32, vlan: u32) -> Step<Option<Verdict>> {
     // Before the first programming nothing on the NIC is ours.
     if walk.begin(ifindex, Address::ZERO).is_err() {
         return Ok(Some(Verdict::Pass));

@@ -87,6 +87,12 @@ pub fn with_header_checksum(mut frame: Vec<u8>) -> Vec<u8> {
     frame
 }
 
+/// The frame with DF taken off.
+pub fn may_fragment(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[20] &= 0xbf;
+    with_header_checksum(frame)
+}
+
 /// A frame's datagram in fragments with `payload` bytes each, a multiple of 8.
 pub fn fragments(frame: &[u8], payload: usize) -> Vec<Vec<u8>> {
     let (headers, body) = frame.split_at(34);
@@ -143,8 +149,13 @@ pub fn arp_request(sender: (MacAddr, Ipv4Addr), target: Ipv4Addr) -> Vec<u8> {
 }
 
 /// An ICMP error from `src` about a frame: type, code, and the quotation that RFC 792 asks for.
-pub fn icmp_error(ends: &Ends, (kind, code): (u8, u8), about: &[u8]) -> Vec<u8> {
-    let quoted = &about[ethernet::LEN..about.len().min(ethernet::LEN + 28)];
+pub fn icmp_error(ends: &Ends, code: (u8, u8), about: &[u8]) -> Vec<u8> {
+    icmp_error_quoting(ends, code, about, 28)
+}
+
+/// Likewise, with as many bytes of the packet, if it has them.
+pub fn icmp_error_quoting(ends: &Ends, (kind, code): (u8, u8), about: &[u8], bytes: usize) -> Vec<u8> {
+    let quoted = &about[ethernet::LEN..about.len().min(ethernet::LEN + bytes)];
     let mut icmp = vec![kind, code, 0, 0, 0, 0, 0, 0];
     icmp.extend_from_slice(quoted);
     let checksum = packet::checksum::checksum(&icmp);

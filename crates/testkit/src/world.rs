@@ -13,7 +13,7 @@ use packet::MacAddr;
 use pipeline::host::{Frame, HostTables};
 use pipeline::nat::{Mapping, MappingKey};
 use pipeline::table_set::TableSet;
-use pipeline::{Verdict, Work};
+use pipeline::{Origin, Verdict, Work};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use uuid::Uuid;
@@ -80,9 +80,17 @@ pub struct Step {
 /// An entry point of the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    Port { ifindex: u32 },
+    Port {
+        ifindex: u32,
+    },
     Underlay,
-    Uplink { ifindex: u32 },
+    Uplink {
+        ifindex: u32,
+    },
+    /// The agent gives a packet back that it was handed whole.
+    Agent {
+        origin: Origin,
+    },
 }
 
 /// What may differ between worlds.
@@ -422,6 +430,7 @@ impl World {
             Entry::Port { ifindex } => pipeline::from_port(&mut frame, tables, work, ifindex),
             Entry::Underlay => pipeline::from_underlay(&mut frame, tables, work),
             Entry::Uplink { ifindex } => pipeline::from_uplink(&mut frame, tables, work, ifindex),
+            Entry::Agent { origin } => pipeline::from_agent(&mut frame, tables, work, &origin),
         };
         let after = tables.mappings.borrow();
         let made = after.iter().filter(|(key, mapping)| before.get(key) != Some(mapping));

@@ -1,10 +1,12 @@
 //! Fragmented datagrams pass between VMs and through every translation, both ways and through gateways.
 
 use compiler::TunnelProtocol::Geneve;
+use dataplane::Handed;
 use model::slice::Egress;
-use pipeline::{Reason, Stage, Verdict};
+use pipeline::host::Frame;
+use pipeline::{Punt, Reason, Stage, Verdict};
 use testkit::frames::{self, Ends};
-use testkit::world::{INTERNET, SNAT_ADDRESS};
+use testkit::world::{Entry, INTERNET, SNAT_ADDRESS};
 use testkit::{Arrival, World};
 
 fn world() -> World {
@@ -60,17 +62,39 @@ fn a_large_ping_of_the_router_is_answered_in_as_many_pieces() {
 }
 
 #[test]
-fn later_fragments_in_any_order_but_never_before_the_first() {
+fn a_fragment_before_the_first_is_handed_to_the_agent_and_never_forwarded_unseen() {
     let mut world = world();
     let ends = world.switched("vm_a", "vm_b", (4000, 53));
     let (_, mut sent) = datagram(&ends);
     let arrival = world.from_vm("vm_a", sent[1].clone());
-    let verdict = Verdict::Drop(Stage::Classify, Reason::FragmentUnordered);
+    let verdict = Verdict::Punt(Punt::EarlyFragment);
     assert_eq!(arrival, Arrival::Nowhere { host: 0, verdict });
+    let (head, frame) = world.hosts[0].tables.frames.borrow()[0].clone();
+    assert_eq!((head.ingress, &frame), (world.vms["vm_a"].ifindex, &sent[1]));
+    let origin = Handed { head, frame: frame.clone() }.origin();
+    let arrival = world.enter(0, Entry::Agent { origin }, Frame::new(frame));
+    let verdict = Verdict::Drop(Stage::Classify, Reason::FragmentUnordered);
+    assert_eq!(arrival, Arrival::Nowhere { host: 0, verdict }, "not handed over twice");
     sent.swap(1, 2);
     let arrived: Vec<Vec<u8>> =
         sent.into_iter().map(|fragment| frame_of(&world.from_vm("vm_a", fragment))).collect();
     assert_eq!(frames::read(&frames::reassemble(&arrived)).dst_port, 53);
+    let told =
+        world.hosts[0].tables.events.borrow().iter().filter(|e| e.punt == Punt::FirstFragment as u32).count();
+    assert_eq!(told, 1, "the agent hears that the first has come");
+    world.assert_conserved();
+}
+
+#[test]
+fn a_fragment_that_overlaps_the_first_is_dropped() {
+    let mut world = world();
+    let (_, mut sent) = datagram(&world.switched("vm_a", "vm_b", (4000, 53)));
+    frame_of(&world.from_vm("vm_a", sent[0].clone()));
+    // The first carries 40 bytes; this one says something about the last eight of them.
+    sent[1][21] = 4;
+    let arrival = world.from_vm("vm_a", frames::with_header_checksum(sent[1].clone()));
+    let verdict = Verdict::Drop(Stage::Classify, Reason::FragmentOverlap);
+    assert_eq!(arrival, Arrival::Nowhere { host: 0, verdict });
 }
 
 #[test]
@@ -95,6 +119,10 @@ fn another_port_cannot_ride_on_a_datagram() {
     let mut forged = sent[1].clone();
     forged[6..12].copy_from_slice(&world.vms["vm_g"].mac.0);
     let arrival = world.from_vm("vm_g", forged);
-    let verdict = Verdict::Drop(Stage::Classify, Reason::FragmentUnordered);
-    assert_eq!(arrival, Arrival::Nowhere { host: 0, verdict });
+    let verdict = Verdict::Punt(Punt::EarlyFragment);
+    assert_eq!(
+        arrival,
+        Arrival::Nowhere { host: 0, verdict },
+        "of a datagram of its own, as far as one can tell"
+    );
 }

@@ -76,6 +76,9 @@ struct NatArgs {
     /// Mappings one VM may have at a time; 0: no limit [default: 0].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(..=131_072))]
     ports_per_vm_max: Option<u32>,
+    /// New mappings one VM may make per second; 0: no limit [default: 0].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    mappings_per_second_max: Option<u32>,
     /// Whether its SNAT addresses may be those of other routers that say so too [default: false].
     #[arg(long, value_name = "BOOL")]
     snat_shared: Option<bool>,
@@ -199,13 +202,17 @@ pub(crate) async fn run(command: RouterCommand, cx: &Context) -> anyhow::Result<
 
 impl NatArgs {
     fn is_empty(&self) -> bool {
-        self.filtering.is_none() && self.ports_per_vm_max.is_none() && self.snat_shared.is_none()
+        self.filtering.is_none()
+            && self.ports_per_vm_max.is_none()
+            && self.mappings_per_second_max.is_none()
+            && self.snat_shared.is_none()
     }
 
     fn add_to(&self, gateway: Body) -> Body {
         gateway
             .with_some("nanboku:filtering", self.filtering.map(Filtering::word))
             .with_some("nanboku:ports_per_vm_max", self.ports_per_vm_max)
+            .with_some("nanboku:mappings_per_second_max", self.mappings_per_second_max)
             .with_some("nanboku:snat_shared", self.snat_shared)
     }
 }

@@ -144,7 +144,7 @@ impl Holding {
             external_network: block.external_network,
             address: block.address,
             first_port: block.first_port,
-            last_port: block.first_port.saturating_add(size.saturating_sub(1)),
+            last_port: crate::slices::block_id(block).last_port(size),
             router: block.router,
             router_name: router.map(|router| router.standard.name.clone()).unwrap_or_default(),
             host: block.host,

@@ -5,6 +5,7 @@ use super::{Write, addresses, find, interface};
 use api::resources::{FixedIpRequest, GatewayRequest};
 use api::{Caller, Error};
 use model::resource::{FixedIp, GatewayInfo, Network, Port, Router, Subnet};
+use model::slice::Filtering;
 use model::{NetworkId, PortId};
 use store::Snapshot;
 
@@ -53,15 +54,19 @@ pub(super) fn set(
 
 /// The gateway as it is asked for; of Nanboku's own attributes, what is not asked for stays.
 fn policy(request: &GatewayRequest, former: Option<&GatewayInfo>, port: PortId) -> GatewayInfo {
-    let kept = former.map(|former| (former.filtering, former.ports_per_vm_max, former.snat_shared));
-    let (filtering, ports_per_vm_max, snat_shared) = kept.unwrap_or_default();
+    let kept = |of: fn(&GatewayInfo) -> u32| former.map_or(0, of);
     GatewayInfo {
         network: request.network_id,
         enable_snat: request.enable_snat,
         port,
-        filtering: request.filtering.unwrap_or(filtering),
-        ports_per_vm_max: request.ports_per_vm_max.unwrap_or(ports_per_vm_max),
-        snat_shared: request.snat_shared.unwrap_or(snat_shared),
+        filtering: request
+            .filtering
+            .unwrap_or_else(|| former.map_or_else(Filtering::default, |former| former.filtering)),
+        ports_per_vm_max: request.ports_per_vm_max.unwrap_or_else(|| kept(|former| former.ports_per_vm_max)),
+        mappings_per_second_max: request
+            .mappings_per_second_max
+            .unwrap_or_else(|| kept(|former| former.mappings_per_second_max)),
+        snat_shared: request.snat_shared.unwrap_or_else(|| former.is_some_and(|former| former.snat_shared)),
     }
 }
 
@@ -99,7 +104,7 @@ fn addresses(
     (network, requests): (NetworkId, &[FixedIpRequest]),
 ) -> Result<Vec<FixedIp>, Error> {
     let agrees = |holder: &Port| is_shared && agrees_to_share(write.tx, holder, router, caller);
-    let fixed_ips = addresses::choose_or_share(write, network, requests, (port, &agrees))?;
+    let fixed_ips = addresses::choose_or_share(write, network, requests, port, &agrees)?;
     for fixed_ip in &fixed_ips {
         let subnet = find::<Subnet>(write.tx, fixed_ip.subnet)?;
         if subnet.gateway_ip == Some(fixed_ip.address) {

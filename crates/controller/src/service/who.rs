@@ -88,7 +88,7 @@ fn block_size(snapshot: &Snapshot, network: NetworkId) -> u16 {
 }
 
 fn last_port(snapshot: &Snapshot, block: &PortBlock) -> u16 {
-    block.first_port.saturating_add(block_size(snapshot, block.external_network).saturating_sub(1))
+    crate::slices::block_id(block).last_port(block_size(snapshot, block.external_network))
 }
 
 /// The block with that port, of each external network that has the address.

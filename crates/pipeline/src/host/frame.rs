@@ -90,6 +90,11 @@ impl Packet for Frame {
         Ok(())
     }
 
+    fn sum(&self, offset: u32, len: u32, _buffer: &mut [u8; FRAME_BYTES]) -> Result<u16, PacketError> {
+        let range = self.at(offset, len as usize)?;
+        Ok(checksum::fold(checksum::sum(&self.bytes[range])))
+    }
+
     fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), PacketError> {
         let range = self.at(offset, N)?;
         self.bytes[range].copy_from_slice(bytes);

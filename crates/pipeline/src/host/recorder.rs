@@ -316,9 +316,9 @@ impl<S: Source> Tables for Recorder<'_, S> {
         self.port_bits.borrow_mut().entry(*key).or_insert_with(|| Rc::new(PortBits::new_zeroed()));
     }
 
-    /// One more session is not what would fill a share.
-    fn reserve_session(&self, _ifindex: u32, _max: u32) -> bool {
-        true
+    /// Sessions that recorded walks made do not count.
+    fn reserve_session(&self, ifindex: u32, max: u32) -> bool {
+        self.source.port_sessions(ifindex).is_none_or(|used| used < max)
     }
 
     fn release_session(&self, _ifindex: u32) {}

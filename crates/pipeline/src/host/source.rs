@@ -34,6 +34,8 @@ pub trait Source {
     fn contact(&self, key: &ContactKey) -> bool;
     /// Mappings of a fixed address that count against its router's limit.
     fn port_usage(&self, key: &FixedKey) -> u32;
+    /// Sessions that count against a port's share; none: no port.
+    fn port_sessions(&self, ifindex: u32) -> Option<u32>;
     fn fragment(&self, key: &FragmentKey) -> Option<Fragment>;
     /// Monotonic clock, nanoseconds; may be some milliseconds old.
     fn now_ns(&self) -> u64;
@@ -83,6 +85,13 @@ impl Source for HostTables {
 
     fn port_usage(&self, key: &FixedKey) -> u32 {
         self.port_usage.borrow().get(key).map_or(0, |usage| usage.ports)
+    }
+
+    fn port_sessions(&self, ifindex: u32) -> Option<u32> {
+        self.set
+            .ports
+            .contains_key(&PortKey { ifindex })
+            .then(|| self.port_sessions.borrow().get(&ifindex).copied().unwrap_or(0))
     }
 
     fn now_ns(&self) -> u64 {

@@ -78,27 +78,10 @@ pub(crate) fn classify<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<
 fn verified<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> bool {
     let offset = walk.work.headers.l4_offset;
     let len = (walk.work.headers.ip_len + ETHERNET_LEN).wrapping_sub(offset);
-    if len > ICMP_ERROR_BYTES_MAX || len < icmp::LEN as u32 {
+    if len >= ICMP_ERROR_BYTES_MAX || len < icmp::LEN as u32 {
         return false;
     }
-    let buffer = &mut walk.work.frame.frame;
-    if walk.packet.load_some(offset, len, buffer).is_err() {
-        return false;
-    }
-    let (words, _) = buffer.as_chunks::<8>();
-    let mut sum = 0u64;
-    for (at, word) in words.iter().take(ICMP_ERROR_BYTES_MAX as usize / 8).enumerate() {
-        let left = len.saturating_sub(at as u32 * 8);
-        if left == 0 {
-            break;
-        }
-        let kept = if left >= 8 { u64::MAX } else { (1 << (left * 8)) - 1 };
-        let word = u64::from_le_bytes(*word) & kept;
-        sum += (word & 0xffff_ffff) + (word >> 32);
-    }
-    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    (sum & 0xffff) + (sum >> 16) == 0xffff
+    walk.packet.sum(offset, len, &mut walk.work.frame.frame) == Ok(0xffff)
 }
 
 /// Whether a header's checksum is right (RFC 1071).

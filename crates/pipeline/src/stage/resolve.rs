@@ -5,6 +5,7 @@ use crate::runtime::{Packet, Tables};
 use crate::session::Path;
 use crate::stage::route::network_mtu;
 use crate::tables::{External, GatewayKey, NeighborKey, NetworkKey, Port, PortKey, Station, Vtep, VtepKey};
+use crate::tunnel;
 use crate::verdict::{Punt, Reason, Stage};
 use crate::walk::{Step, Target, Walk, deny};
 use packet::MacAddr;
@@ -25,7 +26,8 @@ pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     path.vni = work.target.vni;
     path.vtep = work.target.vtep;
     path.ifindex = work.config.underlay_ifindex;
-    path.zero = 0;
+    path.source_port = 0;
+    path.zero = [0; 3];
     match work.target.kind {
         Target::STATION | Target::ADDRESS => tenant(walk),
         Target::EXTERNAL => external(walk),
@@ -62,7 +64,7 @@ fn tenant<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
             if switched {
                 path.src_mac = work.target.src_mac;
             }
-            tunnel(walk)?;
+            to_host(walk)?;
             Ok(())
         }
         _ => deny(Stage::Resolve, Reason::UnknownStation),
@@ -114,7 +116,7 @@ fn uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, external: &External) 
 /// To another host over a transit network.
 #[inline(always)]
 fn remote<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
-    let vtep = tunnel(walk)?;
+    let vtep = to_host(walk)?;
     let mtu = network_mtu(walk, walk.work.path.vni);
     let path = &mut walk.work.path;
     path.dst_mac = if vtep.dvr_mac.is_zero() { MacAddr::BROADCAST } else { vtep.dvr_mac };
@@ -124,13 +126,15 @@ fn remote<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
 
 /// To the host of `path.vtep`.
 #[inline(always)]
-fn tunnel<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Vtep> {
+fn to_host<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Vtep> {
     let address = walk.work.path.vtep;
     let Some(vtep) = walk.tables.vtep(&VtepKey { address }) else {
         return deny(Stage::Resolve, Reason::UnknownVtep);
     };
+    let source_port = tunnel::source_port(&walk.work.key);
     let path = &mut walk.work.path;
     path.output = Path::OUT_TUNNEL;
+    path.source_port = source_port;
     if vtep.flags & Vtep::FLAG_ON_LINK != 0 {
         path.flags |= Path::FLAG_ON_LINK;
     }

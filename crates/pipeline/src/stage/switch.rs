@@ -63,8 +63,8 @@ pub(crate) fn arp_uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Ste
     }
     // Of those that were not asked only known ones matter: a storm of others must not use up the tokens.
     let sender = NeighborKey { vni: external_vni, address: Address::v4(message.sender_ip) };
-    let matters = dst_mac == dvr_mac
-        || (announced && (ours.is_some() || walk.tables.neighbor(&sender).is_some()));
+    let matters =
+        dst_mac == dvr_mac || (announced && (ours.is_some() || walk.tables.neighbor(&sender).is_some()));
     if matters && message.sender_ip != [0; 4] && walk.tables.punt_allowed(walk.work.ingress) {
         walk.work.target.next_hop = Address::v4(message.sender_ip);
         walk.emit(Punt::LearnNeighbor, external_vni, 0);

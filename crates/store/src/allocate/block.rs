@@ -1,4 +1,4 @@
-//! Port blocks: aligned power-of-two ranges of the ports of an external address.
+//! Port blocks: aligned power-of-two ranges of the ports of an external address, without the system ports.
 
 use super::Exhausted;
 use crate::Snapshot;
@@ -12,14 +12,12 @@ use std::net::Ipv4Addr;
 /// Ports below are never translated to (RFC 6335: system ports).
 pub const PORT_FIRST: u16 = 1024;
 
-/// First ports of all whole blocks of that size between [`PORT_FIRST`] and 65535.
+/// First ports of all blocks of that size, a power of two, between [`PORT_FIRST`] and 65535. Where the first block
+/// would begin below, it begins there, so that no port is left out.
 pub fn block_starts(size: u16) -> impl Iterator<Item = u16> {
-    let step = u32::from(size.max(1));
-    let first = u32::from(PORT_FIRST).div_ceil(step) * step;
-    (first..=u32::from(u16::MAX))
-        .step_by(usize::from(size.max(1)))
-        .filter(move |start| start + step - 1 <= u32::from(u16::MAX))
-        .filter_map(|start| u16::try_from(start).ok())
+    let places = (0..=u16::MAX).step_by(usize::from(size.max(1)));
+    let usable = places.filter(move |place| place | size.saturating_sub(1) >= PORT_FIRST);
+    usable.map(|place| place.max(PORT_FIRST))
 }
 
 /// A random free block of one of `addresses`: of the address with the fewest blocks taken, so that they

@@ -2,8 +2,9 @@
 
 use crate::scene::*;
 use dataplane::State;
+use dataplane::fragments::HELD_PER_INGRESS_MAX;
 use packet::ipv4::PROTOCOL_UDP;
-use pipeline::bounds::FRAGMENTS_MAX;
+use pipeline::bounds::{FRAGMENTS_MAX, FRAME_BURST};
 use pipeline::{Punt, Reason, Stage, Verdict};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -379,6 +380,51 @@ fn rfc4787_req13_too_big_with_df_is_answered_with_the_mtu() {
     });
 }
 
+/// RFC 4787 REQ-13a (MUST): a packet without DF that is too big is fragmented, and (SHOULD) in order.
+#[test]
+fn rfc4787_req13a_too_big_without_df_goes_out_in_pieces() {
+    play(options(), |world| {
+        world.slice.external_networks.values_mut().for_each(|network| network.mtu = 576);
+        world.program();
+        let mut agents = Agents::default();
+        for vm in ["vm_a", "vm_c"] {
+            let data: Vec<u8> = (0..1300_u16).map(|byte| byte as u8).collect();
+            let frame = frames::may_fragment(frames::udp(&world.routed(vm, INTERNET, (4000, 53)), &data));
+            let verdict = Verdict::Punt(Punt::Fragment);
+            let host = world.vms[vm].host;
+            assert_eq!(world.from_vm(vm, frame), Arrival::Nowhere { host, verdict });
+            let pieces: Vec<_> = agents.act(world).iter().map(frame_of).collect();
+            assert_eq!(pieces.len(), 3);
+            assert!(pieces.iter().all(|piece| piece.len() <= 14 + 576));
+            let offsets: Vec<_> = pieces.iter().map(|piece| piece[20..22].to_vec()).collect();
+            assert!(offsets.is_sorted_by_key(|field| u16::from_be_bytes([field[0] & 0x1f, field[1]])));
+            let whole = frames::reassemble(&pieces);
+            let read = frames::read(&whole);
+            assert_eq!((read.src, read.dst, read.dst_port), (SNAT_ADDRESS, INTERNET, 53));
+            assert!(whole.ends_with(&data));
+        }
+    });
+}
+
+/// RFC 4787 REQ-13a (MUST): ... and in, for a VM's network that carries less than the outside.
+#[test]
+fn rfc4787_req13a_too_big_from_outside_comes_in_in_pieces() {
+    play(options(), |world| {
+        let mut agents = Agents::default();
+        for vm in ["vm_a", "vm_c"] {
+            let (_, port) = external(world, vm, udp, 4000);
+            let ends = world.outside(0, (INTERNET, 53), (SNAT_ADDRESS, port));
+            let data = [7; 1460];
+            let frame = frames::may_fragment(frames::udp(&ends, &data));
+            let arrival = world.from_outside(0, frame);
+            assert_eq!(arrival, Arrival::Nowhere { host: 0, verdict: Verdict::Punt(Punt::Fragment) });
+            let pieces: Vec<_> = agents.act(world).iter().map(frame_of).collect();
+            let read = frames::read(&frames::reassemble(&pieces));
+            assert_eq!((read.dst, read.dst_port), (world.vms[vm].address, 4000));
+        }
+    });
+}
+
 /// A datagram of 100 bytes in three fragments.
 fn datagram(ends: &Ends) -> Vec<Vec<u8>> {
     let payload: Vec<u8> = (0..92).collect();
@@ -404,6 +450,78 @@ fn rfc4787_req14_fragments_pass_in_both_directions_and_the_later_ones_in_any_ord
             }
         });
     }
+}
+
+/// RFC 4787 REQ-14 (MUST): fragments pass in any order, also before the first.
+#[test]
+fn rfc4787_req14_fragments_that_overtake_the_first_pass_in_both_directions() {
+    for order in [[1, 2, 0], [2, 1, 0], [2, 0, 1], [1, 0, 2]] {
+        play(options(), |world| {
+            let mut agents = Agents::default();
+            let sent = datagram(&world.routed("vm_c", INTERNET, (4000, 53)));
+            let mut arrived = Vec::new();
+            for at in order {
+                let arrival = world.from_vm("vm_c", sent[at].clone());
+                arrived.extend(reached(&arrival));
+                arrived.extend(agents.act(world).iter().filter_map(reached));
+            }
+            let port = frames::read(&frames::reassemble(&arrived)).src_port;
+            for gateway in [0, 1] {
+                let sent = datagram(&world.outside(gateway, (INTERNET, 53), (SNAT_ADDRESS, port)));
+                let mut arrived = Vec::new();
+                for at in order {
+                    let arrival = world.from_outside(gateway, sent[at].clone());
+                    arrived.extend(reached(&arrival));
+                    arrived.extend(agents.act(world).iter().filter_map(reached));
+                }
+                assert_eq!(arrived.len(), 3, "nothing is lost and nothing doubled");
+                assert_eq!(frames::read(&frames::reassemble(&arrived)).dst_port, 4000);
+            }
+        });
+    }
+}
+
+/// The frame of a packet that went on; none if it is held.
+fn reached(arrival: &Arrival) -> Option<Vec<u8>> {
+    match arrival {
+        Arrival::Nowhere { verdict: Verdict::Punt(Punt::EarlyFragment), .. } => None,
+        other => Some(frame_of(other)),
+    }
+}
+
+/// RFC 4787 REQ-14a (MUST): a flood of fragments that no first one belongs to hurts nobody else.
+#[test]
+fn rfc4787_req14a_a_flood_of_early_fragments_is_bounded_and_hurts_nobody_else() {
+    let mut world = World::with(options());
+    let mut agents = Agents::default();
+    let mut early = datagram(&world.routed("vm_g", INTERNET, (6000, 53))).remove(1);
+    let mut handed = 0;
+    for id in 0..2000_u16 {
+        early[18..20].copy_from_slice(&id.to_be_bytes());
+        let arrival = world.from_vm("vm_g", frames::with_header_checksum(early.clone()));
+        handed += usize::from(reached_agent(&arrival));
+    }
+    agents.act(&mut world);
+    assert!(handed <= FRAME_BURST as usize, "{handed} handed over");
+    assert_eq!(agents.held(0), HELD_PER_INGRESS_MAX, "and no more than that held");
+    let limited = pipeline::verdict::counter::drop(Stage::Classify, Reason::PuntLimited);
+    assert_eq!(world.hosts[0].tables.counter(limited), 2000 - handed as u64);
+    for order in [[0, 1, 2], [1, 2, 0]] {
+        let sent = datagram(&world.routed("vm_a", INTERNET, (4000, 53)));
+        let mut arrived = Vec::new();
+        for at in order {
+            let arrival = world.from_vm("vm_a", sent[at].clone());
+            arrived.extend(reached(&arrival));
+            arrived.extend(agents.act(&mut world).iter().filter_map(reached));
+        }
+        assert_eq!(frames::read(&frames::reassemble(&arrived)).dst_port, 53, "{order:?}");
+        wait(&world, 0, 6);
+    }
+    world.assert_conserved();
+}
+
+fn reached_agent(arrival: &Arrival) -> bool {
+    matches!(arrival, Arrival::Nowhere { verdict: Verdict::Punt(Punt::EarlyFragment), .. })
 }
 
 /// RFC 4787 REQ-14a (MUST): a flood of fragments hurts neither whole nor ordered packets.

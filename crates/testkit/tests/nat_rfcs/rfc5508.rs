@@ -72,6 +72,30 @@ fn rfc5508_req2_a_query_is_remembered_for_a_minute() {
     assert!(idle_seconds(State::Icmp) >= 60);
 }
 
+/// RFC 5508 REQ-3 (SHOULD): an error with a wrong ICMP checksum is dropped.
+#[test]
+fn rfc5508_req3_an_error_with_a_wrong_checksum_is_dropped() {
+    play(options(), |world| {
+        let data = [7; 300];
+        for (vm, bytes) in [("vm_a", 28), ("vm_a", 29), ("vm_a", 31), ("vm_c", 300)] {
+            let ends = world.routed(vm, INTERNET, (4000, 53));
+            let arrival = world.from_vm(vm, frames::udp(&ends, &data));
+            let about = frame_of(&arrival);
+            let ends = world.outside(0, (HOP, 0), (frames::read(&about).src, 0));
+            let error = frames::icmp_error_quoting(&ends, (3, 1), &about, bytes);
+            for at in [36, 38, error.len() - 1] {
+                let mut wrong = error.clone();
+                wrong[at] ^= 0x10;
+                let arrival = world.from_outside(0, wrong);
+                let refused = dropped(0, Stage::Classify, Reason::IcmpChecksum);
+                assert_eq!(arrival, refused, "{bytes} bytes quoted, changed at {at}");
+            }
+            let arrival = world.from_outside(0, error);
+            world.at_vm(vm, &arrival);
+        }
+    });
+}
+
 /// RFC 5508 REQ-3a (SHOULD): an error whose quoted IP header is damaged is dropped.
 #[test]
 fn rfc5508_req3a_a_damaged_quotation_is_dropped() {

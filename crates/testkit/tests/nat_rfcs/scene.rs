@@ -2,14 +2,18 @@
 
 use crate::object;
 use compiler::TunnelProtocol::Geneve;
-use dataplane::{State, Timeouts};
+use dataplane::fragments::{self, Holder};
+use dataplane::{Handed, State, Timeouts};
 use model::slice::{Egress, Filtering};
 use packet::ipv4::{PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
-use pipeline::{Reason, Stage, Verdict};
+use pipeline::host::Frame;
+use pipeline::{Punt, Reason, Stage, Verdict};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 use testkit::frames::{self, Ends, Read, Segment};
-use testkit::world::{BLOCK_SIZE, INTERNET, Options, SNAT_ADDRESS, router_id};
+use testkit::world::{BLOCK_SIZE, Entry, INTERNET, Options, SNAT_ADDRESS, router_id};
 use testkit::{Arrival, World};
 
 pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
@@ -157,4 +161,60 @@ pub(crate) fn wait(world: &World, host: usize, seconds: u64) {
 /// Seconds that a session of a state may be idle by default.
 pub(crate) fn idle_seconds(state: State) -> u64 {
     Timeouts::default().of(state).as_secs()
+}
+
+/// What the agents of the world's hosts do with packets that they are handed whole.
+#[derive(Default)]
+pub(crate) struct Agents {
+    holders: BTreeMap<usize, Holder>,
+    /// Frames and events handled, by host.
+    handled: BTreeMap<usize, (usize, usize)>,
+}
+
+impl Agents {
+    /// Lets every agent do what there is to do; where the packets that walked once more ended.
+    pub(crate) fn act(&mut self, world: &mut World) -> Vec<Arrival> {
+        let mut arrivals = Vec::new();
+        for host in 0..world.hosts.len() {
+            let ready = self.ready(world, host);
+            for handed in ready {
+                let frame = Frame::new(handed.frame.clone());
+                let arrival = world.enter(host, Entry::Agent { origin: handed.origin() }, frame);
+                arrivals.push(arrival);
+            }
+        }
+        arrivals
+    }
+
+    /// Fragments that a host's agent holds.
+    pub(crate) fn held(&self, host: usize) -> usize {
+        self.holders.get(&host).map_or(0, Holder::len)
+    }
+
+    fn ready(&mut self, world: &World, host: usize) -> Vec<Handed> {
+        let tables = &world.hosts[host].tables;
+        let (frames_done, events_done) = self.handled.entry(host).or_default();
+        let holder = self.holders.entry(host).or_default();
+        let mut ready = Vec::new();
+        for (head, frame) in tables.frames.borrow().iter().skip(*frames_done) {
+            *frames_done += 1;
+            let handed = Handed { head: *head, frame: frame.clone() };
+            if head.punt == Punt::Fragment as u32 {
+                let pieces = fragments::cut(frame, head.detail as usize).expect("a packet that can be cut");
+                ready.extend(pieces.into_iter().map(|frame| Handed { head: *head, frame }));
+            } else {
+                let key = fragments::datagram_of(head.vni, head.ingress, frame).expect("IPv4");
+                holder.hold(Instant::now(), key, handed);
+            }
+        }
+        for event in tables.events.borrow().iter().skip(*events_done) {
+            *events_done += 1;
+            if event.punt == Punt::FirstFragment as u32 {
+                let packet = &event.packet[..event.packet_len as usize];
+                let key = fragments::datagram_of(event.vni, event.ingress, packet).expect("IPv4");
+                ready.extend(holder.release(&key));
+            }
+        }
+        ready
+    }
 }

@@ -1,0 +1,93 @@
+//! Packets that the programs hand over whole, and walk once more when the agent gives them back.
+//!
+//! What comes back goes through `from_agent`, which is run on the frame (`BPF_PROG_TEST_RUN`): the same walk with the
+//! same tables and counters as on the interface it came by. The kernel does not carry out the verdict of such a
+//! run, so the caller sends the frame where the outcome says.
+
+use crate::Dataplane;
+use crate::error::Error;
+use crate::testrun::{self, Outcome};
+use aya::maps::{MapData, RingBuf};
+use pipeline::Origin;
+use pipeline::event::FrameHead;
+use pipeline::fragment::FragmentKey;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use zerocopy::FromBytes;
+
+/// The program that is run.
+pub(crate) const PROGRAM: &str = "from_agent";
+/// Largest frame that the kernel takes for such a run on every machine: a page less what it adds.
+pub const FRAME_LEN_MAX: usize = 3072;
+
+/// A packet that was handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handed {
+    pub head: FrameHead,
+    /// The whole frame, as it was before any rewriting, without its VLAN tag.
+    pub frame: Vec<u8>,
+}
+
+impl Handed {
+    /// Where it came from, for giving it back.
+    pub fn origin(&self) -> Origin {
+        let FrameHead { hook, ingress, origin, vtep, .. } = self.head;
+        Origin { hook, ifindex: ingress, detail: origin, vtep }
+    }
+}
+
+/// The only reader of the ring of whole frames.
+pub struct FrameReader(RingBuf<MapData>);
+
+impl std::fmt::Debug for FrameReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FrameReader({})", self.as_raw_fd())
+    }
+}
+
+/// The oldest not read yet, and `None` when there is none for now.
+impl Iterator for FrameReader {
+    type Item = Handed;
+
+    fn next(&mut self) -> Option<Handed> {
+        let item = self.0.next()?;
+        let (head, rest) = FrameHead::read_from_prefix(&item).ok()?;
+        let frame = rest.get(..head.frame_len as usize)?.to_vec();
+        Some(Handed { head, frame })
+    }
+}
+
+impl AsFd for FrameReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for FrameReader {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Dataplane {
+    /// Takes the reading end, once.
+    pub fn frames(&mut self) -> Result<FrameReader, Error> {
+        let data = self.object.frames.take().ok_or(Error::EventsTaken)?;
+        let ring = RingBuf::try_from(aya::maps::Map::RingBuf(data))
+            .map_err(|source| Error::Events(Box::new(source)))?;
+        Ok(FrameReader(ring))
+    }
+
+    /// Whether the first fragment of a datagram has come a moment ago.
+    pub fn knows_datagram(&self, key: &FragmentKey, now_ns: u64) -> Result<bool, Error> {
+        let known = self.object.tables.fragments.get(key).map_err(Error::table("fragments"))?;
+        Ok(known.is_some_and(|known| {
+            known.state == pipeline::fragment::Fragment::KNOWN && known.is_fresh(now_ns)
+        }))
+    }
+
+    /// Lets a frame of at most [`FRAME_LEN_MAX`] bytes walk as if it came from `origin`.
+    pub fn walk_again(&mut self, origin: &Origin, frame: &[u8]) -> Result<Outcome, Error> {
+        let context = testrun::agent_context(origin);
+        testrun::run_program(self, PROGRAM, &context, frame)
+    }
+}

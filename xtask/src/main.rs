@@ -1,11 +1,12 @@
 //! `cargo xtask`: the project's own checks and its test run.
 //!
 //! What this is: `tidy` (rules of style and architecture that no compiler checks), `test` (every check and
-//! test there is, with one summary line), `fuzz` (bounded runs of the fuzz targets) and `nat-compliance` (the
-//! table of what the NAT RFCs ask for). What this is not: it builds nothing that is shipped; the eBPF object
+//! test there is, with one summary line), `fuzz` (bounded runs of the fuzz targets), `nat-compliance` (the
+//! table of what the NAT RFCs ask for) and `debugging-doc` (the outputs in docs/debugging.md). What this is not: it builds nothing that is shipped; the eBPF object
 //! is built by `dataplane`'s build script.
 
 mod compliance;
+mod debugging;
 mod fuzz;
 mod steps;
 mod tidy;
@@ -28,6 +29,8 @@ enum Command {
     Tidy,
     /// Writes docs/nat-compliance.md from the list of requirements and the tests named after them.
     NatCompliance,
+    /// Runs the commands in docs/debugging.md in labs and writes down what they say; needs root and a debug build.
+    DebuggingDoc,
     /// Every check and test; the last line says how many passed and failed.
     Test {
         /// Seconds for each fuzz target.
@@ -72,6 +75,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::NatCompliance => compliance::write(&root),
+        Command::DebuggingDoc => debugging::write(&root),
         Command::Test { fuzz_seconds, only } => steps::run(&root, &only, fuzz_seconds),
         Command::Fuzz { target, seconds, seed } => {
             let outcome = fuzz::run(&root, &fuzz::Run { target, seconds, seed })?;

@@ -22,7 +22,7 @@ use trace::MacAddr;
 use trace::frames::{self, Packet, Transport};
 
 /// An agent that has said nothing by then is given up.
-const PATIENCE: Duration = Duration::from_millis(1500);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Source host, gateway, owner, and one more for hairpin.
 const HOPS_MAX: usize = 5;
 /// Of a packet whose description does not say.

@@ -35,6 +35,8 @@ pub(crate) struct ReachArgs {
     /// The sender's address, if not the first of its port.
     #[arg(long, value_name = "ADDRESS")]
     from_ip: Option<Ipv4Addr>,
+    #[arg(long)]
+    ttl: Option<u8>,
     /// Bytes of the IP packet, which must not be fragmented.
     #[arg(long, value_name = "BYTES")]
     length: Option<u16>,
@@ -44,6 +46,7 @@ impl ReachArgs {
     async fn describe(&self, cx: &Context) -> anyhow::Result<Description> {
         let mut description = Description {
             source_ip: self.from_ip,
+            ttl: self.ttl,
             length: self.length,
             dont_fragment: self.length.is_some(),
             fresh: true,

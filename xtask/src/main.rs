@@ -2,8 +2,8 @@
 //!
 //! What this is: `tidy` (rules of style and architecture that no compiler checks), `test` (every check and
 //! test there is, with one summary line), `fuzz` (bounded runs of the fuzz targets), `nat-compliance` (the
-//! table of what the NAT RFCs ask for) and `debugging-doc` (the outputs in docs/debugging.md). What this is not: it builds nothing that is shipped; the eBPF object
-//! is built by `dataplane`'s build script.
+//! table of what the NAT RFCs ask for) and `debugging-doc` (the outputs in docs/debugging.md). What this is
+//! not: it builds nothing that is shipped; the eBPF object is built by `dataplane`'s build script.
 
 mod compliance;
 mod debugging;

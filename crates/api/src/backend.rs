@@ -4,6 +4,7 @@ use crate::resources::{InterfaceRequest, InterfaceView, RouteList};
 use crate::{Caller, Error, Resource};
 use model::RouterId;
 use model::question::Question;
+use model::quota::Counted;
 use model::resource::{FloatingIp, Host, Network, Port, Router, Subnet};
 use model::trace::{Description, Trace};
 use serde_json::Value;
@@ -168,6 +169,40 @@ pub trait Admin: Send + Sync + 'static {
     fn trace(&self, description: Description) -> impl Future<Output = Result<Trace, Error>> + Send;
 }
 
+/// Limit and use of one kind of thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuotaUse {
+    pub counted: Counted,
+    /// -1: none.
+    pub limit: i64,
+    pub used: u64,
+}
+
+/// How much a project may have, and has.
+pub trait Quotas: Send + Sync + 'static {
+    fn quota(&self, project_id: &str) -> Vec<QuotaUse>;
+
+    /// Projects of which something was said.
+    fn projects_with_quota(&self) -> Vec<String>;
+
+    /// Returns the quota after the change. With `check_limit` no limit may be below what is used.
+    ///
+    /// # Errors
+    /// A limit that is too low; nothing was changed.
+    fn set_quota(
+        &self,
+        project_id: &str,
+        limits: &[(Counted, i64)],
+        check_limit: bool,
+    ) -> Result<Vec<QuotaUse>, Error>;
+
+    /// The project has the quota of all again.
+    ///
+    /// # Errors
+    /// The store's.
+    fn reset_quota(&self, project_id: &str) -> Result<(), Error>;
+}
+
 /// Something of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -191,6 +226,7 @@ pub trait Backend:
     + RouterActions
     + Handles<FloatingIp>
     + Handles<Host>
+    + Quotas
     + Admin
 {
 }
@@ -202,6 +238,7 @@ impl<T> Backend for T where
         + RouterActions
         + Handles<FloatingIp>
         + Handles<Host>
+        + Quotas
         + Admin
 {
 }

@@ -40,9 +40,12 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The caller of an API without authentication: an administrator of a project that stands for all.
+    /// The project of an API without authentication. It stands for all, so it has no quota unless one is set.
+    pub const PROJECT_OF_ALL: &str = "fake_project_id";
+
+    /// The caller of an API without authentication: an administrator of [`Caller::PROJECT_OF_ALL`].
     pub fn nobody() -> Self {
-        Self { project_id: "fake_project_id".to_owned(), rank: Rank::Admin }
+        Self { project_id: Self::PROJECT_OF_ALL.to_owned(), rank: Rank::Admin }
     }
 
     pub fn is_admin(&self) -> bool {

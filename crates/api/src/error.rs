@@ -88,6 +88,7 @@ errors! {
         HTTPMethodNotAllowed {} "The method is not allowed for this resource."
     }
     409 {
+        OverQuota { overs: String } "Quota exceeded for resources: {overs}."
         NetworkInUse { network: NetworkId, ports: String }
             "Unable to complete operation on network {network}. There are one or more ports still in use on the network, id for these ports is: {ports}"
         SubnetInUse { subnet: SubnetId, reason: String }

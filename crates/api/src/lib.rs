@@ -15,8 +15,10 @@ mod extensions;
 mod handlers;
 mod list;
 mod observe;
+mod overview;
 mod policy;
 mod query;
+mod quotas;
 mod resource;
 pub mod resources;
 mod routes;
@@ -24,7 +26,8 @@ mod trace;
 
 pub use attribute::Attribute;
 pub use backend::{
-    Admin, Backend, Handles, Hints, PageHint, Part, Parts, Precondition, RouterActions, TagChange,
+    Admin, Backend, Handles, Hints, PageHint, Part, Parts, Precondition, QuotaUse, Quotas, RouterActions,
+    TagChange,
 };
 pub use caller::{Authenticate, AuthenticationError, Caller, Rank};
 pub use error::Error;

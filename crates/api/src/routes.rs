@@ -4,7 +4,7 @@ use crate::backend::{Backend, Handles};
 use crate::caller::Authenticate;
 use crate::handlers::{self, Answer, Root};
 use crate::policy::Facts;
-use crate::{Error, Resource, access, actions, admin, extensions, observe, trace};
+use crate::{Error, Resource, access, actions, admin, extensions, observe, overview, quotas, trace};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Request};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -87,6 +87,20 @@ fn routes<B: Backend>() -> Routes<Arc<B>> {
         .merge(tagged::<resource::FloatingIp, B>())
         .merge(agents::<B>())
         .route("/v2.0/routers/{id}/{action}", put(actions::act::<B>))
+        .route("/v2.0/network-ip-availabilities", get(overview::ip_availabilities::<B>))
+        .route("/v2.0/network-ip-availabilities/{id}", get(overview::ip_availability_of::<B>))
+        .route("/v2.0/availability_zones", get(overview::availability_zones))
+        .route("/v2.0/service-providers", get(overview::service_providers))
+        .route("/v2.0/quotas", get(quotas::list::<B>))
+        .route("/v2.0/quotas/tenant", get(quotas::own))
+        .route("/v2.0/quotas/project", get(quotas::own))
+        .route(
+            "/v2.0/quotas/{id}",
+            get(quotas::show::<B>).put(quotas::update::<B>).delete(quotas::reset::<B>),
+        )
+        .route("/v2.0/quotas/{id}/default", get(quotas::show_default))
+        .route("/v2.0/quotas/{id}/details", get(quotas::show_details::<B>))
+        .route("/v2.0/quotas/{id}/details.json", get(quotas::show_details::<B>))
         .route("/nanboku/v1/hosts", get(admin::hosts::<B>))
         .route("/nanboku/v1/hosts/{id}", get(admin::host::<B>))
         .route("/nanboku/v1/status", get(admin::status::<B>))

@@ -7,6 +7,7 @@ pub mod id;
 pub mod identity;
 pub mod mac;
 pub mod question;
+pub mod quota;
 pub mod rendezvous;
 pub mod resource;
 pub mod slice;

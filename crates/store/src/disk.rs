@@ -5,6 +5,7 @@ use crate::record::Record;
 use crate::transaction::Finished;
 use crate::{Doing, Snapshot, StoreError};
 use model::identity::{ApplicationCredential, Assignment, Domain, Project, Role, Token, User};
+use model::quota::Quota;
 use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use std::path::Path;
@@ -96,6 +97,7 @@ impl Disk {
         load_table::<Assignment>(&read, &mut snapshot)?;
         load_table::<ApplicationCredential>(&read, &mut snapshot)?;
         load_table::<Token>(&read, &mut snapshot)?;
+        load_table::<Quota>(&read, &mut snapshot)?;
         Ok(snapshot)
     }
 

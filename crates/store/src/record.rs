@@ -6,6 +6,7 @@ use model::identity::{
     ApplicationCredential, ApplicationCredentialId, Assignment, Domain, DomainId, Project, ProjectId, Role,
     RoleId, Token, TokenId, User, UserId,
 };
+use model::quota::{Quota, QuotaId};
 use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet};
 use model::slice::BlockId;
 use model::{FloatingIpId, HostId, NetworkId, PortId, RouterId, SubnetId};
@@ -69,6 +70,7 @@ records! {
     Assignment, Assignment, assignments;
     ApplicationCredential, ApplicationCredentialId, application_credentials;
     Token, TokenId, tokens;
+    Quota, QuotaId, quotas;
 }
 
 mod identity {
@@ -95,6 +97,10 @@ mod identity {
         roles: Role -> RoleId;
         application_credentials: ApplicationCredential -> ApplicationCredentialId;
         tokens: Token -> TokenId;
+    }
+
+    pub(super) fn quotas(quota: &Quota) -> QuotaId {
+        QuotaId::of(&quota.project_id)
     }
 
     pub(super) fn assignments(assignment: &Assignment) -> Assignment {

@@ -8,7 +8,8 @@ use model::identity::{
     ApplicationCredential, Assignment, Domain, DomainId, Project, ProjectId, Role, RoleId, Token, TokenId,
     User, UserId,
 };
-use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet};
+use model::quota::{Counted, Quota, QuotaId};
+use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Standard, Subnet};
 use model::slice::BlockId;
 use model::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
 use std::net::Ipv4Addr;
@@ -36,6 +37,7 @@ pub struct Snapshot {
     pub assignments: Table<Assignment>,
     pub application_credentials: Table<ApplicationCredential>,
     pub tokens: Table<Token>,
+    pub quotas: Table<Quota>,
     pub(crate) indexes: Indexes,
 }
 
@@ -64,6 +66,8 @@ pub(crate) struct Indexes {
     pub(crate) roles_by_name: OrdMap<String, RoleId>,
     pub(crate) tokens_by_user: OrdSet<(UserId, TokenId)>,
     pub(crate) tokens_by_expiry: OrdSet<(i64, TokenId)>,
+    /// What projects have; none: nothing.
+    pub(crate) counts: OrdMap<(Counted, String), u64>,
 }
 
 impl Snapshot {
@@ -86,6 +90,7 @@ impl Snapshot {
             assignments: Table::<Assignment>::new(),
             application_credentials: Table::<ApplicationCredential>::new(),
             tokens: Table::<Token>::new(),
+            quotas: Table::<Quota>::new(),
             indexes: Indexes::default(),
         }
     }
@@ -93,6 +98,16 @@ impl Snapshot {
     /// The record of that id.
     pub fn get<R: Record>(&self, id: R::Id) -> Option<&Arc<R>> {
         R::table(self).get(&id)
+    }
+
+    /// What was said of that project's quota.
+    pub fn quota(&self, project_id: &str) -> Option<&Arc<Quota>> {
+        self.quotas.get(&QuotaId::of(project_id))
+    }
+
+    /// How many of those the project has.
+    pub fn count(&self, counted: Counted, project_id: &str) -> u64 {
+        self.indexes.counts.get(&(counted, project_id.to_owned())).copied().unwrap_or(0)
     }
 
     /// A network or a router has it.
@@ -218,16 +233,31 @@ const BLOCK_MAX: BlockId =
     BlockId { external_network: NetworkId::MAX, address: Ipv4Addr::BROADCAST, first_port: u16::MAX };
 
 impl Indexes {
+    fn count(&mut self, counted: Counted, standard: &Standard, present: bool) {
+        let key = (counted, standard.project_id.clone());
+        let count = self.counts.get(&key).copied().unwrap_or(0);
+        match if present { count + 1 } else { count.saturating_sub(1) } {
+            0 => drop(self.counts.remove(&key)),
+            count => drop(self.counts.insert(key, count)),
+        }
+    }
+
+    /// Asked for by project alone.
+    pub(crate) fn quotas(&mut self, _quota: &Quota, _present: bool) {}
+
     pub(crate) fn networks(&mut self, network: &Network, present: bool) {
         set(&mut self.vnis, network.vni, present);
+        self.count(Counted::Network, &network.standard, present);
     }
 
     pub(crate) fn subnets(&mut self, subnet: &Subnet, present: bool) {
         set(&mut self.subnets_by_network, (subnet.network, subnet.id), present);
+        self.count(Counted::Subnet, &subnet.standard, present);
     }
 
     pub(crate) fn ports(&mut self, port: &Port, present: bool) {
         set(&mut self.ports_by_network, (port.network, port.id), present);
+        self.count(Counted::Port, &port.standard, present);
         map(&mut self.ports_by_mac, (port.network, port.mac), port.id, present);
         if !port.device_id.is_empty() {
             set(&mut self.ports_by_device, (port.device_id.clone(), port.id), present);
@@ -243,12 +273,14 @@ impl Indexes {
 
     pub(crate) fn routers(&mut self, router: &Router, present: bool) {
         set(&mut self.vnis, router.vni, present);
+        self.count(Counted::Router, &router.standard, present);
         if let Some(gateway) = &router.gateway {
             set(&mut self.routers_by_external_network, (gateway.network, router.id), present);
         }
     }
 
     pub(crate) fn floating_ips(&mut self, floating_ip: &FloatingIp, present: bool) {
+        self.count(Counted::FloatingIp, &floating_ip.standard, present);
         let key = (floating_ip.network, floating_ip.address);
         map(&mut self.floating_ips_by_address, key, floating_ip.id, present);
         if let Some(association) = floating_ip.association {

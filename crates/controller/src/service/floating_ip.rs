@@ -5,6 +5,7 @@ use super::standard::check_precondition;
 use super::{Service, Write, addresses, by_ids, find, unique};
 use api::resources::{FixedIpRequest, FloatingIpCreate, FloatingIpUpdate, FloatingIpView, PortDetails};
 use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
+use model::quota::Counted;
 use model::resource::{Association, FixedIp, FloatingIp, Network, Port, Router};
 use model::{FloatingIpId, PortId, RouterId};
 use std::net::Ipv4Addr;
@@ -32,6 +33,7 @@ impl Handles<FloatingIp> for Service {
         self.write(|write| {
             let create = |request| {
                 let floating_ip = create(write, caller, request)?;
+                write.within_quota(Counted::FloatingIp, &floating_ip.standard.project_id)?;
                 Ok(view(write.tx, &floating_ip))
             };
             requests.into_iter().map(create).collect()

@@ -13,6 +13,7 @@ mod network;
 mod pools;
 mod port;
 mod provider;
+mod quota;
 mod router;
 mod routes;
 mod standard;

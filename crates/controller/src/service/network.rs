@@ -6,6 +6,7 @@ use super::{Service, Write, by_ids, find};
 use api::resources::{NetworkCreate, NetworkUpdate, NetworkView};
 use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
 use model::NetworkId;
+use model::quota::Counted;
 use model::resource::{Network, Subnet};
 use store::Snapshot;
 
@@ -25,6 +26,7 @@ impl Handles<Network> for Service {
         self.write(|write| {
             let create = |request| {
                 let network = create(write, caller, request)?;
+                write.within_quota(Counted::Network, &network.standard.project_id)?;
                 Ok(self.network_view(write.tx, &network))
             };
             requests.into_iter().map(create).collect()

@@ -4,6 +4,7 @@ use super::standard::check_precondition;
 use super::{Service, Write, addresses, by_ids, find, floating_ip, unique};
 use api::resources::{PortCreate, PortFacts, PortUpdate, PortView};
 use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
+use model::quota::Counted;
 use model::resource::{FixedIp, FloatingIp, Network, Port, Router};
 use model::{FloatingIpId, Mac, NetworkId, PortId, RouterId};
 use rand::Rng;
@@ -35,6 +36,7 @@ impl Handles<Port> for Service {
         self.write(|write| {
             let create = |request| {
                 let port = create(write, caller, request)?;
+                write.within_quota(Counted::Port, &port.standard.project_id)?;
                 Ok(view(write.tx, &port))
             };
             requests.into_iter().map(create).collect()
@@ -133,6 +135,7 @@ pub(super) fn create_for(
         ..blank(network)
     };
     write.tx.put(port.clone());
+    write.within_quota(Counted::Port, &port.standard.project_id)?;
     Ok(port)
 }
 

@@ -8,6 +8,7 @@ use api::resources::{
 };
 use api::{Caller, Error, Handles, Hints, Precondition, RouterActions, TagChange};
 use model::RouterId;
+use model::quota::Counted;
 use model::resource::{Port, Router};
 use std::sync::Arc;
 use store::Snapshot;
@@ -29,6 +30,7 @@ impl Handles<Router> for Service {
         self.write(|write| {
             let create = |request| {
                 let router = create(write, caller, request)?;
+                write.within_quota(Counted::Router, &router.standard.project_id)?;
                 Ok(view(write.tx, &router))
             };
             requests.into_iter().map(create).collect()

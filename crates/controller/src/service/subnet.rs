@@ -6,6 +6,7 @@ use super::{Service, Write, by_ids, find, unique};
 use api::resources::{SubnetCreate, SubnetUpdate, SubnetView};
 use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
 use ipnet::Ipv4Net;
+use model::quota::Counted;
 use model::resource::{Network, Subnet};
 use model::{NetworkId, SubnetId};
 use std::net::Ipv4Addr;
@@ -30,6 +31,7 @@ impl Handles<Subnet> for Service {
         self.write(|write| {
             let create = |request| {
                 let subnet = create(write, caller, request)?;
+                write.within_quota(Counted::Subnet, &subnet.standard.project_id)?;
                 Ok(view(write.tx, &subnet))
             };
             requests.into_iter().map(create).collect()

@@ -11,6 +11,7 @@ mod networks;
 mod policy;
 mod ports;
 mod protocol;
+mod quotas;
 mod routers;
 mod status;
 mod subnets;

@@ -1,0 +1,77 @@
+//! Quotas: how much of what a project may have.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use uuid::Uuid;
+
+/// No limit.
+pub const UNLIMITED: i64 = -1;
+
+/// What is counted, by its name in the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Counted {
+    Network,
+    Subnet,
+    Port,
+    Router,
+    FloatingIp,
+}
+
+impl Counted {
+    pub const ALL: [Self; 5] = [Self::Network, Self::Subnet, Self::Port, Self::Router, Self::FloatingIp];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Subnet => "subnet",
+            Self::Port => "port",
+            Self::Router => "router",
+            Self::FloatingIp => "floatingip",
+        }
+    }
+
+    /// Of a project for which nothing was said: Neutron's defaults.
+    pub const fn default_limit(self) -> i64 {
+        match self {
+            Self::Network | Self::Subnet => 100,
+            Self::Port => 500,
+            Self::Router => 10,
+            Self::FloatingIp => 50,
+        }
+    }
+}
+
+/// One per project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QuotaId(Uuid);
+
+impl QuotaId {
+    /// Projects are free text, ids are not: it is made from the text (UUID version 5).
+    pub fn of(project_id: &str) -> Self {
+        Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, project_id.as_bytes()))
+    }
+}
+
+impl fmt::Display for QuotaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for QuotaId {
+    type Err = uuid::Error;
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        Uuid::parse_str(text).map(Self)
+    }
+}
+
+/// What an administrator said of a project; the rest is as for all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    pub project_id: String,
+    /// [`UNLIMITED`] or the most there may be.
+    pub limits: BTreeMap<Counted, i64>,
+}

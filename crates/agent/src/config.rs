@@ -241,7 +241,7 @@ fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
         lone_path: flags.lone_path.or(file.lone_path).unwrap_or(true),
         metrics_listen: flags.metrics_listen.or(file.metrics_listen),
         flow_log,
-        bfd_interval_ms: flags.bfd_interval_ms.or(file.bfd_interval_ms).unwrap_or(50),
+        bfd_interval_ms: flags.bfd_interval_ms.or(file.bfd_interval_ms).unwrap_or(40),
         bfd_multiplier: flags.bfd_multiplier.or(file.bfd_multiplier).unwrap_or(3),
         bfd_in_tunnel: flags.bfd_in_tunnel.or(file.bfd_in_tunnel).unwrap_or(true),
         sessions_per_vm_max: flags

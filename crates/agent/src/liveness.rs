@@ -41,7 +41,7 @@ pub(crate) struct Verdicts {
     /// Of these, the ones that said so themselves: they are there, the path behind them is not. Of the others
     /// nobody knows what they do.
     pub(crate) withdrawn: BTreeSet<HostId>,
-    /// There are other hosts and none can be heard.
+    /// There are other hosts, and none is trusted or says what it lacks.
     pub(crate) alone: bool,
 }
 

@@ -28,8 +28,10 @@ use std::time::{Duration, Instant};
 
 mod blocks;
 mod health;
+mod membership;
 mod status;
 mod trace;
+use membership::Membership;
 pub(crate) use blocks::BlockUses;
 pub(crate) use status::PortView;
 
@@ -117,11 +119,7 @@ pub(crate) struct Machine {
     isolated: bool,
     watch: GatewayWatch,
     rivals: Rivals,
-    /// External networks this host is a gateway of, and since when it is none of others any more.
-    gateway_of: BTreeSet<Vni>,
-    retired: BTreeMap<Vni, Instant>,
-    /// Of these, the ones for whose addresses it goes on answering.
-    still_answering: BTreeSet<Vni>,
+    membership: Membership,
     /// Frames from the uplinks, as last told.
     uplink_frames: u64,
     /// What the kernel has: of the last plan that was carried out.
@@ -153,9 +151,7 @@ impl Machine {
             isolated: false,
             watch: GatewayWatch::default(),
             rivals: Rivals::default(),
-            gateway_of: BTreeSet::new(),
-            retired: BTreeMap::new(),
-            still_answering: BTreeSet::new(),
+            membership: Membership::default(),
             uplink_frames: 0,
             programmed: None,
             stale: true,
@@ -304,7 +300,7 @@ impl Machine {
 
     fn slice_changed(&mut self, now: Instant) {
         self.stale = true;
-        self.note_retirement(now);
+        self.note_membership(now);
         self.unsaved_since.get_or_insert(now);
     }
 

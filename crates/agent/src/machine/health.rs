@@ -5,14 +5,9 @@ use crate::control;
 use crate::liveness::{PeerView, Verdicts, Wanted};
 use crate::neighbors::Probe;
 use compiler::Standing;
-use model::{HostId, Vni};
+use model::HostId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
-
-/// A host that stops being a gateway answers for its addresses until the others have announced them ...
-const ANSWER_AFTER: Duration = Duration::from_secs(1);
-/// ... and forwards what others still send to it until they have all heard of it.
-const FORWARD_AFTER: Duration = Duration::from_secs(10);
 
 impl Machine {
     /// What BFD found out about the other hosts.
@@ -21,9 +16,10 @@ impl Machine {
         self.verdicts = verdicts;
     }
 
-    /// The other dead hosts, and this one if its uplink is of no use.
+    /// The other hosts that are dead or not ready yet, and this one if its uplink is of no use.
     pub(super) fn no_gateways(&self, own: HostId) -> BTreeSet<HostId> {
         let mut hosts = self.verdicts.dead.clone();
+        hosts.extend(self.membership.joining());
         hosts.extend(self.path_down.then_some(own));
         hosts
     }
@@ -33,8 +29,8 @@ impl Machine {
             withdrawn: self.verdicts.withdrawn.clone(),
             isolated: self.isolated,
             withheld: self.rivals.withheld(),
-            lingering: self.retired.keys().copied().collect(),
-            still_answering: self.still_answering.clone(),
+            lingering: self.membership.lingering(),
+            still_answering: self.membership.answering().clone(),
         }
     }
 
@@ -42,7 +38,7 @@ impl Machine {
     pub(super) fn poll_health(&mut self, now: Instant) -> Vec<Probe> {
         let mut probes = self.watch.poll(now, self.uplink_frames);
         self.watch_path();
-        self.retire(now);
+        self.stale |= self.membership.expire(now);
         let facts = self.facts().filter(|_| self.isolated && self.stale);
         match (&self.slice, facts) {
             (Some(slice), Some(facts)) => self.rivals.set(now, &compiler::contested(slice, &facts)),
@@ -56,11 +52,7 @@ impl Machine {
     }
 
     pub(super) fn health_deadlines(&self) -> [Option<Instant>; 3] {
-        let ends = self.retired.iter().map(|(vni, since)| match self.still_answering.contains(vni) {
-            true => *since + ANSWER_AFTER,
-            false => *since + FORWARD_AFTER,
-        });
-        [self.watch.deadline(), self.rivals.deadline(), ends.min()]
+        [self.watch.deadline(), self.rivals.deadline(), self.membership.deadline()]
     }
 
     /// Whether [`Machine::set_uplink_frames`] is to be called before the next tick.
@@ -80,7 +72,7 @@ impl Machine {
         let usable = networks.filter(|network| {
             let link = self.settings.physical_networks.get(&network.physical_network);
             let up = link.and_then(|link| self.links.get(link)).is_some_and(|link| link.up);
-            up && self.gateway_of.contains(&network.vni)
+            up && self.membership.is_gateway_of(network.vni)
         });
         let resolved = self.resolver.resolved();
         let gateways = usable.flat_map(|network| {
@@ -91,29 +83,11 @@ impl Machine {
         self.watch.set(now, &watched.collect());
     }
 
-    /// Notes of which external networks this host is a gateway, and of which no more.
-    pub(super) fn note_retirement(&mut self, now: Instant) {
-        let (Some(welcome), Some(slice)) = (&self.welcome, &self.slice) else { return };
-        let networks = slice.external_networks.values();
-        let of: BTreeSet<Vni> = networks
-            .filter(|network| network.gateways.contains(&welcome.host))
-            .map(|network| network.vni)
-            .collect();
-        for vni in self.gateway_of.difference(&of) {
-            self.retired.insert(*vni, now);
-            self.still_answering.insert(*vni);
+    /// Notes who became a gateway and who ceased to be one.
+    pub(super) fn note_membership(&mut self, now: Instant) {
+        if let (Some(welcome), Some(slice)) = (&self.welcome, &self.slice) {
+            self.membership.note(now, welcome.host, slice);
         }
-        self.retired.retain(|vni, _| !of.contains(vni));
-        self.still_answering.retain(|vni| !of.contains(vni));
-        self.gateway_of = of;
-    }
-
-    fn retire(&mut self, now: Instant) {
-        let before = (self.still_answering.len(), self.retired.len());
-        let retired = &mut self.retired;
-        self.still_answering.retain(|vni| retired.get(vni).is_some_and(|since| now < *since + ANSWER_AFTER));
-        retired.retain(|_, since| now < *since + FORWARD_AFTER);
-        self.stale |= before != (self.still_answering.len(), self.retired.len());
     }
 
     /// Looks at the uplinks, the gateways behind them and the other hosts.

@@ -4,7 +4,7 @@
 use super::*;
 use model::slice::*;
 use model::{HostId, NetworkId, RouterId, SubnetId};
-use packet::compose::arp_reply;
+use packet::compose::{ArpSender, arp_reply};
 use pipeline::bounds::EVENT_PACKET_BYTES;
 use pipeline::tables::{NeighborKey, StationKey};
 use pipeline::{Address, Ingress};
@@ -554,6 +554,13 @@ fn with_second_gateway(bench: &mut Bench) -> HostId {
     other
 }
 
+/// The same, and it is in use.
+fn with_known_gateway(bench: &mut Bench) -> HostId {
+    let other = with_second_gateway(bench);
+    run(bench, Duration::from_secs(1), router_answers);
+    other
+}
+
 /// Whether this host answers for the SNAT address, and its flags for the external network.
 fn duties(bench: &Bench) -> (bool, u32) {
     let tables = &bench.machine.programmed().unwrap().compiled.tables;
@@ -565,7 +572,7 @@ fn duties(bench: &Bench) -> (bool, u32) {
 #[test]
 fn a_host_takes_over_from_the_dead_and_takes_itself_out_when_its_uplink_fails() {
     let mut bench = Bench::connected();
-    let other = with_second_gateway(&mut bench);
+    let other = with_known_gateway(&mut bench);
     let wanted = bench.machine.liveness_wanted();
     assert_eq!(wanted.peers, BTreeMap::from([(other, Ipv4Addr::new(10, 1, 0, 2))]));
     assert!(wanted.serving && !wanted.path_down);
@@ -602,12 +609,19 @@ fn asked(frame: &Outgoing) -> Option<[u8; 4]> {
 /// An ARP answer arrives.
 fn hears(bench: &mut Bench, mac: packet::MacAddr, ip: [u8; 4]) {
     let own = packet::MacAddr(DVR_MAC.parse::<Mac>().unwrap().0);
-    let sender = packet::compose::ArpSender { mac, ip, vlan: Some(2207) };
+    let sender = ArpSender { mac, ip, vlan: Some(2207) };
     let frame = arp_reply(&sender, (own, [0; 4]));
     let mut event = event(Punt::LearnNeighbor, UPLINK, EXTERNAL_VNI);
     event.packet[..frame.len()].copy_from_slice(&frame);
     event.packet_len = frame.len() as u32;
     bench.machine.event(bench.now, &event);
+}
+
+/// What the router behind the uplink does.
+fn router_answers(bench: &mut Bench, frame: &Outgoing) {
+    if asked(frame) == Some(GATEWAY) {
+        hears(bench, GATEWAY_MAC, GATEWAY);
+    }
 }
 
 const SNAT: [u8; 4] = [172, 22, 7, 27];
@@ -616,51 +630,47 @@ const OTHER_MAC: packet::MacAddr = packet::MacAddr([0xfa, 0x16, 0x3f, 0, 0, 2]);
 #[test]
 fn a_gateway_that_falls_silent_is_told_to_the_others_within_two_hundred_milliseconds() {
     let mut bench = Bench::connected();
-    with_second_gateway(&mut bench);
-    let answer = |bench: &mut Bench, frame: &Outgoing| {
-        if asked(frame) == Some(GATEWAY) {
-            hears(bench, GATEWAY_MAC, GATEWAY);
-        }
-    };
+    with_known_gateway(&mut bench);
     hears(&mut bench, GATEWAY_MAC, GATEWAY);
     bench.program();
-    run(&mut bench, Duration::from_secs(3), answer);
+    run(&mut bench, Duration::from_secs(3), router_answers);
     assert!(!bench.machine.liveness_wanted().path_down);
     run(&mut bench, Duration::from_millis(200), |_, _| {});
     assert!(bench.machine.liveness_wanted().path_down);
     assert_eq!(duties(&bench), (false, 0), "the other gateway does");
-    run(&mut bench, Duration::from_secs(1), answer);
+    run(&mut bench, Duration::from_secs(1), router_answers);
     assert!(!bench.machine.liveness_wanted().path_down);
 }
 
 #[test]
 fn a_host_that_hears_nobody_yields_to_whoever_answers_and_takes_what_nobody_answers_for() {
     let mut bench = Bench::connected();
-    let other = with_second_gateway(&mut bench);
+    let other = with_known_gateway(&mut bench);
     let own = bench.machine.programmed().unwrap().compiled.tables.external_addresses.values().next().unwrap();
     let natural = own.flags & ExternalAddress::FLAG_ANSWER != 0;
     let alone = Verdicts { dead: BTreeSet::from([other]), alone: true, ..Verdicts::default() };
     bench.machine.set_verdicts(alone);
-    run(&mut bench, Duration::ZERO, |_, _| {});
+    run(&mut bench, Duration::ZERO, router_answers);
     assert_eq!(duties(&bench), (natural, 3), "nothing has moved yet");
     let rival = |bench: &mut Bench, frame: &Outgoing| {
+        router_answers(bench, frame);
         if asked(frame) == Some(SNAT) {
             hears(bench, OTHER_MAC, SNAT);
         }
     };
     run(&mut bench, Duration::from_secs(5), rival);
     assert_eq!(duties(&bench), (false, 3), "another answers; it sends for its own VMs all the same");
-    run(&mut bench, Duration::from_secs(2), |_, _| {});
+    run(&mut bench, Duration::from_secs(2), router_answers);
     assert_eq!(duties(&bench).0, natural, "nobody answers, and this host has no port block of it");
     bench.machine.set_verdicts(Verdicts::default());
-    run(&mut bench, Duration::from_secs(1), |_, _| {});
+    run(&mut bench, Duration::from_secs(1), router_answers);
     assert_eq!(duties(&bench), (natural, 3));
 }
 
 #[test]
 fn a_drained_host_answers_for_a_second_and_forwards_for_ten() {
     let mut bench = Bench::connected();
-    let other = with_second_gateway(&mut bench);
+    let other = with_known_gateway(&mut bench);
     let mut drained = bench.machine.slice.clone().unwrap();
     for network in drained.external_networks.values_mut() {
         network.egress = Egress::Gateway;
@@ -677,16 +687,28 @@ fn a_drained_host_answers_for_a_second_and_forwards_for_ten() {
     }
     tell(&mut bench, &drained);
     assert_eq!(duties(&bench), (answered, 2));
-    run(&mut bench, Duration::from_millis(1001), |_, _| {});
+    run(&mut bench, Duration::from_millis(1001), router_answers);
     assert_eq!(duties(&bench), (false, 2));
-    run(&mut bench, Duration::from_secs(9), |_, _| {});
+    run(&mut bench, Duration::from_secs(9), router_answers);
     assert_eq!(duties(&bench), (false, 0));
+}
+
+#[test]
+fn a_new_gateway_is_used_when_it_has_had_the_time_to_become_one() {
+    let mut bench = Bench::connected();
+    bench.program();
+    let gateways = |bench: &Bench| bench.machine.programmed().unwrap().compiled.tables.gateways.len();
+    assert_eq!(gateways(&bench), 1);
+    with_second_gateway(&mut bench);
+    assert_eq!(gateways(&bench), 1, "not yet");
+    run(&mut bench, Duration::from_millis(501), |_, _| {});
+    assert_eq!(gateways(&bench), 2);
 }
 
 #[test]
 fn a_standby_says_nothing_but_questions() {
     let mut bench = Bench::connected();
-    with_second_gateway(&mut bench);
+    with_known_gateway(&mut bench);
     let other = bench.machine.verdicts.dead.clone();
     assert!(other.is_empty());
     let slice = bench.machine.slice.clone().unwrap();

@@ -61,6 +61,19 @@ async fn a_host_enters_with_its_first_hello() {
 }
 
 #[tokio::test]
+async fn an_agent_is_told_the_idle_times_of_the_configuration() {
+    let set = model::NatTimeouts { udp_s: 600, tcp_established_s: 86_400, ..Default::default() };
+    let cluster = Cluster::start_with(|config| config.nat.timeouts = set).await;
+    let agent = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    let told = agent.welcome.nat_timeouts.unwrap();
+    assert_eq!((told.udp_s, told.tcp_established_s), (600, 86_400));
+    assert_eq!(
+        (told.icmp_s, told.tcp_transitory_s, told.tcp_closed_s, told.port_rest_s),
+        (60, 240, 240, 120)
+    );
+}
+
+#[tokio::test]
 async fn a_certificate_of_another_authority_is_refused() {
     let cluster = Cluster::start().await;
     let foreign = tempfile::tempdir().unwrap();

@@ -36,7 +36,7 @@ pub(super) fn choose(
     requests: &[FixedIpRequest],
     owner: Option<PortId>,
 ) -> Result<Vec<FixedIp>, Error> {
-    choose_or_share(write, network, requests, (owner, &|_| false))
+    choose_or_share(write, network, requests, owner, &|_| false)
 }
 
 /// As [`choose`]; an address that others hold can be had as well if each of them `agrees`.
@@ -47,7 +47,8 @@ pub(super) fn choose_or_share(
     write: &Write<'_>,
     network: NetworkId,
     requests: &[FixedIpRequest],
-    (owner, agrees): (Option<PortId>, &dyn Fn(&Port) -> bool),
+    owner: Option<PortId>,
+    agrees: &dyn Fn(&Port) -> bool,
 ) -> Result<Vec<FixedIp>, Error> {
     let own = owner.and_then(|id| write.tx.ports.get(&id)).map_or(Vec::new(), |port| port.fixed_ips.clone());
     let mut chosen: Vec<FixedIp> = Vec::new();

@@ -194,7 +194,8 @@ async fn administrators_see_hosts_blocks_and_status() {
         (&status["hosts"], &status["hosts_live"], &status["routers"]),
         (&json!(1), &json!(1), &json!(1))
     );
-    assert_eq!(api.get("/nanboku/v1/sessions").await, json!({"sessions": []}));
+    let silent = json!([{"host": "ahv01", "answered": false, "reason": "it is not connected"}]);
+    assert_eq!(api.get("/nanboku/v1/sessions").await, json!({"sessions": [], "hosts": silent}));
     api.refuses(&[
         refusal("unknown", ("GET", "/nanboku/v1/hosts/none", Value::Null), (404, "HostNotFound", "none")),
         refusal(

@@ -444,28 +444,30 @@ fn snat(looks: &[Look], names: &Names) -> Option<String> {
     None
 }
 
+/// The most telling of what was asked: who is next, else where.
 fn resolve(looks: &[Look], names: &Names) -> Option<String> {
-    for look in looks.iter().rev() {
-        return Some(match look {
+    let said = |look: &Look| {
+        Some(match look {
             Look::Gateway(key, Some(gateway)) => {
-                format!("gateway {} of {}", names.host_of(gateway.vtep), names.network(key.external_vni))
+                (5, format!("gateway {} of {}", names.host_of(gateway.vtep), names.network(key.external_vni)))
             }
-            Look::Gateway(key, None) => format!("no gateway of {}", names.network(key.external_vni)),
-            Look::Neighbor(key, Some(neighbor)) => format!("next hop {} is at {}", key.address, neighbor.mac),
-            Look::Neighbor(key, None) => format!("the MAC of {} is not known", key.address),
-            Look::External(key, None) => format!("{} is not known here", names.network(key.vni)),
+            Look::Gateway(key, None) => (5, format!("no gateway of {}", names.network(key.external_vni))),
+            Look::Neighbor(key, Some(neighbor)) => {
+                (4, format!("next hop {} is at {}", key.address, neighbor.mac))
+            }
+            Look::Neighbor(key, None) => (4, format!("the MAC of {} is not known", key.address)),
+            Look::Vtep(key, Some(_)) => (3, format!("to {}", names.host_of(key.address))),
+            Look::External(key, None) => (2, format!("{} is not known here", names.network(key.vni))),
             Look::External(key, Some(external)) => {
-                format!("{}: {}", names.network(key.vni), external_text(external, names))
+                (2, format!("{}: {}", names.network(key.vni), external_text(external, names)))
             }
-            Look::Vtep(_, None) => continue,
-            Look::Vtep(key, Some(_)) if looks.len() <= 2 => format!("to {}", names.host_of(key.address)),
             Look::Network(key, Some(network)) => {
-                format!("on {}, where {} bytes fit", names.network(key.vni), network.mtu)
+                (1, format!("on {}, where {} bytes fit", names.network(key.vni), network.mtu))
             }
-            _ => continue,
-        });
-    }
-    None
+            _ => return None,
+        })
+    };
+    looks.iter().filter_map(said).max_by_key(|(weight, _)| *weight).map(|(_, text)| text)
 }
 
 fn output(looks: &[Look]) -> Option<String> {

@@ -35,7 +35,7 @@ const HANDSHAKES_MAX: usize = 256;
 /// Who knows whose a token is.
 pub(crate) enum Authentication {
     Builtin(Arc<Identity>),
-    Keystone(Keystone),
+    Keystone(Box<Keystone>),
 }
 
 impl Authenticate for Authentication {
@@ -79,7 +79,7 @@ pub(crate) fn listener_router<B: Backend>(
         Auth::Keystone(settings) => {
             let keystone = Keystone::new(settings.clone(), agents::now_s);
             let keystone = keystone.map_err(ServerError::Keystone)?;
-            Ok(api::authenticated(service, Arc::new(Authentication::Keystone(keystone))))
+            Ok(api::authenticated(service, Arc::new(Authentication::Keystone(Box::new(keystone)))))
         }
     }
 }

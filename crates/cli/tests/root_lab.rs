@@ -328,7 +328,7 @@ fn root_hostile_floods_do_not_hurt_a_neighbour() {
     assert_eq!(floods.len(), 5, "{said}");
     for flood in &floods {
         assert!(flood["sent"].as_u64().unwrap() > 1000, "a flood: {flood:#}");
-        for way in ["outside", "inside"] {
+        for way in ["outside", "questions", "inside"] {
             let (tried, succeeded) = (&flood[way]["tried"], &flood[way]["succeeded"]);
             assert!(tried.as_u64().unwrap() >= 1000, "{flood:#}");
             assert!(succeeded.as_f64().unwrap() >= 0.999 * tried.as_f64().unwrap(), "{flood:#}");

@@ -7,7 +7,7 @@
 
 mod figures;
 mod injury;
-mod probes;
+pub(crate) mod probes;
 mod scene;
 mod segment;
 pub(crate) mod sessions;

@@ -190,6 +190,8 @@ pub struct Router {
     pub external_network: Option<String>,
     /// Chosen by the controller if not given.
     pub snat_address: Option<Ipv4Addr>,
+    /// Mappings one VM may have at a time; no limit if not given.
+    pub ports_per_vm_max: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

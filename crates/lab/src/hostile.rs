@@ -12,6 +12,7 @@ use crate::agents;
 use crate::check::conservation::Sums;
 use crate::check::raw::{Ends, Wire};
 use crate::fault::allow_files;
+use crate::fault::probes::{self, Responder};
 use crate::fault::sessions::{self, PORT};
 use crate::names::{GUEST_LINK, Names};
 use crate::plan::{Index, Plan};
@@ -23,14 +24,17 @@ use netlink::{Netns, PacketSocket};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// A connection, a request and its answer; TCP asks again after 1 s and 3 s.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// A question over UDP without an answer is asked again.
+const UDP_RETRY: Duration = Duration::from_secs(1);
 const ARP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until the counters of packets that are under way add up.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,12 +51,12 @@ pub struct Options {
     pub duration: Duration,
     /// Frames per second.
     pub rate: u32,
-    /// Connections that the victim makes per second, to the outside and to a VM each.
+    /// What the victim begins per second: TCP to the outside, TCP to a VM and questions over UDP each.
     pub connections: u32,
 }
 
 impl Options {
-    /// To the outside and to a VM each, during one flood.
+    /// Of each kind, during one flood.
     fn connection_count(&self) -> usize {
         (self.duration.as_secs_f64() * f64::from(self.connections)).ceil() as usize
     }
@@ -81,9 +85,11 @@ pub struct Flooded {
     pub victim: String,
     /// Frames of the attacker.
     pub sent: u64,
-    /// To a machine outside, through SNAT.
+    /// TCP connections to a machine outside, through SNAT.
     pub outside: Connections,
-    /// To a VM of the VPC on another host.
+    /// UDP questions to the same machine, from a port each.
+    pub questions: Connections,
+    /// TCP connections to a VM of the VPC on another host.
     pub inside: Connections,
     /// Frames from VMs that the attacker's host saw.
     pub entered: u64,
@@ -113,7 +119,7 @@ pub async fn hostile(options: &Options, mut progress: impl FnMut(&Flooded)) -> a
         bail!("there is nothing to do: floods, rate and connections must each be at least 1");
     }
     let Running { names, plan, .. } = Running::find(options.lab.as_deref())?;
-    allow_files(2 * options.connection_count())?;
+    allow_files(3 * options.connection_count())?;
     let scene = Scene::of(plan, names)?;
     let _servers = scene.serve()?;
     let mut all = Vec::new();
@@ -125,12 +131,15 @@ pub async fn hostile(options: &Options, mut progress: impl FnMut(&Flooded)) -> a
     Ok(all)
 }
 
-/// Tasks that end with it.
-struct Servers(Vec<JoinHandle<()>>);
+/// Tasks that end with it, and who answers UDP.
+struct Servers {
+    tasks: Vec<JoinHandle<()>>,
+    _responder: Responder,
+}
 
 impl Drop for Servers {
     fn drop(&mut self) {
-        self.0.iter().for_each(JoinHandle::abort);
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -181,7 +190,8 @@ impl Scene {
     fn serve(&self) -> anyhow::Result<Servers> {
         let outside = self.netns(&self.plan.external_hosts[self.outside].name)?;
         let listeners = [sessions::listener(&outside)?, sessions::listener(&self.vm_netns(self.peer)?)?];
-        Ok(Servers(listeners.into_iter().map(|listener| tokio::spawn(sessions::serve(listener))).collect()))
+        let tasks = listeners.into_iter().map(|listener| tokio::spawn(sessions::serve(listener))).collect();
+        Ok(Servers { tasks, _responder: Responder::start(&outside)? })
     }
 
     async fn flood(&self, flood: Flood, options: &Options) -> anyhow::Result<Flooded> {
@@ -190,8 +200,11 @@ impl Scene {
         let victim = self.vm_netns(self.victim)?;
         let outside = self.plan.external_hosts[self.outside].addresses[0].addr();
         let inside = self.plan.vms[self.peer].address;
-        let (outside, inside) =
-            tokio::join!(connections(&victim, outside, options), connections(&victim, inside, options));
+        let (questions, outside, inside) = tokio::join!(
+            attempts(&victim, options, bind_any, |socket, _| ask(socket, outside)),
+            attempts(&victim, options, TcpSocket::new_v4, |socket, index| connect(socket, outside, index)),
+            attempts(&victim, options, TcpSocket::new_v4, |socket, index| connect(socket, inside, index)),
+        );
         let sent = tokio::task::spawn_blocking(move || running.end()).await.context("the flood")??;
         let after = self.counters().await?;
         let grown = |name: &str, count: u64| count.saturating_sub(before.get(name).copied().unwrap_or(0));
@@ -204,6 +217,7 @@ impl Scene {
             victim: self.plan.vms[self.victim].name.clone(),
             sent,
             outside: outside?,
+            questions: questions?,
             inside: inside?,
             entered: after.get("in-port").map_or(0, |count| grown("in-port", *count)),
             drops: drops.collect(),
@@ -248,7 +262,9 @@ impl Scene {
 impl Flooded {
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        for (way, seen) in [("outside", &self.outside), ("inside", &self.inside)] {
+        for (way, seen) in
+            [("outside", &self.outside), ("outside by UDP", &self.questions), ("inside", &self.inside)]
+        {
             if !seen.is_enough() {
                 let failure = seen.failure.as_deref().unwrap_or("nothing was tried");
                 problems.push(format!(
@@ -270,31 +286,58 @@ impl Flooded {
     }
 }
 
-/// Makes connections at an even pace, each with a request and its answer.
-async fn connections(from: &Netns, to: Ipv4Addr, options: &Options) -> anyhow::Result<Connections> {
+/// One TCP connection with a request and its answer.
+async fn connect(socket: TcpSocket, to: Ipv4Addr, index: usize) -> io::Result<TcpStream> {
+    let mut stream = socket.connect((to, PORT).into()).await?;
+    sessions::exchange(&mut stream, index, 0).await?;
+    Ok(stream)
+}
+
+/// A datagram and its answer; it is sent again like any question over UDP.
+async fn ask(socket: std::net::UdpSocket, to: Ipv4Addr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::from_std(socket)?;
+    socket.connect((to, probes::PORT)).await?;
+    loop {
+        socket.send(b"?").await?;
+        match timeout(UDP_RETRY, socket.recv(&mut [0; 16])).await {
+            Ok(answer) => return answer.map(|_| socket),
+            Err(_) => continue,
+        }
+    }
+}
+
+fn bind_any() -> io::Result<std::net::UdpSocket> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Tries something from sockets of a namespace, at an even pace.
+async fn attempts<S: Send + 'static, C: Send + 'static, F>(
+    from: &Netns,
+    options: &Options,
+    socket: impl Fn() -> io::Result<S> + Sync,
+    attempt: impl Fn(S, usize) -> F,
+) -> anyhow::Result<Connections>
+where
+    F: Future<Output = io::Result<C>> + Send + 'static,
+{
     let count = options.connection_count();
-    let sockets =
-        from.run(|| (0..count).map(|_| TcpSocket::new_v4()).collect::<std::io::Result<Vec<_>>>())??;
+    let sockets = from.run(|| (0..count).map(|_| socket()).collect::<io::Result<Vec<_>>>())??;
     let mut pace = interval(Duration::from_secs(1) / options.connections);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trying = JoinSet::new();
     for (index, socket) in sockets.into_iter().enumerate() {
         pace.tick().await;
-        trying.spawn(async move {
-            let connection = async {
-                let mut stream = socket.connect((to, PORT).into()).await?;
-                sessions::exchange(&mut stream, index, 0).await?;
-                Ok(stream)
-            };
-            timeout(CONNECTION_TIMEOUT, connection).await.map_err(std::io::Error::from).flatten()
-        });
+        let attempt = timeout(CONNECTION_TIMEOUT, attempt(socket, index));
+        trying.spawn(async move { attempt.await.map_err(io::Error::from).flatten() });
     }
     let mut seen = Connections { tried: count, ..Connections::default() };
     // Kept open to the end: none can have the port that an earlier one has freed.
     let mut open = Vec::new();
     while let Some(outcome) = trying.join_next().await {
-        match outcome.context("a connection")? {
-            Ok(stream) => open.push(stream),
+        match outcome.context("an attempt")? {
+            Ok(connection) => open.push(connection),
             Err(error) => seen.failure = Some(error.to_string()),
         }
     }

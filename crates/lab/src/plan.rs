@@ -107,6 +107,7 @@ pub struct Router {
     pub interfaces: Vec<Index>,
     pub external_network: Option<Index>,
     pub snat_address: Option<Ipv4Addr>,
+    pub ports_per_vm_max: Option<u32>,
 }
 
 #[derive(Clone, Debug)]

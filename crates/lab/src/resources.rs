@@ -130,6 +130,9 @@ async fn router(
             gateway["external_fixed_ips"] =
                 json!([{ "subnet_id": network.subnets[0], "ip_address": address }]);
         }
+        if let Some(max) = router.ports_per_vm_max {
+            gateway["nanboku:ports_per_vm_max"] = json!(max);
+        }
         body["external_gateway_info"] = gateway;
     }
     let made = api.create("router", body).await?;

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// Between two probes of a flow.
 pub(super) const INTERVAL: Duration = Duration::from_millis(5);
 /// The UDP port of the far end.
-pub(super) const PORT: u16 = 7001;
+pub(crate) const PORT: u16 = 7001;
 /// A packet that is not back by then is lost.
 pub(super) const LATE: Duration = Duration::from_secs(1);
 /// Begins every probe's payload.
@@ -320,13 +320,13 @@ fn wait(flows: &[Flow], time: Duration) {
 }
 
 /// Sends every datagram back, from a port of a namespace. Dropping it ends it.
-pub(super) struct Responder {
+pub(crate) struct Responder {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Responder {
-    pub(super) fn start(netns: &Netns) -> anyhow::Result<Self> {
+    pub(crate) fn start(netns: &Netns) -> anyhow::Result<Self> {
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT));
         let socket = netns.run(|| UdpSocket::bind(any))??;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;

@@ -2,7 +2,7 @@
 
 use crate::check::raw::Ends;
 use netlink::{MacAddr, PacketSocket};
-use packet::{arp, checksum, ethernet, ipv4};
+use packet::{arp, checksum, ethernet, ipv4, tcp};
 use serde::Serialize;
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -23,7 +23,7 @@ const DISCARD: u16 = 9;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Flood {
-    /// Each packet wants a mapping of its own: another source port.
+    /// Each packet wants a mapping of its own: another source port, of UDP and TCP.
     Mappings,
     /// Each packet wants a session of its own: another destination port.
     Ports,
@@ -35,12 +35,13 @@ pub enum Flood {
     Arp,
 }
 
+/// With their words. Mappings come last: afterwards the attacker has none left for another flood.
 const FLOODS: [(Flood, &str); 5] = [
-    (Flood::Mappings, "mappings"),
     (Flood::Ports, "ports"),
     (Flood::Fragments, "fragments"),
     (Flood::Spoofs, "spoofs"),
     (Flood::Arp, "arp"),
+    (Flood::Mappings, "mappings"),
 ];
 
 impl Flood {
@@ -113,6 +114,7 @@ impl Frames {
         self.count += 1;
         let port = 1024 + self.numbers.short() % 64_000;
         match self.flood {
+            Flood::Mappings if self.count.is_multiple_of(2) => syn(&self.ends, (port, DISCARD)),
             Flood::Mappings => udp(&self.ends, (port, DISCARD), 0, 0),
             Flood::Ports => udp(&self.ends, (40_000, port), 0, 0),
             Flood::Fragments => self.fragment(),
@@ -173,22 +175,39 @@ fn ethernet(destination: MacAddr, source: MacAddr, kind: u16) -> Vec<u8> {
 /// offset are given.
 fn udp(ends: &Ends, (source, destination): (u16, u16), id: u16, fragment: u16) -> Vec<u8> {
     const UDP_LEN: u16 = 8 + PAYLOAD_LEN as u16;
+    let mut frame = ip(ends, ipv4::PROTOCOL_UDP, UDP_LEN, (id, fragment));
+    // A UDP checksum of zero says that there is none.
+    for field in [source, destination, UDP_LEN, 0] {
+        frame.extend(field.to_be_bytes());
+    }
+    frame.extend([0x5a; PAYLOAD_LEN]);
+    frame
+}
+
+/// An Ethernet frame that begins a TCP connection. Its checksum is wrong, which only its receiver looks at.
+fn syn(ends: &Ends, (source, destination): (u16, u16)) -> Vec<u8> {
+    let mut frame = ip(ends, ipv4::PROTOCOL_TCP, tcp::LEN as u16, (0, 0));
+    let mut header = [0; tcp::LEN];
+    header[..2].copy_from_slice(&source.to_be_bytes());
+    header[2..4].copy_from_slice(&destination.to_be_bytes());
+    header[12..14].copy_from_slice(&[0x50, tcp::FLAG_SYN]);
+    frame.extend(header);
+    frame
+}
+
+/// Ethernet and IPv4 headers in front of so many bytes, with IP id and the field of flags and offset.
+fn ip(ends: &Ends, protocol: u8, len: u16, (id, fragment): (u16, u16)) -> Vec<u8> {
     let mut ip = vec![0x45, 0];
-    ip.extend((ipv4::LEN as u16 + UDP_LEN).to_be_bytes());
-    ip.extend(id.to_be_bytes());
-    ip.extend(fragment.to_be_bytes());
-    ip.extend([64, ipv4::PROTOCOL_UDP, 0, 0]);
+    for field in [ipv4::LEN as u16 + len, id, fragment] {
+        ip.extend(field.to_be_bytes());
+    }
+    ip.extend([64, protocol, 0, 0]);
     ip.extend(ends.source.octets());
     ip.extend(ends.destination.octets());
     let sum = checksum::checksum(&ip);
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
     let mut frame = ethernet(ends.destination_mac, ends.source_mac, ethernet::TYPE_IPV4);
     frame.extend(ip);
-    // A UDP checksum of zero says that there is none.
-    for field in [source, destination, UDP_LEN, 0] {
-        frame.extend(field.to_be_bytes());
-    }
-    frame.extend([0x5a; PAYLOAD_LEN]);
     frame
 }
 

@@ -20,6 +20,9 @@ const OVERLAY_BYTES: u32 = 50;
 const UNDERLAY_MTU_MIN: u32 = 1330;
 const UNDERLAY_MTU_MAX: u32 = 9216;
 
+/// What the controller accepts as a VM's share: all ports of TCP and UDP of one address.
+const PORTS_PER_VM_MAX: u32 = 131_072;
+
 /// What was found wrong so far.
 #[derive(Default)]
 struct Problems(Vec<Problem>);
@@ -393,11 +396,16 @@ fn routers(
                 }
             }
         }
+        if router.ports_per_vm_max.is_some_and(|max| !(1..=PORTS_PER_VM_MAX).contains(&max)) {
+            let reason = format!("a VM may have 1 to {PORTS_PER_VM_MAX} mappings");
+            problems.add(format!("{field}.ports_per_vm_max"), reason, "leave the key out for no limit");
+        }
         resolved.push(Router {
             name: router.name.clone(),
             interfaces,
             external_network,
             snat_address: router.snat_address,
+            ports_per_vm_max: router.ports_per_vm_max,
         });
     }
     resolved

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub(crate) struct HostileArgs {
     /// Name or file of a lab, for example of `lab up faults`; the only one that is up if not given.
     name: Option<String>,
-    /// mappings, ports, fragments, spoofs, arp, or all; may be repeated.
+    /// ports, fragments, spoofs, arp, mappings, or all; may be repeated.
     #[arg(long = "flood", value_name = "FLOOD", default_value = "all", value_parser = floods)]
     floods: Vec<Floods>,
     /// Of each flood.
@@ -20,7 +20,7 @@ pub(crate) struct HostileArgs {
     /// Frames per second of a flood.
     #[arg(long, value_name = "FRAMES", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
-    /// Connections that the other VM makes per second, to the outside and to a VM on another host each.
+    /// What the other VM begins per second of each: TCP to the outside, UDP to the outside, TCP to a VM on another host.
     #[arg(long, value_name = "COUNT", default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=5000))]
     connections: u32,
 }
@@ -69,7 +69,8 @@ fn lines(flooded: &Flooded) -> String {
     lines
 }
 
-const HEADERS: [&str; 6] = ["flood", "frames", "dropped", "victim", "outside", "inside"];
+const HEADERS: [&str; 7] =
+    ["flood", "frames", "dropped", "victim", "tcp outside", "udp outside", "tcp inside"];
 
 fn row(flooded: &Flooded) -> Vec<String> {
     let rate = |seen: &Connections| format!("{}/{}", seen.succeeded, seen.tried);
@@ -79,6 +80,7 @@ fn row(flooded: &Flooded) -> Vec<String> {
         flooded.drops.values().sum::<u64>().to_string(),
         flooded.victim.clone(),
         rate(&flooded.outside),
+        rate(&flooded.questions),
         rate(&flooded.inside),
     ]
 }

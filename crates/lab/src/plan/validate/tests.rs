@@ -120,6 +120,11 @@ const CASES: &[(&str, &str, &str)] = &[
         "router \"r\".snat_address: 192.0.9.1 is not in",
     ),
     (
+        "snat_address = \"192.0.2.10\"",
+        "ports_per_vm_max = 0",
+        "router \"r\".ports_per_vm_max: a VM may have 1 to 131072 mappings; leave the key out for no limit",
+    ),
+    (
         "address = \"10.0.0.11\"",
         "address = \"10.0.1.11\"",
         "vm \"vm1\".address: 10.0.1.11 is in no subnet of \"net\"; it has 10.0.0.0/24",

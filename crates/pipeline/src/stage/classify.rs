@@ -137,9 +137,9 @@ fn first_fragment<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) {
 #[inline(never)]
 fn later_fragment<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     let now_ns = walk.tables.now_ns();
-    let known = walk.tables.fragment(&walk.work.fragment_key).filter(|known| known.is_fresh(now_ns));
-    match known {
-        Some(first) if first.state == Fragment::KNOWN => {
+    let found = walk.tables.fragment(&walk.work.fragment_key);
+    match found {
+        Some(first) if first.state == Fragment::KNOWN && first.is_fresh(now_ns) => {
             let offset = u32::from(walk.work.ipv4.flags_fragment.get() & ipv4::FRAGMENT_OFFSET) << 3;
             if offset < u32::from(first.end) {
                 return deny(Stage::Classify, Reason::FragmentOverlap);
@@ -148,22 +148,25 @@ fn later_fragment<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
             ports(walk, first.src_port, first.dst_port);
             Ok(())
         }
-        _ => early_fragment(walk, known.is_some()),
+        // An entry that is too old is of another datagram, which had the same identification.
+        Some(found) => early_fragment(walk, !found.is_fresh(now_ns)),
+        None => early_fragment(walk, false),
     }
 }
 
-/// A fragment that overtook the first of its datagram: the agent holds it for a while.
+/// A fragment that overtook the first of its datagram: the agent holds it for a while. `stale`: there is an entry of
+/// another datagram in the way.
 #[inline(never)]
-fn early_fragment<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, awaited: bool) -> Step<()> {
+fn early_fragment<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, stale: bool) -> Step<()> {
     if walk.given_back || walk.packet.len() > FRAME_BYTES as u32 {
         return deny(Stage::Classify, Reason::FragmentUnordered);
     }
     let verdict = walk.punt_frame(Stage::Classify, Punt::EarlyFragment, 0);
-    if !awaited && matches!(verdict, Verdict::Punt(_)) {
+    if matches!(verdict, Verdict::Punt(_)) {
         let seen_ns = walk.tables.now_ns();
         let awaited = Fragment { seen_ns, state: Fragment::AWAITED, ..Fragment::default() };
         // If the first came this very moment, its entry stands; the agent looks once more.
-        walk.tables.insert_fragment(&walk.work.fragment_key, &awaited, false);
+        walk.tables.insert_fragment(&walk.work.fragment_key, &awaited, stale);
     }
     Err(verdict)
 }

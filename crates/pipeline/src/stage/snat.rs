@@ -12,6 +12,9 @@ use crate::walk::{Hook, Step, Walk, deny};
 use core::sync::atomic::Ordering::Relaxed;
 use packet::ipv4;
 
+/// Words of one block that a search looks at before it turns to another: a full block is soon left.
+const BLOCK_LOOKS: u32 = 16;
+
 /// A new flow from a VM to the outside: fills `translated.src` and its port.
 #[inline(never)]
 pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
@@ -208,7 +211,7 @@ fn choose_block<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, snat: &Snat, in
     work.search.zero = 0;
     work.search_size = u32::from(block.size);
     let words = (work.search_size + 63) >> 6;
-    work.search_left = words;
+    work.search_left = words.min(BLOCK_LOOKS);
     work.search_word = below(random, words);
     true
 }

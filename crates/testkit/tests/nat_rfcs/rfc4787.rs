@@ -417,7 +417,8 @@ fn rfc4787_req13a_too_big_from_outside_comes_in_in_pieces() {
             let data = [7; 1460];
             let frame = frames::may_fragment(frames::udp(&ends, &data));
             let arrival = world.from_outside(0, frame);
-            assert_eq!(arrival, Arrival::Nowhere { host: 0, verdict: Verdict::Punt(Punt::Fragment) });
+            let host = world.vms[vm].host;
+            assert_eq!(arrival, Arrival::Nowhere { host, verdict: Verdict::Punt(Punt::Fragment) });
             let pieces: Vec<_> = agents.act(world).iter().map(frame_of).collect();
             let read = frames::read(&frames::reassemble(&pieces));
             assert_eq!((read.dst, read.dst_port), (world.vms[vm].address, 4000));

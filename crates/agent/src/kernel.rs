@@ -270,7 +270,7 @@ impl Kernel {
 }
 
 /// What the operator decides of the sweep's times; the rest is as it always is.
-fn timeouts(nat: NatTimeouts) -> Timeouts {
+pub(crate) fn timeouts(nat: NatTimeouts) -> Timeouts {
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
     Timeouts {
         udp: seconds(nat.udp_s),

@@ -167,11 +167,7 @@ impl Agent {
         }
         let (incoming, connection) = mpsc::channel(QUEUE);
         tokio::spawn(connection::run(config.clone(), incoming));
-        let timing = Timing {
-            interval: Duration::from_millis(config.bfd_interval_ms.into()),
-            multiplier: config.bfd_multiplier,
-        };
-        let liveness = liveness::start(config.vtep, timing).map_err(Error::Runtime)?;
+        let liveness = liveness::start(config.vtep, timing(&config)).map_err(Error::Runtime)?;
         let inputs = Inputs {
             verdicts: liveness.verdicts(),
             events: watched(events)?,
@@ -574,6 +570,13 @@ impl Agent {
 )]
 fn watched<R: std::os::fd::AsRawFd>(reader: R) -> Result<AsyncFd<R>, Error> {
     AsyncFd::new(reader).map_err(Error::Runtime)
+}
+
+fn timing(config: &Config) -> Timing {
+    Timing {
+        interval: Duration::from_millis(config.bfd_interval_ms.into()),
+        multiplier: config.bfd_multiplier,
+    }
 }
 
 /// The tunnel that was in force when the state was saved.

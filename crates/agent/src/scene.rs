@@ -3,6 +3,7 @@
 
 use crate::neighbors::Known;
 use compiler::Compiled;
+use dataplane::Timeouts;
 use model::slice::Slice;
 use model::{HostId, NetworkId, PortId, RouterId};
 use std::collections::{BTreeMap, HashMap};
@@ -20,6 +21,8 @@ pub(crate) struct Scene {
     pub(crate) links: BTreeMap<u32, String>,
     /// Neighbours on external networks.
     pub(crate) neighbors: Vec<Known>,
+    /// Idle times of sessions.
+    pub(crate) timeouts: Timeouts,
     index: Index,
 }
 
@@ -43,9 +46,10 @@ impl Scene {
         programmed: Option<Compiled>,
         links: BTreeMap<u32, String>,
         neighbors: Vec<Known>,
+        timeouts: Timeouts,
     ) -> Self {
         let index = Index::of(&slice);
-        Self { host, host_id, slice, programmed, links, neighbors, index }
+        Self { host, host_id, slice, programmed, links, neighbors, timeouts, index }
     }
 
     /// The VM's port with that address on a network, or on any network of a router.

@@ -1,7 +1,7 @@
 //! Sessions as rows for people: one per connection, both directions and their NAT.
 
 use crate::scene::Scene;
-use dataplane::{SessionRow, State, Timeouts};
+use dataplane::{SessionRow, State};
 use model::question::{NatFilter, SessionFilter, SessionState};
 use model::{HostId, PortId};
 use packet::ipv4;
@@ -236,9 +236,9 @@ pub(crate) fn row<'a>(session: &SessionRow, ends: &Ends, scene: &'a Scene, now_n
     let ([forward_packets, reply_packets], [forward_bytes, reply_bytes]) = (session.packets, session.bytes);
     let ms_since = |then_ns: u64| now_ns.saturating_sub(then_ns) / 1_000_000;
     let end = |key: &SessionKey, address, port| Endpoint { protocol: key.protocol, address, port };
-    let hosts = [ends.src, ends.dst].into_iter().flatten().filter_map(|(_, host)| host);
-    let peer = hosts.filter(|host| Some(*host) != scene.host_id).last();
-    let timeout = Timeouts::default().of(session.state());
+    let mut hosts = [ends.src, ends.dst].into_iter().flatten().filter_map(|(_, host)| host);
+    let peer = hosts.rfind(|host| Some(*host) != scene.host_id);
+    let timeout = scene.timeouts.of(session.state());
     Row {
         id: Id::of(session),
         host: &scene.host,

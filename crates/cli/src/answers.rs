@@ -92,7 +92,7 @@ fn silent(line: &[u8]) -> Vec<Silent> {
         .collect()
 }
 
-/// All rows; who did not answer is said on standard error.
+/// All rows, host by host; who did not answer is said on standard error.
 pub(crate) async fn all(client: &Client, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Vec<Value>> {
     let mut answers = client.answers(path, query).await?;
     let mut rows = Vec::new();
@@ -100,6 +100,8 @@ pub(crate) async fn all(client: &Client, path: &str, query: &[(&str, &str)]) -> 
         rows.push(serde_json::from_slice(row)?);
     }
     answers.warn();
+    // Stable: within a host the order is the host's.
+    rows.sort_by_key(|row: &Value| row.get("host").map(Value::to_string));
     Ok(rows)
 }
 

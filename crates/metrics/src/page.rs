@@ -36,10 +36,13 @@ enum Value {
     Histogram(Histogram),
 }
 
+type Series = (Vec<String>, Value);
+
 /// Values of families, collected and then written.
 #[derive(Debug, Default)]
 pub struct Page {
-    families: BTreeMap<&'static str, (&'static Family, Vec<(Vec<String>, Value)>)>,
+    /// By name: the family, and each series' labels and value.
+    families: BTreeMap<&'static str, (&'static Family, Vec<Series>)>,
 }
 
 impl Page {

@@ -156,6 +156,7 @@ impl Machine {
             self.programmed.as_ref().map(|plan| plan.compiled.clone()),
             self.link_names(),
             self.resolver.known().collect(),
+            crate::kernel::timeouts(self.nat_timeouts()),
         )
     }
 }

@@ -201,5 +201,13 @@ pub(crate) fn scene(now: Instant) -> Scene {
         unanswered: 2,
     };
     let links = [(UPLINK, "uplink0".to_owned()), (TAP_A, port_id(1).link_name())];
-    Scene::new("ahv01".to_owned(), Some(host_1()), slice, Some(compiled), links.into(), vec![known, asked])
+    Scene::new(
+        "ahv01".to_owned(),
+        Some(host_1()),
+        slice,
+        Some(compiled),
+        links.into(),
+        vec![known, asked],
+        dataplane::Timeouts::default(),
+    )
 }

@@ -86,7 +86,6 @@ struct FilterArgs {
 }
 
 const COLUMNS: &[Column] = &[
-    Column::plain("id", "id"),
     Column::plain("host", "host"),
     Column::plain("peer", "peer_host"),
     Column::plain("network", "network"),
@@ -107,6 +106,7 @@ const COLUMNS: &[Column] = &[
     Column::plain("reply bytes", "reply_bytes"),
     Column::plain("out", "forward_output"),
     Column::plain("reply out", "reply_output"),
+    Column::plain("id", "id"),
 ];
 
 /// Milliseconds as seconds with one decimal.

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A page of the view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -62,6 +62,14 @@ impl Page {
         }
     }
 
+    /// For how long counters that stand still may only not have been told: hosts tell theirs every five seconds.
+    const fn told_every(self) -> Duration {
+        match self {
+            Self::Hosts | Self::Drops => Duration::from_secs(6),
+            Self::Ports | Self::Flows | Self::Blocks => Duration::ZERO,
+        }
+    }
+
     /// What is sorted by at first.
     const fn first_order(self) -> usize {
         let [words, rates, levels] = self.headers();
@@ -91,6 +99,30 @@ pub(crate) struct Line {
     pub(crate) rates: Option<Vec<f64>>,
 }
 
+/// A line's counters when they were told, and the rates that came of it.
+#[derive(Clone, Debug)]
+struct Before {
+    told: Instant,
+    counters: Vec<u64>,
+    rates: Option<Vec<f64>>,
+}
+
+impl Before {
+    fn next(former: Option<&Self>, row: &Row, now: Instant, page: Page) -> Self {
+        let fresh = |rates| Self { told: now, counters: row.counters.clone(), rates };
+        let Some(former) = former else { return fresh(None) };
+        let since = now.saturating_duration_since(former.told);
+        if former.counters == row.counters && since < page.told_every() {
+            return former.clone();
+        }
+        let seconds = since.as_secs_f64();
+        // A counter that fell began anew: its host was restarted.
+        let rate = |(now, then): (&u64, &u64)| now.saturating_sub(*then) as f64 / seconds;
+        let rates = (seconds > 0.0).then(|| row.counters.iter().zip(&former.counters).map(rate).collect());
+        fresh(rates)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Top {
     page: Page,
@@ -100,7 +132,8 @@ pub(crate) struct Top {
     pub(crate) filter: String,
     /// The filter is being typed.
     pub(crate) typing: bool,
-    before: BTreeMap<Page, (Instant, HashMap<String, Vec<u64>>)>,
+    /// What rates are reckoned from, by page and line.
+    before: BTreeMap<Page, HashMap<String, Before>>,
     lines: BTreeMap<Page, Vec<Line>>,
     pub(crate) silent: Vec<String>,
     pub(crate) error: Option<String>,
@@ -128,19 +161,17 @@ impl Top {
         self.error = None;
         self.silent = sample.silent;
         for (page, rows) in sample.rows {
-            let counters: HashMap<String, Vec<u64>> =
-                rows.iter().map(|row| (row.key.clone(), row.counters.clone())).collect();
-            let before = self.before.insert(page, (now, counters));
-            let line = |row: Row| {
-                let (then, counters) = before.as_ref()?;
-                let former = counters.get(&row.key)?;
-                let seconds = now.saturating_duration_since(*then).as_secs_f64();
-                // A counter that fell began anew: its host was restarted.
-                let rate = |(now, then): (&u64, &u64)| now.saturating_sub(*then) as f64 / seconds;
-                (seconds > 0.0).then(|| row.counters.iter().zip(former).map(rate).collect())
-            };
-            let lines = rows.into_iter().map(|row| Line { rates: line(row.clone()), row });
-            self.lines.insert(page, lines.collect());
+            let former = self.before.remove(&page).unwrap_or_default();
+            let mut before = HashMap::with_capacity(rows.len());
+            let lines = rows.into_iter().map(|row| {
+                let next = Before::next(former.get(&row.key), &row, now, page);
+                let rates = next.rates.clone();
+                before.insert(row.key.clone(), next);
+                Line { row, rates }
+            });
+            let lines: Vec<Line> = lines.collect();
+            self.before.insert(page, before);
+            self.lines.insert(page, lines);
         }
     }
 

@@ -162,14 +162,35 @@ mod tests {
     #[test]
     fn rates_are_per_second_and_the_busiest_comes_first() {
         let text = text(&looked()).unwrap();
-        let want = "\
- 1 hosts  2 ports  3 flows  4 drops  5 NAT blocks
+        let want = "\x20\
+1 hosts  2 ports  3 flows  4 drops  5 NAT blocks
 host   link  network  address        sent    B sent▼  delivered  B delivered
 ahv01  tap2  blue     192.168.10.11  15.0 k  1.5 MB   0          0 B
 ahv01  tap1  blue     192.168.10.11  20      2.0 kB   0          0 B
 ahv01  tap3  blue     192.168.10.11  -       -        -          -
 ";
         assert_eq!(text, want);
+    }
+
+    #[test]
+    fn a_rate_stays_until_the_host_tells_its_counters_again() {
+        let host = |packets: u64| Row {
+            key: "ahv01".to_owned(),
+            words: ["ahv01", "true", "10.1.0.1"].map(str::to_owned).to_vec(),
+            counters: vec![packets; 8],
+            levels: vec![0],
+        };
+        let (mut top, start) = (Top::new(Page::Hosts), Instant::now());
+        let mut rate_at = |seconds: u64, packets: u64| {
+            let rows = BTreeMap::from([(Page::Hosts, vec![host(packets)])]);
+            top.add(start + Duration::from_secs(seconds), Sample { rows, silent: Vec::new() });
+            top.lines()[0].rates.as_ref().map(|rates| rates[0])
+        };
+        assert_eq!(rate_at(0, 0), None);
+        assert_eq!(rate_at(5, 500), Some(100.0));
+        assert_eq!(rate_at(7, 500), Some(100.0), "not told yet");
+        assert_eq!(rate_at(10, 1500), Some(200.0));
+        assert_eq!(rate_at(17, 1500), Some(0.0), "told, and nothing came");
     }
 
     #[test]

@@ -210,7 +210,7 @@ async fn administrators_see_hosts_blocks_and_status() {
         ),
         refusal(
             "limit",
-            ("GET", "/nanboku/v1/sessions?limit=0", Value::Null),
+            ("GET", "/nanboku/v1/sessions?limit=x", Value::Null),
             (400, "HTTPBadRequest", "limit"),
         ),
         refusal("key", ("GET", "/nanboku/v1/sessions?hots=a", Value::Null), (400, "HTTPBadRequest", "hots")),

@@ -1,4 +1,4 @@
-# make demo | test | bench | faults | build | setup | lint | clean
+# make demo | test | tempest | bench | faults | build | setup | lint | clean
 #
 # Everything installs its own prerequisites through scripts/setup (Debian 12; root or sudo for apt).
 
@@ -11,7 +11,7 @@ BENCH_ARGS ?=
 # Repetitions of each fault; 20 take less than 20 minutes.
 FAULT_ROUNDS ?= 20
 
-.PHONY: demo test bench faults build setup lint clean help
+.PHONY: demo test bench faults build setup lint clean help tempest
 
 help:
 	@echo "make demo    build everything, bring up both scenarios and show what works (root)"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench   compare with plain routing, bridge + VXLAN and nftables (root)"
 	@echo "make faults  what failing gateways cost, FAULT_ROUNDS=$(FAULT_ROUNDS) times each (root)"
 	@echo "make build   the release binary, $(BIN)"
+	@echo "make tempest OpenStack's own tests of the network API, against a controller of their own"
 	@echo "make setup   install what building and running needs"
 	@echo "make lint    the checks without the tests"
 
@@ -41,6 +42,10 @@ faults: build
 test:
 	@scripts/setup --test
 	cargo xtask test --fuzz-seconds $(FUZZ_SECONDS)
+
+tempest:
+	cargo build --locked --package nanboku
+	scripts/tempest
 
 lint:
 	@scripts/setup --test

@@ -29,6 +29,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("quotas", "Quota management support", "Limits what projects may have."),
     ("revision-if-match", "If-Match constraints based on revision_number", "Changes only the revision seen."),
     ("router", "Neutron L3 Router", "Routers and floating IPs."),
+    ("service-type", "Neutron Service Type Management", "Who provides a service."),
     ("sorting", "Sorting support", "Sorts lists."),
     ("standard-attr-description", "standard-attr-description", "Descriptions of resources."),
     ("standard-attr-revisions", "standard-attr-revisions", "Revision numbers of resources."),

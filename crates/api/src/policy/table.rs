@@ -28,7 +28,8 @@ pub(crate) const NETWORK: Policy = Policy {
 };
 
 pub(crate) const SUBNET: Policy = Policy {
-    see: &[See::Shared, See::External, See::NetworkOwner],
+    // Not of external networks: whoever only gets addresses there need not know which there are.
+    see: &[See::Shared, See::NetworkOwner],
     network_owner_changes: true,
     attributes: &[
         AttributeRule::new("network_id", Who::NetworkOwner),

@@ -7,7 +7,7 @@ use api::resources::{FixedIpRequest, FloatingIpCreate, FloatingIpUpdate, Floatin
 use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
 use model::quota::Counted;
 use model::resource::{Association, FixedIp, FloatingIp, Network, Port, Router};
-use model::{FloatingIpId, PortId, RouterId};
+use model::{FloatingIpId, NetworkId, PortId, RouterId};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use store::Snapshot;
@@ -144,6 +144,17 @@ fn delete(write: &mut Write<'_>, id: FloatingIpId, precondition: Precondition) -
     write.tx.remove::<FloatingIp>(id);
     write.tx.remove::<Port>(floating_ip.holder);
     Ok(())
+}
+
+/// Of a network that goes away: those that stand for nothing go with it, as in Neutron.
+pub(super) fn remove_idle(write: &mut Write<'_>, network: NetworkId) {
+    let all = write.tx.floating_ips.values();
+    let idle = all.filter(|floating_ip| floating_ip.network == network && floating_ip.association.is_none());
+    let idle: Vec<_> = idle.map(|floating_ip| (floating_ip.id, floating_ip.holder)).collect();
+    for (id, holder) in idle {
+        write.tx.remove::<FloatingIp>(id);
+        write.tx.remove::<Port>(holder);
+    }
 }
 
 /// Of a port that goes away.

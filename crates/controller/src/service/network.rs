@@ -1,5 +1,6 @@
 //! Networks.
 
+use super::floating_ip;
 use super::provider::{self, Place};
 use super::standard::check_precondition;
 use super::{Service, Write, by_ids, find};
@@ -111,6 +112,7 @@ fn update(
 fn delete(write: &mut Write<'_>, id: NetworkId, precondition: Precondition) -> Result<(), Error> {
     let network = find::<Network>(write.tx, id)?;
     check_precondition(&network.standard, precondition)?;
+    floating_ip::remove_idle(write, id);
     let ports: Vec<String> = write.tx.ports_of_network(id).map(|port| port.id.to_string()).collect();
     if !ports.is_empty() {
         return Err(Error::NetworkInUse { network: id, ports: ports.join(",") });

@@ -195,3 +195,26 @@ async fn wrong_associations_are_refused() {
     assert_eq!(answer.body["floatingip"]["fixed_ip_address"], "192.168.10.9");
     assert_eq!(answer.body["floatingip"]["router_id"], router["id"]);
 }
+
+#[tokio::test]
+async fn idle_ones_go_with_their_network_and_others_keep_it() {
+    let api = Api::new();
+    let (external, _) = api.external().await;
+    api.create("floatingip", json!({"floating_network_id": external["id"]})).await;
+    let path = format!("/v2.0/networks/{}", text(&external["id"]));
+    assert_eq!(api.call("DELETE", &path, Value::Null).await.status, 204);
+    assert_eq!(api.get("/v2.0/floatingips").await["floatingips"], json!([]));
+    assert_eq!(api.get("/v2.0/ports").await["ports"], json!([]));
+
+    let (external, _) = api.external().await;
+    let (network, subnet) = api.tenant("blue", "10.0.0.0/24").await;
+    api.router(&external, &subnet).await;
+    let port = api.create("port", json!({"network_id": network["id"]})).await;
+    let attributes = json!({"floating_network_id": external["id"], "port_id": port["id"]});
+    api.create("floatingip", attributes).await;
+    api.create("floatingip", json!({"floating_network_id": external["id"]})).await;
+    let path = format!("/v2.0/networks/{}", text(&external["id"]));
+    assert_eq!(api.call("DELETE", &path, Value::Null).await.status, 409);
+    let left = api.get("/v2.0/floatingips").await;
+    assert_eq!(left["floatingips"].as_array().unwrap().len(), 2, "nothing is lost by a refusal");
+}

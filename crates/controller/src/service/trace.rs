@@ -464,7 +464,7 @@ fn packet_of(description: &Description, (mac, own): (MacAddr, Option<Ipv4Addr>))
         None => mac,
     };
     let src = description.source_ip.or(own);
-    Ok(Packet {
+    let packet = Packet {
         src_mac,
         dst_mac: MacAddr::ZERO,
         src: src.ok_or_else(|| bad("source_ip", "the sender's address is needed"))?,
@@ -475,7 +475,10 @@ fn packet_of(description: &Description, (mac, own): (MacAddr, Option<Ipv4Addr>))
         ttl: description.ttl.unwrap_or(TTL_DEFAULT),
         dont_fragment: description.dont_fragment,
         length: description.length,
-    })
+    };
+    // Whatever is wrong with it is said before anybody is asked.
+    compose(&packet)?;
+    Ok(packet)
 }
 
 fn transport(description: &Description) -> Result<Transport, Error> {

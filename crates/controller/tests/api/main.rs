@@ -15,3 +15,4 @@ mod quotas;
 mod routers;
 mod status;
 mod subnets;
+mod trace;

@@ -54,7 +54,7 @@ pub(super) fn set(
 
 /// The gateway as it is asked for; of Nanboku's own attributes, what is not asked for stays.
 fn policy(request: &GatewayRequest, former: Option<&GatewayInfo>, port: PortId) -> GatewayInfo {
-    let kept = |of: fn(&GatewayInfo) -> u32| former.map_or(0, of);
+    let kept = |of: fn(&GatewayInfo) -> u32, fresh| former.map_or(fresh, of);
     GatewayInfo {
         network: request.network_id,
         enable_snat: request.enable_snat,
@@ -62,10 +62,12 @@ fn policy(request: &GatewayRequest, former: Option<&GatewayInfo>, port: PortId) 
         filtering: request
             .filtering
             .unwrap_or_else(|| former.map_or_else(Filtering::default, |former| former.filtering)),
-        ports_per_vm_max: request.ports_per_vm_max.unwrap_or_else(|| kept(|former| former.ports_per_vm_max)),
+        ports_per_vm_max: request.ports_per_vm_max.unwrap_or_else(|| {
+            kept(|former| former.ports_per_vm_max, GatewayInfo::PORTS_PER_VM_MAX_DEFAULT)
+        }),
         mappings_per_second_max: request
             .mappings_per_second_max
-            .unwrap_or_else(|| kept(|former| former.mappings_per_second_max)),
+            .unwrap_or_else(|| kept(|former| former.mappings_per_second_max, 0)),
         snat_shared: request.snat_shared.unwrap_or_else(|| former.is_some_and(|former| former.snat_shared)),
     }
 }

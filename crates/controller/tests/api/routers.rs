@@ -168,6 +168,8 @@ async fn the_nat_of_a_router_is_chosen_shown_and_kept() {
         let info = &router["external_gateway_info"];
         ["nanboku:filtering", "nanboku:ports_per_vm_max", "nanboku:snat_shared"].map(|key| info[key].clone())
     };
+    let plain = api.create("router", json!({"external_gateway_info": {"network_id": external["id"]}})).await;
+    assert_eq!(nat(&plain), [json!("address-and-port-dependent"), json!(16_384), json!(false)]);
     let chosen = json!({
         "network_id": external["id"], "nanboku:filtering": "endpoint-independent",
         "nanboku:ports_per_vm_max": "500",

@@ -180,6 +180,31 @@ fn a_line_is_as_documented() {
     assert_eq!(line, want);
 }
 
+/// RFC 6888 REQ-12 (SHOULD): destinations are not logged.
+#[test]
+fn rfc6888_req12_a_line_names_a_block_and_its_owner_and_no_destination() {
+    let line = event(Kind::Granted, START_MS, &holding(3, 1, START_MS)).to_line().unwrap();
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();
+    assert!(fields.contains_key("address") && fields.contains_key("first_port"));
+    let tells = |field: &String| ["dest", "dst", "remote", "peer"].iter().any(|word| field.contains(word));
+    assert!(!fields.keys().any(|field| tells(field)), "{line}");
+}
+
+/// RFC 6888 REQ-14 (SHOULD): one line when a block is given and one when it comes back, whatever is done with it.
+#[test]
+fn rfc6888_req14_a_block_costs_two_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let log = opened(&settings);
+    let holding = holding(3, 1, START_MS);
+    let lines = || std::fs::read_to_string(&settings.path).unwrap().lines().count();
+    let before = lines();
+    for (kind, time_ms) in [(Kind::Granted, START_MS), (Kind::Returned, START_MS + 1000)] {
+        log.append(&[event(kind, time_ms, &holding)], time_ms, Vec::new).unwrap();
+    }
+    assert_eq!(lines() - before, 2);
+}
+
 /// A crash between the store and the log: the next start finds out.
 #[test]
 fn what_a_crash_kept_out_of_the_log_comes_in_at_the_next_start() {

@@ -113,9 +113,9 @@ fn rfc5382_req2a_the_three_way_handshake() {
     });
 }
 
-/// RFC 5382 REQ-2b (MUST): simultaneous open.
+/// RFC 5382 REQ-2a (MUST): simultaneous open.
 #[test]
-fn rfc5382_req2b_simultaneous_open() {
+fn rfc5382_req2a_simultaneous_open() {
     play(options(), |world| {
         let connection = Connection::begin(world);
         connection.receive(world, Segment::Syn);

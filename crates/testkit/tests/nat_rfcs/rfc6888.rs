@@ -2,17 +2,36 @@
 
 use crate::scene::*;
 use dataplane::Timeouts;
+use model::slice::StaticRoute;
 use packet::ipv4::PROTOCOL_UDP;
 use pipeline::host::Frame;
 use pipeline::{Punt, Reason, Stage, Verdict, Work, from_port};
 use std::collections::BTreeSet;
 use testkit::frames::{self, Ends, Segment};
-use testkit::world::{INTERNET, Options, SNAT_ADDRESS};
+use testkit::world::{INTERNET, Options, SNAT_ADDRESS, router_id};
 use testkit::{Arrival, World};
 
 fn try_out(world: &mut World, vm: &str, port: u16) -> Arrival {
     let ends = world.routed(vm, INTERNET, (port, 53));
     world.from_vm(vm, udp(&ends))
+}
+
+/// RFC 6888 REQ-1 (MUST): what is carried is carried as its RFC asks, anything else is refused and not mangled.
+#[test]
+fn rfc6888_req1_protocols_without_their_rules_are_refused() {
+    play(options(), |world| {
+        for (_, make) in PROTOCOLS {
+            let first = external(world, "vm_a", make, 4000);
+            let read = out(world, "vm_a", make, (OTHER, 99), 4000);
+            assert_eq!((read.src, read.src_port), first);
+        }
+        for protocol in [33, 47, 50, 132, 136] {
+            let mut frame = udp(&world.routed("vm_a", INTERNET, (4000, 53)));
+            frame[23] = protocol;
+            let arrival = world.from_vm("vm_a", frames::with_header_checksum(frame));
+            assert_eq!(arrival, dropped(0, Stage::Snat, Reason::ProtocolNotTranslated), "{protocol}");
+        }
+    });
 }
 
 /// RFC 6888 REQ-2 (MUST): one external address per subscriber by default.
@@ -138,6 +157,22 @@ fn rfc6888_req5_a_flood_from_outside_takes_the_sessions_of_its_target_only() {
     });
 }
 
+/// RFC 6888 REQ-6 (MUST): destinations behind a next hop on a tenant network are not translated.
+#[test]
+fn rfc6888_req6_destinations_with_an_inside_next_hop_are_not_translated() {
+    play(options(), |world| {
+        let (vm_a, vm_b) = (world.vms["vm_a"].address, world.vms["vm_b"].address);
+        let route = StaticRoute { destination: "203.0.113.0/24".parse().expect("a prefix"), next_hop: vm_b };
+        world.slice.routers.get_mut(&router_id(1)).expect("the router").routes.push(route);
+        world.program();
+        let ends = world.routed("vm_a", STRANGER, (4000, 53));
+        let arrival = world.from_vm("vm_a", udp(&ends));
+        let read = world.at_vm("vm_b", &arrival);
+        assert_eq!((read.src, read.src_port, read.dst), (vm_a, 4000, STRANGER));
+        assert_eq!(external(world, "vm_a", udp, 4000).0, SNAT_ADDRESS, "others are");
+    });
+}
+
 /// RFC 6888 REQ-7 (SHOULD): endpoint-independent filtering, for those who choose it.
 #[test]
 fn rfc6888_req7_endpoint_independent_filtering_by_choice() {
@@ -179,6 +214,27 @@ fn rfc6888_req9_a_floating_ip_is_a_mapping_that_the_subscriber_controls() {
         }
         assert_eq!(external(world, "vm_a", udp, 4000), (FLOATING_A, 4000));
     });
+}
+
+/// RFC 6888 REQ-10 (SHOULD): the management sees every refusal by its reason.
+#[test]
+fn rfc6888_req10_every_refusal_is_counted_by_its_reason() {
+    let ports = |options| Options { single_port_blocks: true, ..options };
+    let scenes = [
+        (Options { ports_per_vm_max: 1, ..options() }, (Stage::Snat, Reason::PortQuota)),
+        (Options { mappings_per_second_max: 1, ..options() }, (Stage::Snat, Reason::MappingRate)),
+        (Options { sessions_per_vm_max: 1, ..options() }, (Stage::Output, Reason::SessionQuota)),
+        (ports(options()), (Stage::Snat, Reason::PortsExhausted)),
+    ];
+    for (options, (stage, reason)) in scenes {
+        let mut world = World::with(options);
+        external(&mut world, "vm_a", udp, 4000);
+        for port in 0..3 {
+            assert_eq!(try_out(&mut world, "vm_a", 5000 + port), dropped(0, stage, reason));
+        }
+        let counted = world.hosts[0].tables.counter(pipeline::verdict::counter::drop(stage, reason));
+        assert_eq!(counted, 3, "{}", reason.name());
+    }
 }
 
 /// Fills the block of the first host; the ports that got a mapping.

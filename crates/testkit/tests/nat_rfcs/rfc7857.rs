@@ -109,7 +109,7 @@ fn rfc7857_s2_2_a_reset_that_is_not_believed_ends_nothing() {
     });
 }
 
-/// RFC 7857 §3 (MUST): ports do not overlap where mappings are endpoint-independent.
+/// RFC 7857 §3 (MAY, not used): ports do not overlap where mappings are endpoint-independent.
 #[test]
 fn rfc7857_s3_different_destinations_do_not_share_a_port() {
     play(options(), |world| {

@@ -1,0 +1,124 @@
+//! Attacks that other networks fell to, each on the packet path: the table "Attacks" of SPECIFICATION.md numbers them.
+//!
+//! Method: an attacker's VM (or a stranger on the underlay) sends what worked elsewhere into a world of three hosts;
+//! it must end in the drop that names it, and leave nothing behind that lets another packet through.
+
+use compiler::TunnelProtocol::Geneve;
+use model::slice::Egress;
+use packet::MacAddr;
+use pipeline::host::Frame;
+use pipeline::{Reason, Stage, Verdict};
+use testkit::frames;
+use testkit::world::{Entry, INTERNET};
+use testkit::{Arrival, World};
+
+fn world() -> World {
+    World::new(Geneve, Egress::Direct)
+}
+
+fn dropped(stage: Stage, reason: Reason) -> Arrival {
+    Arrival::Nowhere { host: 0, verdict: Verdict::Drop(stage, reason) }
+}
+
+fn sessions(world: &World) -> usize {
+    world.hosts.iter().map(|host| host.tables.sessions.borrow().len()).sum()
+}
+
+/// Row 1: a tenant's BFD, in any form, never reaches a host's own.
+#[test]
+fn lesson_v1_a_tenants_bfd_reaches_no_host() {
+    let mut world = world();
+    let hosts = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().expect("an address"));
+    for dst in hosts {
+        for port in [3784, 4784, 6081] {
+            let ends = world.routed("vm_a", dst, (49_152, port));
+            let arrival = world.from_vm("vm_a", frames::udp(&ends, &[0x20, 0xc0, 3, 24]));
+            // Like any other packet to the outside: translated, and sent to the external gateway.
+            let (_, read) = world.at_uplink(&arrival);
+            assert_ne!(read.src, world.vms["vm_a"].address);
+        }
+    }
+}
+
+/// Row 4: a packet of protocol 0 makes no entry that others ride on.
+#[test]
+fn lesson_v4_ip_protocol_0_makes_no_wildcard() {
+    let mut world = world();
+    let mut zero = frames::udp(&world.switched("vm_a", "vm_g", (4000, 80)), b"data");
+    zero[23] = 0;
+    let arrival = world.from_vm("vm_a", frames::with_header_checksum(zero));
+    assert!(matches!(arrival, Arrival::Port { .. }), "{arrival:?}");
+    let before = sessions(&world);
+    world.from_vm("vm_a", frames::udp(&world.switched("vm_a", "vm_g", (4000, 80)), b"data"));
+    assert_eq!(sessions(&world), before + 1, "a datagram is a connection of its own");
+    let mut spoofed = frames::udp(&world.switched("vm_g", "vm_a", (4000, 80)), b"data");
+    spoofed[26..30].copy_from_slice(&[192, 168, 10, 99]);
+    spoofed[23] = 0;
+    let arrival = world.from_vm("vm_g", frames::with_header_checksum(spoofed));
+    assert_eq!(arrival, dropped(Stage::PortSecurity, Reason::SpoofedAddress));
+}
+
+/// Row 8: DHCP, broadcast and every Ethernet type but IPv4 and ARP are refused unless something serves them.
+#[test]
+fn lesson_v8_unknown_ethernet_types_and_dhcp_are_refused() {
+    let mut world = world();
+    let whole = frames::udp(&world.switched("vm_a", "vm_g", (4000, 80)), b"data");
+    for kind in [0x86dd_u16, 0x88cc, 0x8847, 0x8863, 0x88e5, 0x0001] {
+        let mut frame = whole.clone();
+        frame[12..14].copy_from_slice(&kind.to_be_bytes());
+        let refused = dropped(Stage::Classify, Reason::EthertypeUnsupported);
+        assert_eq!(world.from_vm("vm_a", frame), refused, "{kind:#06x}");
+    }
+    let mut discover = frames::udp(&world.switched("vm_a", "vm_g", (68, 67)), &[1; 240]);
+    discover[..6].fill(0xff);
+    assert!(matches!(world.from_vm("vm_a", discover), Arrival::Nowhere { verdict: Verdict::Drop(..), .. }));
+    assert_eq!(sessions(&world), 0);
+}
+
+/// Row 18: what follows the IP packet in a frame is not looked at.
+#[test]
+fn lesson_v18_padding_never_reaches_the_classifier() {
+    let mut world = world();
+    let plain = frames::udp(&world.switched("vm_a", "vm_g", (4000, 80)), b"data");
+    world.from_vm("vm_a", plain.clone());
+    let before = sessions(&world);
+    let mut padded = plain.clone();
+    padded.extend(frames::udp(&world.switched("vm_a", "vm_g", (9, 9)), b"other"));
+    assert!(matches!(world.from_vm("vm_a", padded), Arrival::Port { .. }));
+    assert_eq!(sessions(&world), before, "the same connection");
+    let mut short = plain;
+    short[16..18].copy_from_slice(&24_u16.to_be_bytes());
+    short.extend([0; 40]);
+    let arrival = world.from_vm("vm_a", frames::with_header_checksum(short));
+    assert_eq!(arrival, dropped(Stage::Classify, Reason::MalformedL4), "padding is no transport header");
+}
+
+/// Row 27: tunnel packets of anybody but the cluster's hosts are refused.
+#[test]
+fn lesson_v27_a_spoofed_tunnel_peer_is_refused() {
+    let mut world = world();
+    let ends = world.switched("vm_a", "vm_b", (4000, 80));
+    world.from_vm("vm_a", frames::udp(&ends, b"data"));
+    let mut tunnelled = world
+        .steps
+        .iter()
+        .find(|step| step.entry == Entry::Underlay)
+        .expect("a tunnel packet")
+        .input
+        .bytes
+        .clone();
+    tunnelled[26..30].copy_from_slice(&[10, 0, 0, 66]);
+    let frame = Frame::new(frames::with_header_checksum(tunnelled));
+    let verdict = Verdict::Drop(Stage::Classify, Reason::UnknownVtep);
+    assert_eq!(world.enter(1, Entry::Underlay, frame), Arrival::Nowhere { host: 1, verdict });
+}
+
+/// Row 13: whose a packet is follows from its port, whatever it says of itself.
+#[test]
+fn lesson_v13_a_router_of_another_vpc_cannot_be_borrowed() {
+    let mut world = world();
+    let mut ends = world.routed("vm_a", INTERNET, (4000, 80));
+    ends.dst_mac = MacAddr([0xfa, 0x16, 0x3e, 0xff, 0, 2]);
+    let arrival = world.from_vm("vm_a", frames::udp(&ends, b"data"));
+    assert_eq!(arrival, dropped(Stage::Switch, Reason::UnknownStation));
+}

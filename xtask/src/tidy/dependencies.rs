@@ -29,7 +29,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("netlink", &["packet"]),
     ("bfd", &[]),
     // Neither `api` nor `store`, nor anything that brings them.
-    ("agent", &["bfd", "compiler", "dataplane", "metrics", "model", "netlink", "packet", "pipeline", "proto", "trace"]),
+    (
+        "agent",
+        &[
+            "bfd",
+            "compiler",
+            "dataplane",
+            "metrics",
+            "model",
+            "netlink",
+            "packet",
+            "pipeline",
+            "proto",
+            "trace",
+        ],
+    ),
     // For development and demonstration; only the binary may use it.
     ("lab", &["dataplane", "model", "netlink", "packet", "pipeline"]),
     (
@@ -51,7 +65,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // Development only: nobody uses these outside tests.
     ("testkit", &["compiler", "dataplane", "model", "netlink", "packet", "pipeline"]),
-    ("bench", &["compiler", "dataplane", "model", "netlink"]),
+    ("bench", &["compiler", "dataplane", "model", "netlink", "pipeline"]),
     ("nanboku-fuzz", &["compiler", "model", "packet", "pipeline", "testkit"]),
     ("xtask", &[]),
 ];

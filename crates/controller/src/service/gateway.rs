@@ -62,9 +62,9 @@ fn policy(request: &GatewayRequest, former: Option<&GatewayInfo>, port: PortId) 
         filtering: request
             .filtering
             .unwrap_or_else(|| former.map_or_else(Filtering::default, |former| former.filtering)),
-        ports_per_vm_max: request.ports_per_vm_max.unwrap_or_else(|| {
-            kept(|former| former.ports_per_vm_max, GatewayInfo::PORTS_PER_VM_MAX_DEFAULT)
-        }),
+        ports_per_vm_max: request
+            .ports_per_vm_max
+            .unwrap_or_else(|| kept(|former| former.ports_per_vm_max, GatewayInfo::PORTS_PER_VM_MAX_DEFAULT)),
         mappings_per_second_max: request
             .mappings_per_second_max
             .unwrap_or_else(|| kept(|former| former.mappings_per_second_max, 0)),

@@ -196,11 +196,11 @@ fn told(verdict: Verdict, work: &Work, frame: &Frame, steps: &[Step], names: &Na
 
 fn punted(punt: Punt, steps: &[Step]) -> Told {
     let events = steps.iter().flat_map(|step| step.looks.iter().map(move |look| (step.stage, look)));
-    let event = events.filter_map(|(stage, look)| match look {
+    let mut told = events.filter_map(|(stage, look)| match look {
         Look::Event(event) if event.punt == punt as u32 => Some((stage, event)),
         _ => None,
     });
-    let event = event.last();
+    let event = told.next_back();
     let detail = event.map_or(0, |(_, event)| event.detail);
     let next_hop = event.map(|(_, event)| Ipv4Addr::from(event.address.to_v4()));
     let what = match (punt, next_hop) {

@@ -96,8 +96,10 @@ impl Tracer<'_> {
     async fn run(&mut self, description: &Description, sender: &Sender) -> Result<Trace, Error> {
         let mut trace = Trace::default();
         let ready = match sender {
-            Sender::Port(port) => self.from_port(description, port, &mut trace.forward).await?,
-            Sender::Outside(network) => self.from_outside(description, network, &mut trace.forward).await?,
+            Sender::Port(port) => self.sent_by_port(description, port, &mut trace.forward).await?,
+            Sender::Outside(network) => {
+                self.sent_from_outside(description, network, &mut trace.forward).await?
+            }
         };
         match ready {
             Ok((host, entry, frame, vlan)) => {
@@ -123,7 +125,7 @@ impl Tracer<'_> {
     }
 
     /// A VM's packet: asks for the MAC of its next hop first.
-    async fn from_port(
+    async fn sent_by_port(
         &mut self,
         description: &Description,
         port: &Port,
@@ -170,7 +172,7 @@ impl Tracer<'_> {
     }
 
     /// A packet from outside: arrives where its destination is answered for.
-    async fn from_outside(
+    async fn sent_from_outside(
         &mut self,
         description: &Description,
         network: &Network,

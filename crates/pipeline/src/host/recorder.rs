@@ -20,7 +20,6 @@ use zerocopy::FromZeros;
 
 /// One question to a table, and its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "some tens of them per walk")]
 pub enum Look {
     Port(PortKey, Option<Port>),
     PortAddress(PortAddressKey, bool),

@@ -23,7 +23,9 @@ fn functions(dir: &Path, found: &mut BTreeSet<String>) {
 /// Rows of the tables, as (promise, last column).
 fn rows(text: &str) -> Vec<(&str, &str)> {
     text.lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| promise"))
+        .filter(|line| {
+            line.starts_with("| ") && !["| promise", "| # |"].iter().any(|head| line.starts_with(head))
+        })
         .filter_map(|line| {
             let mut columns = line.trim_matches('|').split('|').map(str::trim);
             Some((columns.next()?, columns.next_back()?))

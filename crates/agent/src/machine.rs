@@ -31,8 +31,8 @@ mod health;
 mod membership;
 mod status;
 mod trace;
-use membership::Membership;
 pub(crate) use blocks::BlockUses;
+use membership::Membership;
 pub(crate) use status::PortView;
 
 /// Between two status messages when nothing changes.

@@ -158,7 +158,8 @@ fn details(counters: &Counters) -> String {
     let punts =
         Punt::ALL.iter().map(|punt| (count(&format!("punt.{}", punt.name())), punt.name(), punt.sentence()));
     page += &section("punts", punts);
-    let refused = REFUSALS.iter().map(|(name, sentence)| (count(&format!("bfd.refused.{name}")), *name, *sentence));
+    let refused =
+        REFUSALS.iter().map(|(name, sentence)| (count(&format!("bfd.refused.{name}")), *name, *sentence));
     page + &section("BFD packets refused", refused)
 }
 

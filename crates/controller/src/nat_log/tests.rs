@@ -197,7 +197,7 @@ fn rfc6888_req14_a_block_costs_two_lines() {
     let settings = settings(dir.path());
     let log = opened(&settings);
     let holding = holding(3, 1, START_MS);
-    let lines = || std::fs::read_to_string(&settings.path).unwrap().lines().count();
+    let lines = || fs::read_to_string(&settings.path).unwrap().lines().count();
     let before = lines();
     for (kind, time_ms) in [(Kind::Granted, START_MS), (Kind::Returned, START_MS + 1000)] {
         log.append(&[event(kind, time_ms, &holding)], time_ms, Vec::new).unwrap();

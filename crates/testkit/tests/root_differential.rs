@@ -238,7 +238,7 @@ fn shake(world: &mut World, random: &mut Random) {
 fn shaken_world(seed: u64) -> usize {
     println!("NANBOKU_DIFFERENTIAL_SEED={seed}");
     let mut random = Random(seed);
-    let mut world = world(if seed % 2 == 0 { Geneve } else { Vxlan });
+    let mut world = world(if seed.is_multiple_of(2) { Geneve } else { Vxlan });
     honest_traffic(&mut world);
     errors(&mut world);
     for _ in 0..3 {

@@ -187,7 +187,7 @@ fn rfc6888_req12_a_line_names_a_block_and_its_owner_and_no_destination() {
     let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();
     assert!(fields.contains_key("address") && fields.contains_key("first_port"));
     let tells = |field: &String| ["dest", "dst", "remote", "peer"].iter().any(|word| field.contains(word));
-    assert!(!fields.keys().any(|field| tells(field)), "{line}");
+    assert!(!fields.keys().any(tells), "{line}");
 }
 
 /// RFC 6888 REQ-14 (SHOULD): one line when a block is given and one when it comes back, whatever is done with it.

@@ -22,6 +22,10 @@ impl Fate {
     const DURABLE: u8 = 1;
     const VOID: u8 = 2;
 
+    fn durable() -> Arc<Self> {
+        Arc::new(Self(AtomicU8::new(Self::DURABLE)))
+    }
+
     fn seal(&self, fate: u8) {
         self.0.store(fate, Ordering::Release);
     }
@@ -40,6 +44,8 @@ impl Fate {
 struct Head {
     snapshot: Snapshot,
     pending: Vec<(Finished, Arc<Fate>)>,
+    /// Of the snapshot: it may wait, be on its way to the disk, or be there.
+    fate: Arc<Fate>,
 }
 
 pub(crate) struct Group {
@@ -49,7 +55,8 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn new(disk: Option<Disk>, snapshot: Snapshot) -> Self {
-        Self { head: Mutex::new(Head { snapshot, pending: Vec::new() }), disk: Mutex::new(disk) }
+        let head = Head { snapshot, pending: Vec::new(), fate: Fate::durable() };
+        Self { head: Mutex::new(head), disk: Mutex::new(disk) }
     }
 
     /// Runs `change` on the head and waits until it is durable. `published`: what readers see now; `publish` shows
@@ -69,12 +76,14 @@ impl Group {
             let result = change(&mut transaction)?;
             if let Some(finished) = transaction.finish()? {
                 head.snapshot = finished.snapshot.clone();
-                head.pending.push((finished, Arc::default()));
+                head.fate = Arc::default();
+                let fate = Arc::clone(&head.fate);
+                head.pending.push((finished, fate));
             }
             // Who changes nothing waits for what it saw.
-            (result, head.pending.last().map(|(_, fate)| Arc::clone(fate)))
+            (result, Arc::clone(&head.fate))
         };
-        if let Some(fate) = fate {
+        if fate.is_durable() != Some(true) {
             self.settle(&fate, published, publish)?;
         }
         Ok(result)
@@ -115,18 +124,18 @@ impl Group {
             self.take_back(&published());
             return Err(error);
         }
-        let mut last = None;
-        for (finished, fate) in group {
-            fate.seal(Fate::DURABLE);
-            last = Some(finished.snapshot);
+        if let Some((last, _)) = group.last() {
+            publish(last.snapshot.clone());
         }
-        last.into_iter().for_each(publish);
+        // After it is published: who need not wait any more sees it.
+        group.iter().for_each(|(_, fate)| fate.seal(Fate::DURABLE));
         Ok(())
     }
 
     fn take_back(&self, published: &Snapshot) {
         let mut head = self.head();
         head.snapshot = published.clone();
+        head.fate = Fate::durable();
         head.pending.drain(..).for_each(|(_, fate)| fate.seal(Fate::VOID));
     }
 

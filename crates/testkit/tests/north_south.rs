@@ -133,6 +133,23 @@ fn the_snat_address_answers_ping_and_nothing_else() {
     assert_eq!((read.src, read.dst, read.dst_mac), (SNAT_ADDRESS, GATEWAY_ADDRESS, GATEWAY_MAC));
 }
 
+/// The host of the sender knows nothing of the other VPC: the gateway answers, back through the tunnel.
+#[test]
+fn a_gateway_answers_the_ping_of_a_vm_to_another_vpcs_snat_address() {
+    let mut world = world();
+    // Compiled for a host that no VM of green is on.
+    let ahv03 = &mut world.hosts[2];
+    let mut slice = world.slice.clone();
+    slice.ports.remove(&world.vms["vm_f"].port);
+    slice.routers.remove(&router_id(2));
+    slice.blocks.retain(|_, block| block.router != router_id(2));
+    ahv03.tables.reconfigure(compiler::compile(&slice, &ahv03.facts).tables);
+    let ends = world.routed("vm_c", SNAT_GREEN, (7, 7));
+    let arrival = world.from_vm("vm_c", frames::echo(&ends, false));
+    let read = world.at_vm("vm_c", &arrival);
+    assert_eq!((read.src, read.dst, read.icmp_type), (SNAT_GREEN, world.vms["vm_c"].address, 0));
+}
+
 #[test]
 fn a_neighbour_that_routes_tenant_prefixes_to_us_gets_nowhere() {
     let mut world = world();

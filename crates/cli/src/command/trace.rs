@@ -89,6 +89,7 @@ pub(crate) struct Fields {
     /// As syn,ack; syn if not given.
     #[arg(long, value_name = "FLAGS", requires = "tcp")]
     tcp_flags: Option<String>,
+    /// Time to live; 64 if not given.
     #[arg(long)]
     ttl: Option<u8>,
     /// Must not be fragmented.

@@ -5,7 +5,7 @@ use crate::address::Address;
 use crate::bounds::FRAME_BYTES;
 use crate::runtime::{CHECKSUM_MANGLED_ZERO, CHECKSUM_PSEUDO, Packet, PacketError, Tables};
 use crate::session::Path;
-use crate::stage::icmp_error;
+use crate::stage::{icmp_error, resolve};
 use crate::tunnel;
 use crate::verdict::{Punt, Reason, Stage, Verdict};
 use crate::walk::{Headers, Hook, Step, Walk, deny};
@@ -214,13 +214,22 @@ fn write_macs<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Result<(), Pac
 #[inline(never)]
 pub(crate) fn answer_echo<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Verdict> {
     walk.tables.enter(Stage::Output);
-    if walk.hook == Hook::Transit || walk.hook == Hook::Overlay {
+    let hook = walk.hook;
+    if hook == Hook::Overlay {
         return deny(Stage::Output, Reason::NotForRouter);
     }
-    match write_echo_reply(walk) {
-        Ok(()) if walk.hook == Hook::Port => Ok(Verdict::Port { ifindex: walk.work.ingress }),
-        Ok(()) => Ok(Verdict::Uplink { ifindex: walk.work.ingress }),
-        Err(PacketError) => deny(Stage::Output, Reason::OutputFailed),
+    if hook == Hook::Transit {
+        resolve::back(walk)?;
+    }
+    let written = write_echo_reply(walk).and_then(|()| match hook {
+        Hook::Transit => tunnel::push(walk.packet, walk.work),
+        _ => Ok(()),
+    });
+    match (written, hook) {
+        (Err(PacketError), _) => deny(Stage::Output, Reason::OutputFailed),
+        (Ok(()), Hook::Port) => Ok(Verdict::Port { ifindex: walk.work.ingress }),
+        (Ok(()), Hook::Transit) => Ok(Verdict::Tunnel { ifindex: walk.work.path.ifindex }),
+        (Ok(()), _) => Ok(Verdict::Uplink { ifindex: walk.work.ingress }),
     }
 }
 

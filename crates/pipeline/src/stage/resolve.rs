@@ -71,6 +71,19 @@ fn tenant<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     }
 }
 
+/// Back to the host that the packet came from, over the transit network it came by.
+#[inline(never)]
+pub(crate) fn back<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    let work = &mut *walk.work;
+    let path = &mut work.path;
+    path.ifindex = work.config.underlay_ifindex;
+    path.vni = work.router_vni;
+    path.vtep = work.peer;
+    path.src_mac = work.config.dvr_mac;
+    path.mtu = 0;
+    remote(walk)
+}
+
 /// To the outside: by this host's uplink, or through a live gateway.
 #[inline(always)]
 fn external<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {

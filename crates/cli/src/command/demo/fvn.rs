@@ -68,7 +68,8 @@ fn vlan(show: &mut Show) -> anyhow::Result<()> {
 fn east_west(show: &mut Show) -> anyhow::Result<()> {
     show.say("blue-1 (ahv01) pings blue-2 (ahv02): the frame crosses the underlay in a Geneve packet.");
     let mut answered = false;
-    let seen = show.capture(("ahv01", super::UNDERLAY), (2, "udp port 6081"), |show| {
+    // Smaller ones are the hosts': they watch each other in the same tunnel.
+    let seen = show.capture(("ahv01", super::UNDERLAY), (2, "udp port 6081 and greater 130"), |show| {
         let ping = show.on("blue-1", "ping -c 3 -i 0.2 -W 2 192.168.10.12")?;
         answered = ping.has_all(&[" 0% packet loss"]);
         Ok(())

@@ -35,6 +35,7 @@ pub(crate) struct ReachArgs {
     /// The sender's address, if not the first of its port.
     #[arg(long, value_name = "ADDRESS")]
     from_ip: Option<Ipv4Addr>,
+    /// Time to live; 64 if not given.
     #[arg(long)]
     ttl: Option<u8>,
     /// Bytes of the IP packet, which must not be fragmented.

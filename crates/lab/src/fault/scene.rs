@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 /// Flows that are tried until one leaves by the patient and one by another gateway.
 const FLOWS_TRIED: usize = 24;
 const FLOWS_TRIED_FOR: Duration = Duration::from_secs(5);
+/// How long nothing may have changed among the owners of addresses before a run begins, and how long that may take.
+const SETTLED_FOR: Duration = Duration::from_secs(3);
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 const FRAME_WAIT: Duration = Duration::from_millis(50);
 
 /// A host as the API and the wire know it.
@@ -85,7 +88,7 @@ impl Scene {
         let onlooker =
             Onlooker::start(&Netns::open(&names.netns(&observer.name))?, observer.addresses[0].addr())
                 .await?;
-        let owners = onlooker.owners(&addresses).await?;
+        let owners = settled_owners(&onlooker, &addresses).await?;
         let casting = Casting { plan: &plan, network, facts: &facts, owners: &owners, snat: &snat };
         let patient = casting.patient(options)?;
         let away: Vec<Index> = if options.faults.contains(&Fault::Split) {
@@ -322,6 +325,25 @@ async fn host_facts(plan: &Plan, api: &Api) -> anyhow::Result<BTreeMap<Index, Ho
     }
     let missing = plan.hosts.iter().enumerate().find(|(index, _)| !facts.contains_key(index));
     missing.map_or(Ok(facts), |(_, host)| bail!("the controller does not know host {}", host.name))
+}
+
+/// Who answers for each address, once that is one host each and has not changed for a while: gateways that have just
+/// started join one after the other.
+async fn settled_owners(
+    onlooker: &Onlooker,
+    addresses: &[Ipv4Addr],
+) -> anyhow::Result<BTreeMap<Ipv4Addr, BTreeSet<MacAddr>>> {
+    let give_up = Instant::now() + SETTLED_WITHIN;
+    let mut owners = onlooker.owners(addresses).await?;
+    let mut since = Instant::now();
+    while since.elapsed() < SETTLED_FOR && Instant::now() < give_up {
+        let seen = onlooker.owners(addresses).await?;
+        if seen != owners || seen.values().any(|macs| macs.len() != 1) {
+            since = Instant::now();
+        }
+        owners = seen;
+    }
+    Ok(owners)
 }
 
 fn snat_addresses(plan: &Plan, state: &State, network: Index) -> BTreeMap<Index, Ipv4Addr> {

@@ -87,9 +87,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Explain(command::explain::ExplainCommand),
     /// MACs: where frames for each go, per network and per physical network.
-    Fdb(command::fdb::FdbArgs),
+    Fdb(command::known::KnownArgs),
     /// Neighbours: who has which address, and how that is known.
-    Neighbors(command::neighbors::NeighborsArgs),
+    Neighbors(command::known::KnownArgs),
     /// Rules: the entries of every stage, what they did, what made them, and which never hit.
     Flows(command::flows::FlowsArgs),
     /// Sessions: one row per connection, both directions and their NAT.

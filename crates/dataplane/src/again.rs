@@ -6,12 +6,11 @@
 
 use crate::Dataplane;
 use crate::error::Error;
+use crate::events::Entry;
 use crate::testrun::{self, Outcome};
-use aya::maps::{MapData, RingBuf};
 use pipeline::Origin;
 use pipeline::event::FrameHead;
 use pipeline::fragment::FragmentKey;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use zerocopy::FromBytes;
 
 /// The program that is run.
@@ -35,48 +34,15 @@ impl Handed {
     }
 }
 
-/// The only reader of the ring of whole frames.
-pub struct FrameReader(RingBuf<MapData>);
-
-impl std::fmt::Debug for FrameReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "FrameReader({})", self.as_raw_fd())
-    }
-}
-
-/// The oldest not read yet, and `None` when there is none for now.
-impl Iterator for FrameReader {
-    type Item = Handed;
-
-    fn next(&mut self) -> Option<Handed> {
-        let item = self.0.next()?;
-        let (head, rest) = FrameHead::read_from_prefix(&item).ok()?;
+impl Entry for Handed {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (head, rest) = FrameHead::read_from_prefix(bytes).ok()?;
         let frame = rest.get(..head.frame_len as usize)?.to_vec();
-        Some(Handed { head, frame })
-    }
-}
-
-impl AsFd for FrameReader {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for FrameReader {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        Some(Self { head, frame })
     }
 }
 
 impl Dataplane {
-    /// Takes the reading end, once.
-    pub fn frames(&mut self) -> Result<FrameReader, Error> {
-        let data = self.object.frames.take().ok_or(Error::EventsTaken)?;
-        let ring = RingBuf::try_from(aya::maps::Map::RingBuf(data))
-            .map_err(|source| Error::Events(Box::new(source)))?;
-        Ok(FrameReader(ring))
-    }
-
     /// Whether the first fragment of a datagram has come a moment ago.
     pub fn knows_datagram(&self, key: &FragmentKey, now_ns: u64) -> Result<bool, Error> {
         let known = self.object.tables.fragments.get(key).map_err(Error::table("fragments"))?;

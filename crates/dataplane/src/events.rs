@@ -1,49 +1,81 @@
-//! The ring through which the pipeline hands packets and questions to the agent.
+//! The rings through which the pipeline hands things to the agent: questions, and whole frames.
 
 use crate::Dataplane;
+use crate::again::Handed;
 use crate::error::Error;
 use aya::maps::{MapData, RingBuf};
 use pipeline::event::Event;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use zerocopy::FromBytes;
 
-/// The ring's only reader. Its descriptor is readable when an event waits (edge and level triggered poll).
-pub struct EventReader(RingBuf<MapData>);
+/// What an entry of a ring holds.
+pub trait Entry: Sized {
+    /// None: it is shorter than it says.
+    fn read(bytes: &[u8]) -> Option<Self>;
+}
 
-impl std::fmt::Debug for EventReader {
+impl Entry for Event {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::read_from_prefix(bytes).ok().map(|(event, _)| event)
+    }
+}
+
+/// A ring's only reader. Its descriptor is readable when an entry waits (edge and level triggered poll).
+pub struct RingReader<T> {
+    ring: RingBuf<MapData>,
+    entries: PhantomData<fn() -> T>,
+}
+
+pub type EventReader = RingReader<Event>;
+pub type FrameReader = RingReader<Handed>;
+
+impl<T> RingReader<T> {
+    /// Takes the reading end, once.
+    fn take(data: &mut Option<MapData>) -> Result<Self, Error> {
+        let data = data.take().ok_or(Error::EventsTaken)?;
+        let ring = RingBuf::try_from(aya::maps::Map::RingBuf(data))
+            .map_err(|source| Error::Events(Box::new(source)))?;
+        Ok(Self { ring, entries: PhantomData })
+    }
+}
+
+impl<T> std::fmt::Debug for RingReader<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "EventReader({})", self.as_raw_fd())
+        write!(f, "RingReader({})", self.as_raw_fd())
     }
 }
 
-/// The oldest event not read yet, and `None` when there is none for now.
-impl Iterator for EventReader {
-    type Item = Event;
+/// The oldest not read yet, and `None` when there is none for now.
+impl<T: Entry> Iterator for RingReader<T> {
+    type Item = T;
 
-    fn next(&mut self) -> Option<Event> {
-        let item = self.0.next()?;
-        Event::read_from_prefix(&item).ok().map(|(event, _)| event)
+    fn next(&mut self) -> Option<T> {
+        let item = self.ring.next()?;
+        T::read(&item)
     }
 }
 
-impl AsFd for EventReader {
+impl<T> AsFd for RingReader<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.ring.as_fd()
     }
 }
 
-impl AsRawFd for EventReader {
+impl<T> AsRawFd for RingReader<T> {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.ring.as_raw_fd()
     }
 }
 
 impl Dataplane {
-    /// Takes the reading end, once.
+    /// Takes the reading end of the questions, once.
     pub fn events(&mut self) -> Result<EventReader, Error> {
-        let data = self.object.events.take().ok_or(Error::EventsTaken)?;
-        let ring = RingBuf::try_from(aya::maps::Map::RingBuf(data))
-            .map_err(|source| Error::Events(Box::new(source)))?;
-        Ok(EventReader(ring))
+        RingReader::take(&mut self.object.events)
+    }
+
+    /// Takes the reading end of the whole frames, once.
+    pub fn frames(&mut self) -> Result<FrameReader, Error> {
+        RingReader::take(&mut self.object.frames)
     }
 }

@@ -23,12 +23,12 @@ pub mod access_port;
 pub mod fragments;
 pub mod testrun;
 
-pub use again::{FRAME_LEN_MAX, FrameReader, Handed};
+pub use again::{FRAME_LEN_MAX, Handed};
 pub use apply::Applied;
 pub use attach::{Attachment, Hook, Interface};
 pub use counters::Counters;
 pub use error::Error;
-pub use events::EventReader;
+pub use events::{Entry, EventReader, FrameReader, RingReader};
 pub use session_tables::SessionTables;
 pub use sessions::{Fate, SessionRow, State, Swept, Timeouts};
 pub use settings::{Settings, Sizes};

@@ -6,12 +6,11 @@ pub(crate) mod ca;
 pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod explain;
-pub(crate) mod fdb;
 pub(crate) mod floatingip;
 pub(crate) mod flows;
 pub(crate) mod host;
+pub(crate) mod known;
 pub(crate) mod lab;
-pub(crate) mod neighbors;
 pub(crate) mod network;
 pub(crate) mod port;
 pub(crate) mod router;
@@ -48,10 +47,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Block(command) => api(global, |cx| async move { block::run(command, &cx).await })?,
         Command::Trace(args) => api(global, |cx| async move { trace::run(args, &cx).await })?,
         Command::Explain(command) => api(global, |cx| async move { explain::run(command, &cx).await })?,
-        Command::Fdb(args) => api(global, |cx| async move { fdb::run(args, &cx).await })?,
+        Command::Fdb(args) => api(global, |cx| async move { known::fdb(args, &cx).await })?,
         Command::Flows(args) => api(global, |cx| async move { flows::run(args, &cx).await })?,
         Command::Top(args) => api(global, |cx| async move { top::run(args, &cx).await })?,
-        Command::Neighbors(args) => api(global, |cx| async move { neighbors::run(args, &cx).await })?,
+        Command::Neighbors(args) => api(global, |cx| async move { known::neighbors(args, &cx).await })?,
         Command::Sessions(args) => api(global, |cx| async move { sessions::run(args, &cx).await })?,
     }
     Ok(ExitCode::SUCCESS)

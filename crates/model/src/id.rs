@@ -58,6 +58,10 @@ ids! {
     PortId
     RouterId
     FloatingIpId
+    SecurityGroupId
+    SecurityGroupRuleId
+    AddressGroupId
+    RbacPolicyId
     HostId
 }
 

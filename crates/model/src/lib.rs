@@ -8,14 +8,19 @@ pub mod identity;
 pub mod mac;
 pub mod question;
 pub mod quota;
+pub mod rbac;
 pub mod rendezvous;
 pub mod resource;
+pub mod security;
 pub mod slice;
 pub mod timeouts;
 pub mod trace;
 pub mod vni;
 
-pub use id::{FloatingIpId, HostId, NetworkId, PortId, RouterId, SubnetId};
+pub use id::{
+    AddressGroupId, FloatingIpId, HostId, NetworkId, PortId, RbacPolicyId, RouterId, SecurityGroupId,
+    SecurityGroupRuleId, SubnetId,
+};
 pub use mac::Mac;
 pub use timeouts::NatTimeouts;
 pub use vni::Vni;

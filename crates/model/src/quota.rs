@@ -18,10 +18,25 @@ pub enum Counted {
     Port,
     Router,
     FloatingIp,
+    #[serde(rename = "security_group")]
+    SecurityGroup,
+    #[serde(rename = "security_group_rule")]
+    SecurityGroupRule,
+    #[serde(rename = "rbac_policy")]
+    RbacPolicy,
 }
 
 impl Counted {
-    pub const ALL: [Self; 5] = [Self::Network, Self::Subnet, Self::Port, Self::Router, Self::FloatingIp];
+    pub const ALL: [Self; 8] = [
+        Self::Network,
+        Self::Subnet,
+        Self::Port,
+        Self::Router,
+        Self::FloatingIp,
+        Self::SecurityGroup,
+        Self::SecurityGroupRule,
+        Self::RbacPolicy,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -30,6 +45,9 @@ impl Counted {
             Self::Port => "port",
             Self::Router => "router",
             Self::FloatingIp => "floatingip",
+            Self::SecurityGroup => "security_group",
+            Self::SecurityGroupRule => "security_group_rule",
+            Self::RbacPolicy => "rbac_policy",
         }
     }
 
@@ -38,8 +56,9 @@ impl Counted {
         match self {
             Self::Network | Self::Subnet => 100,
             Self::Port => 500,
-            Self::Router => 10,
+            Self::Router | Self::SecurityGroup | Self::RbacPolicy => 10,
             Self::FloatingIp => 50,
+            Self::SecurityGroupRule => 100,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! `api` crate; what a host sees, in `controller`'s slices.
 
 use crate::slice::{AllowedPair, Egress, Filtering, StaticRoute};
-use crate::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
+use crate::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SecurityGroupId, SubnetId, Vni};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -91,6 +91,10 @@ pub struct Port {
     pub vnic_type: String,
     pub port_security_enabled: bool,
     pub allowed_address_pairs: Vec<AllowedPair>,
+    /// Ascending. None: the port was made by a version without security groups, and everything passes until
+    /// somebody names its groups.
+    #[serde(default)]
+    pub security_groups: Option<Vec<SecurityGroupId>>,
     /// The host that reported the port programmed, and at which revision.
     pub programmed_on: Option<HostId>,
 }

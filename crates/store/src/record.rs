@@ -7,9 +7,14 @@ use model::identity::{
     RoleId, Token, TokenId, User, UserId,
 };
 use model::quota::{Quota, QuotaId};
+use model::rbac::RbacPolicy;
 use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet};
+use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
 use model::slice::BlockId;
-use model::{FloatingIpId, HostId, NetworkId, PortId, RouterId, SubnetId};
+use model::{
+    AddressGroupId, FloatingIpId, HostId, NetworkId, PortId, RbacPolicyId, RouterId, SecurityGroupId,
+    SecurityGroupRuleId, SubnetId,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Display;
@@ -60,6 +65,10 @@ records! {
     Port, PortId, ports;
     Router, RouterId, routers;
     FloatingIp, FloatingIpId, floating_ips;
+    SecurityGroup, SecurityGroupId, security_groups;
+    SecurityGroupRule, SecurityGroupRuleId, security_group_rules;
+    AddressGroup, AddressGroupId, address_groups;
+    RbacPolicy, RbacPolicyId, rbac_policies;
     Host, HostId, hosts;
     PortBlock, BlockId, blocks;
     RestingBlock, BlockId, resting_blocks;
@@ -90,6 +99,10 @@ mod identity {
         ports: Port -> PortId;
         routers: Router -> RouterId;
         floating_ips: FloatingIp -> FloatingIpId;
+        security_groups: SecurityGroup -> SecurityGroupId;
+        security_group_rules: SecurityGroupRule -> SecurityGroupRuleId;
+        address_groups: AddressGroup -> AddressGroupId;
+        rbac_policies: RbacPolicy -> RbacPolicyId;
         hosts: Host -> HostId;
         domains: Domain -> DomainId;
         projects: Project -> ProjectId;

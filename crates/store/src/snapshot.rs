@@ -1,6 +1,7 @@
 //! The state at one revision: immutable, cheap to clone, with the indexes that keep questions short.
 
 mod identity;
+mod security;
 
 use crate::record::{Record, Table};
 use imbl::{OrdMap, OrdSet};
@@ -9,9 +10,14 @@ use model::identity::{
     User, UserId,
 };
 use model::quota::{Counted, Quota, QuotaId};
+use model::rbac::{RbacPolicy, SharedObject};
 use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Standard, Subnet};
+use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
 use model::slice::BlockId;
-use model::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
+use model::{
+    AddressGroupId, FloatingIpId, HostId, Mac, NetworkId, PortId, RbacPolicyId, RouterId, SecurityGroupId,
+    SecurityGroupRuleId, SubnetId, Vni,
+};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -27,6 +33,10 @@ pub struct Snapshot {
     pub ports: Table<Port>,
     pub routers: Table<Router>,
     pub floating_ips: Table<FloatingIp>,
+    pub security_groups: Table<SecurityGroup>,
+    pub security_group_rules: Table<SecurityGroupRule>,
+    pub address_groups: Table<AddressGroup>,
+    pub rbac_policies: Table<RbacPolicy>,
     pub hosts: Table<Host>,
     pub blocks: Table<PortBlock>,
     pub resting_blocks: Table<RestingBlock>,
@@ -57,6 +67,12 @@ pub(crate) struct Indexes {
     pub(crate) floating_ips_by_address: OrdMap<(NetworkId, Ipv4Addr), FloatingIpId>,
     pub(crate) floating_ips_by_port: OrdSet<(PortId, FloatingIpId)>,
     pub(crate) floating_ips_by_router: OrdSet<(RouterId, FloatingIpId)>,
+    pub(crate) default_groups: OrdMap<String, SecurityGroupId>,
+    pub(crate) rules_by_group: OrdSet<(SecurityGroupId, SecurityGroupRuleId)>,
+    pub(crate) rules_by_remote_group: OrdSet<(SecurityGroupId, SecurityGroupRuleId)>,
+    pub(crate) rules_by_address_group: OrdSet<(AddressGroupId, SecurityGroupRuleId)>,
+    pub(crate) ports_by_group: OrdSet<(SecurityGroupId, PortId)>,
+    pub(crate) rbac_by_object: OrdSet<(SharedObject, RbacPolicyId)>,
     pub(crate) hosts_by_name: OrdMap<String, HostId>,
     pub(crate) blocks_by_router: OrdSet<(RouterId, BlockId)>,
     pub(crate) blocks_by_host: OrdSet<(HostId, BlockId)>,
@@ -80,6 +96,10 @@ impl Snapshot {
             ports: Table::<Port>::new(),
             routers: Table::<Router>::new(),
             floating_ips: Table::<FloatingIp>::new(),
+            security_groups: Table::<SecurityGroup>::new(),
+            security_group_rules: Table::<SecurityGroupRule>::new(),
+            address_groups: Table::<AddressGroup>::new(),
+            rbac_policies: Table::<RbacPolicy>::new(),
             hosts: Table::<Host>::new(),
             blocks: Table::<PortBlock>::new(),
             resting_blocks: Table::<RestingBlock>::new(),
@@ -264,6 +284,9 @@ impl Indexes {
         }
         if !port.binding_host.is_empty() {
             set(&mut self.ports_by_host, (port.binding_host.clone(), port.id), present);
+        }
+        for group in port.security_groups.iter().flatten() {
+            set(&mut self.ports_by_group, (*group, port.id), present);
         }
         for fixed_ip in &port.fixed_ips {
             set(&mut self.ports_by_subnet, (fixed_ip.subnet, port.id), present);

@@ -110,6 +110,7 @@ fn create(write: &mut Write<'_>, caller: &Caller, request: PortCreate) -> Result
         binding_profile: request.profile,
         port_security_enabled: request.port_security_enabled.unwrap_or(network.port_security_enabled),
         allowed_address_pairs: request.allowed_address_pairs.into_iter().map(Into::into).collect(),
+        security_groups: None,
         standard: write.standard(caller, request.standard),
         ..blank(network.id)
     };
@@ -154,6 +155,7 @@ fn blank(network: NetworkId) -> Port {
         vnic_type: "normal".to_owned(),
         port_security_enabled: false,
         allowed_address_pairs: Vec::new(),
+        security_groups: None,
         programmed_on: None,
     }
 }

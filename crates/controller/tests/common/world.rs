@@ -227,6 +227,7 @@ impl World {
             vnic_type: "normal".into(),
             port_security_enabled: true,
             allowed_address_pairs: vec![],
+            security_groups: None,
             programmed_on: None,
         }
     }

@@ -55,6 +55,8 @@ macro_rules! ids {
 ids! {
     NetworkId
     SubnetId
+    SubnetPoolId
+    AddressScopeId
     PortId
     RouterId
     FloatingIpId

@@ -5,6 +5,7 @@
 
 pub mod id;
 pub mod identity;
+pub mod ip;
 pub mod mac;
 pub mod question;
 pub mod quota;
@@ -13,14 +14,16 @@ pub mod rendezvous;
 pub mod resource;
 pub mod security;
 pub mod slice;
+pub mod subnet_pool;
 pub mod timeouts;
 pub mod trace;
 pub mod vni;
 
 pub use id::{
-    AddressGroupId, FloatingIpId, HostId, NetworkId, PortId, RbacPolicyId, RouterId, SecurityGroupId,
-    SecurityGroupRuleId, SubnetId,
+    AddressGroupId, AddressScopeId, FloatingIpId, HostId, NetworkId, PortId, RbacPolicyId, RouterId,
+    SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId,
 };
+pub use ip::IpVersion;
 pub use mac::Mac;
 pub use timeouts::NatTimeouts;
 pub use vni::Vni;

@@ -18,6 +18,7 @@ pub enum Counted {
     Port,
     Router,
     FloatingIp,
+    SubnetPool,
     #[serde(rename = "security_group")]
     SecurityGroup,
     #[serde(rename = "security_group_rule")]
@@ -27,12 +28,13 @@ pub enum Counted {
 }
 
 impl Counted {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Network,
         Self::Subnet,
         Self::Port,
         Self::Router,
         Self::FloatingIp,
+        Self::SubnetPool,
         Self::SecurityGroup,
         Self::SecurityGroupRule,
         Self::RbacPolicy,
@@ -45,6 +47,7 @@ impl Counted {
             Self::Port => "port",
             Self::Router => "router",
             Self::FloatingIp => "floatingip",
+            Self::SubnetPool => "subnetpool",
             Self::SecurityGroup => "security_group",
             Self::SecurityGroupRule => "security_group_rule",
             Self::RbacPolicy => "rbac_policy",
@@ -59,6 +62,7 @@ impl Counted {
             Self::Router | Self::SecurityGroup | Self::RbacPolicy => 10,
             Self::FloatingIp => 50,
             Self::SecurityGroupRule => 100,
+            Self::SubnetPool => UNLIMITED,
         }
     }
 }

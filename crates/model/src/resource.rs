@@ -2,7 +2,10 @@
 //! `api` crate; what a host sees, in `controller`'s slices.
 
 use crate::slice::{AllowedPair, Egress, Filtering, StaticRoute};
-use crate::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SecurityGroupId, SubnetId, Vni};
+use crate::{
+    FloatingIpId, HostId, IpVersion, Mac, NetworkId, PortId, RouterId, SecurityGroupId, SubnetId,
+    SubnetPoolId, Vni,
+};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -63,6 +66,9 @@ pub struct Subnet {
     pub dns_nameservers: Vec<String>,
     pub host_routes: Vec<StaticRoute>,
     pub service_types: Vec<String>,
+    /// Where its prefix is from.
+    #[serde(default)]
+    pub pool: Option<SubnetPoolId>,
 }
 
 /// First and last address, both included.
@@ -91,12 +97,23 @@ pub struct Port {
     pub vnic_type: String,
     pub port_security_enabled: bool,
     pub allowed_address_pairs: Vec<AllowedPair>,
+    #[serde(default)]
+    pub extra_dhcp_options: Vec<DhcpOption>,
     /// Ascending. None: the port was made by a version without security groups, and everything passes until
     /// somebody names its groups.
     #[serde(default)]
     pub security_groups: Option<Vec<SecurityGroupId>>,
     /// The host that reported the port programmed, and at which revision.
     pub programmed_on: Option<HostId>,
+}
+
+/// `extra_dhcp_opts`: a DHCP option of a port, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpOption {
+    /// Of the DHCP client tools, such as `bootfile-name`, or the option's number.
+    pub name: String,
+    pub value: String,
+    pub ip_version: IpVersion,
 }
 
 /// The values of `device_owner` that mark ports Nanboku makes for itself.

@@ -9,6 +9,7 @@ use model::quota::Quota;
 use model::rbac::RbacPolicy;
 use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet};
 use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
+use model::subnet_pool::{AddressScope, SubnetPool};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use std::path::Path;
 use uuid::Uuid;
@@ -89,6 +90,8 @@ impl Disk {
         load_table::<Port>(&read, &mut snapshot)?;
         load_table::<Router>(&read, &mut snapshot)?;
         load_table::<FloatingIp>(&read, &mut snapshot)?;
+        load_table::<SubnetPool>(&read, &mut snapshot)?;
+        load_table::<AddressScope>(&read, &mut snapshot)?;
         load_table::<SecurityGroup>(&read, &mut snapshot)?;
         load_table::<SecurityGroupRule>(&read, &mut snapshot)?;
         load_table::<AddressGroup>(&read, &mut snapshot)?;

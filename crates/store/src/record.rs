@@ -11,9 +11,10 @@ use model::rbac::RbacPolicy;
 use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet};
 use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
 use model::slice::BlockId;
+use model::subnet_pool::{AddressScope, SubnetPool};
 use model::{
-    AddressGroupId, FloatingIpId, HostId, NetworkId, PortId, RbacPolicyId, RouterId, SecurityGroupId,
-    SecurityGroupRuleId, SubnetId,
+    AddressGroupId, AddressScopeId, FloatingIpId, HostId, NetworkId, PortId, RbacPolicyId, RouterId,
+    SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -65,6 +66,8 @@ records! {
     Port, PortId, ports;
     Router, RouterId, routers;
     FloatingIp, FloatingIpId, floating_ips;
+    SubnetPool, SubnetPoolId, subnet_pools;
+    AddressScope, AddressScopeId, address_scopes;
     SecurityGroup, SecurityGroupId, security_groups;
     SecurityGroupRule, SecurityGroupRuleId, security_group_rules;
     AddressGroup, AddressGroupId, address_groups;
@@ -99,6 +102,8 @@ mod identity {
         ports: Port -> PortId;
         routers: Router -> RouterId;
         floating_ips: FloatingIp -> FloatingIpId;
+        subnet_pools: SubnetPool -> SubnetPoolId;
+        address_scopes: AddressScope -> AddressScopeId;
         security_groups: SecurityGroup -> SecurityGroupId;
         security_group_rules: SecurityGroupRule -> SecurityGroupRuleId;
         address_groups: AddressGroup -> AddressGroupId;

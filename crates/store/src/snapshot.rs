@@ -2,6 +2,7 @@
 
 mod identity;
 mod security;
+mod subnet_pool;
 
 use crate::record::{Record, Table};
 use imbl::{OrdMap, OrdSet};
@@ -14,9 +15,10 @@ use model::rbac::{RbacPolicy, SharedObject};
 use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Standard, Subnet};
 use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
 use model::slice::BlockId;
+use model::subnet_pool::{AddressScope, SubnetPool};
 use model::{
-    AddressGroupId, FloatingIpId, HostId, Mac, NetworkId, PortId, RbacPolicyId, RouterId, SecurityGroupId,
-    SecurityGroupRuleId, SubnetId, Vni,
+    AddressGroupId, AddressScopeId, FloatingIpId, HostId, Mac, NetworkId, PortId, RbacPolicyId, RouterId,
+    SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId, Vni,
 };
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -33,6 +35,8 @@ pub struct Snapshot {
     pub ports: Table<Port>,
     pub routers: Table<Router>,
     pub floating_ips: Table<FloatingIp>,
+    pub subnet_pools: Table<SubnetPool>,
+    pub address_scopes: Table<AddressScope>,
     pub security_groups: Table<SecurityGroup>,
     pub security_group_rules: Table<SecurityGroupRule>,
     pub address_groups: Table<AddressGroup>,
@@ -56,6 +60,8 @@ pub struct Snapshot {
 pub(crate) struct Indexes {
     pub(crate) vnis: OrdSet<Vni>,
     pub(crate) subnets_by_network: OrdSet<(NetworkId, SubnetId)>,
+    pub(crate) subnets_by_pool: OrdSet<(SubnetPoolId, SubnetId)>,
+    pub(crate) pools_by_scope: OrdSet<(AddressScopeId, SubnetPoolId)>,
     pub(crate) ports_by_network: OrdSet<(NetworkId, PortId)>,
     pub(crate) ports_by_device: OrdSet<(String, PortId)>,
     pub(crate) ports_by_host: OrdSet<(String, PortId)>,
@@ -96,6 +102,8 @@ impl Snapshot {
             ports: Table::<Port>::new(),
             routers: Table::<Router>::new(),
             floating_ips: Table::<FloatingIp>::new(),
+            subnet_pools: Table::<SubnetPool>::new(),
+            address_scopes: Table::<AddressScope>::new(),
             security_groups: Table::<SecurityGroup>::new(),
             security_group_rules: Table::<SecurityGroupRule>::new(),
             address_groups: Table::<AddressGroup>::new(),
@@ -272,6 +280,9 @@ impl Indexes {
 
     pub(crate) fn subnets(&mut self, subnet: &Subnet, present: bool) {
         set(&mut self.subnets_by_network, (subnet.network, subnet.id), present);
+        if let Some(pool) = subnet.pool {
+            set(&mut self.subnets_by_pool, (pool, subnet.id), present);
+        }
         self.count(Counted::Subnet, &subnet.standard, present);
     }
 

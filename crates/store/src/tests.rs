@@ -51,6 +51,7 @@ fn port(network: NetworkId, address: Ipv4Addr, mac_last: u32) -> Port {
         vnic_type: "normal".to_owned(),
         port_security_enabled: true,
         allowed_address_pairs: Vec::new(),
+        extra_dhcp_options: Vec::new(),
         security_groups: None,
         programmed_on: None,
     }

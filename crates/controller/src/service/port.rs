@@ -155,6 +155,7 @@ fn blank(network: NetworkId) -> Port {
         vnic_type: "normal".to_owned(),
         port_security_enabled: false,
         allowed_address_pairs: Vec::new(),
+        extra_dhcp_options: Vec::new(),
         security_groups: None,
         programmed_on: None,
     }

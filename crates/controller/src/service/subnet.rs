@@ -90,6 +90,7 @@ fn create(write: &mut Write<'_>, caller: &Caller, request: SubnetCreate) -> Resu
         dns_nameservers: request.dns_nameservers,
         host_routes: request.host_routes.into_iter().map(Into::into).collect(),
         service_types: request.service_types,
+        pool: None,
     };
     write.tx.put(subnet.clone());
     write.touch::<Network>(subnet.network);

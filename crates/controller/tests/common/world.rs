@@ -166,6 +166,7 @@ impl World {
             dns_nameservers: vec![],
             host_routes: vec![],
             service_types: vec![],
+            pool: None,
         });
     }
 
@@ -227,6 +228,7 @@ impl World {
             vnic_type: "normal".into(),
             port_security_enabled: true,
             allowed_address_pairs: vec![],
+            extra_dhcp_options: vec![],
             security_groups: None,
             programmed_on: None,
         }

@@ -2,10 +2,12 @@
 
 mod address;
 mod block;
+mod prefix;
 mod vni;
 
 pub use address::free_address;
 pub use block::{PORT_FIRST, block_starts, free_block};
+pub use prefix::free_prefix;
 pub use vni::{VniRange, free_vni};
 
 /// Nothing free is left.

@@ -5,10 +5,11 @@
 //! agent may replace an element at any time; a session alone is used in place (see [`pipeline::session`]).
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use core::ffi::c_void;
 use core::sync::atomic::Ordering::Relaxed;
 use pipeline::Tables;
 use pipeline::atomic::{AtomicU32, AtomicU64};
@@ -452,4 +453,23 @@ impl Tables for Maps {
         // SAFETY: no preconditions.
         unsafe { bpf_get_prandom_u32() }
     }
+
+    #[inline(always)]
+    fn repeat(&self, times_max: u32, mut step: impl FnMut() -> bool) {
+        repeat(times_max, &mut step);
+    }
+}
+
+/// `bpf_loop` over a closure.
+#[inline(always)]
+fn repeat<F: FnMut() -> bool>(times_max: u32, step: &mut F) {
+    /// Goes on at 0, ends the loop at 1.
+    unsafe extern "C" fn once<F: FnMut() -> bool>(_index: u64, step: *mut c_void) -> u64 {
+        // SAFETY: the helper hands on the pointer below, and runs one step at a time.
+        let step = unsafe { &mut *step.cast::<F>() };
+        u64::from(step())
+    }
+    let once: unsafe extern "C" fn(u64, *mut c_void) -> u64 = once::<F>;
+    // SAFETY: the closure outlives the call, which returns behind the last step.
+    let _ = unsafe { bpf_loop(times_max, once as *mut c_void, (&raw mut *step).cast(), 0) };
 }

@@ -189,6 +189,17 @@ pub trait Tables {
     /// Unpredictable bits.
     fn random(&self) -> u32;
 
+    /// Calls `step` until it returns true, at most `times_max` times (`bpf_loop`, whose steps the verifier walks
+    /// once for all, and not one after the other).
+    #[inline(always)]
+    fn repeat(&self, times_max: u32, mut step: impl FnMut() -> bool) {
+        for _ in 0..times_max {
+            if step() {
+                return;
+            }
+        }
+    }
+
     /// The walk comes to a stage: for who looks on in the host build; nothing in the kernel.
     #[inline(always)]
     fn enter(&self, _stage: Stage) {}

@@ -236,20 +236,21 @@ fn claim<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, offset: u32, internal:
 /// Looks for a free port, block by block, by what is known of their ports.
 #[inline(never)]
 fn search<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, snat: &Snat, internal: &MappingKey) -> bool {
+    let tables = walk.tables;
     walk.work.search_left = 0;
-    for _ in 0..PORT_SEARCH_MAX {
+    let mut found = false;
+    tables.repeat(PORT_SEARCH_MAX, || {
         if walk.work.search_left == 0 && !choose_block(walk, snat, internal) {
-            return false;
-        }
-        if search_word(walk, internal) {
             return true;
         }
-    }
-    false
+        found = search_word(walk, internal);
+        found
+    });
+    found
 }
 
 /// One step: the next 64 ports, of which one that is not known to be taken is tried.
-#[inline(never)]
+#[inline(always)]
 fn search_word<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, internal: &MappingKey) -> bool {
     let tables = walk.tables;
     if tables.port_bits(&walk.work.search).is_none() {

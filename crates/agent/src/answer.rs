@@ -51,7 +51,8 @@ pub(crate) fn error_of(punt: Punt, event: &Event) -> Option<IcmpError> {
         | Punt::PortBlockLow
         | Punt::EarlyFragment
         | Punt::FirstFragment
-        | Punt::Fragment => None,
+        | Punt::Fragment
+        | Punt::Dhcp => None,
     }
 }
 

@@ -504,7 +504,7 @@ impl Machine {
                 self.icmp_error(punt, event)
             }
             // Of whole frames, which come another way.
-            Punt::EarlyFragment | Punt::FirstFragment | Punt::Fragment => None,
+            Punt::EarlyFragment | Punt::FirstFragment | Punt::Fragment | Punt::Dhcp => None,
         }
     }
 

@@ -7,6 +7,9 @@ pub const LEN: usize = 8;
 pub const OFFSET_SRC_PORT: u32 = 0;
 pub const OFFSET_DST_PORT: u32 = 2;
 pub const OFFSET_CHECKSUM: u32 = 6;
+/// RFC 2131 §4.1.
+pub const PORT_DHCP_SERVER: u16 = 67;
+pub const PORT_DHCP_CLIENT: u16 = 68;
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

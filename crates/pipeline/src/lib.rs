@@ -36,5 +36,6 @@ pub mod walk;
 pub use address::Address;
 pub use runtime::{Ingress, Packet, PacketError, Tables};
 pub use tunnel::from_underlay;
+pub use stage::service::{SERVICE_ADDRESS, SERVICE_MAC};
 pub use verdict::{Punt, Reason, Stage, Total, Verdict};
 pub use walk::{Origin, TunnelKey, Work, from_agent, from_port, from_tunnel, from_uplink};

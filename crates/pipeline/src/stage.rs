@@ -8,5 +8,6 @@ pub(crate) mod output;
 pub(crate) mod port_security;
 pub(crate) mod resolve;
 pub(crate) mod route;
+pub(crate) mod service;
 pub(crate) mod snat;
 pub(crate) mod switch;

@@ -104,6 +104,10 @@ listed! {
         MappingRate = 51, "mapping-rate", "The VM makes mappings faster than its router allows one VM.";
         SessionQuota = 52, "session-quota", "The VM has as many sessions as this host allows one VM.";
         IcmpChecksum = 53, "icmp-checksum", "The checksum of an ICMP error is wrong.";
+        DhcpServer = 54, "dhcp-server", "A VM sent from the DHCP server's UDP port 67; only the host answers DHCP.";
+        NotServed = 55, "not-served", "169.254.169.254 serves whole packets of DHCP and, where the host has it configured, of metadata on TCP port 80.";
+        NoRule = 56, "no-rule", "No rule of the port's security groups allows the packet.";
+        RuleGone = 57, "rule-gone", "The rule that allowed the connection is gone, or its groups are stateless and no rule allows this direction.";
     }
 }
 
@@ -121,6 +125,7 @@ listed! {
         EarlyFragment = 7, "early-fragment", "Hold a fragment until the first of its datagram has come.";
         FirstFragment = 8, "first-fragment", "The first fragment of a datagram came whose others are held.";
         Fragment = 9, "fragment", "Cut a packet that is too big and may be fragmented.";
+        Dhcp = 10, "dhcp", "Answer a VM's DHCP message.";
     }
 }
 

@@ -11,8 +11,8 @@ use crate::fragment::FragmentKey;
 use crate::nat::{PortBits, PortBitsKey};
 use crate::runtime::{Packet, Tables};
 use crate::session::{Path, Session, SessionKey};
-use crate::stage::{classify, port_security, switch};
-use crate::tables::{Config, Network, NetworkKey, PortKey, Station, UplinkKey, VtepKey};
+use crate::stage::{classify, port_security, service, switch};
+use crate::tables::{AclClasses, AclRemoteKey, AclRuleKey, Config, Network, NetworkKey, PortKey, Station, UplinkKey, VtepKey};
 use crate::verdict::{Punt, Reason, Stage, Total, Verdict, counter};
 use packet::{MacAddr, ethernet, ipv4};
 use zerocopy::{FromBytes, FromZeros, KnownLayout};
@@ -327,7 +327,7 @@ fn port<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step<O
         ethernet::TYPE_IPV4 => {
             classify::ipv4(walk, port.network_vni)?;
             port_security::mac(walk, &port)?;
-            Ok(None)
+            service::run(walk)
         }
         ethernet::TYPE_VLAN | ethernet::TYPE_QINQ => deny(Stage::Classify, Reason::VlanFromPort),
         _ => deny(Stage::Classify, Reason::EthertypeUnsupported),

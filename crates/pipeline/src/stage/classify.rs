@@ -5,9 +5,9 @@ use crate::address::Address;
 use crate::bounds::FRAME_BYTES;
 use crate::fragment::{Fragment, FragmentKey};
 use crate::runtime::{Packet, Tables};
-use crate::stage::icmp_error;
+use crate::stage::{acl, icmp_error, service};
 use crate::verdict::{Punt, Reason, Stage, Verdict};
-use crate::walk::{Headers, Step, Walk, deny};
+use crate::walk::{Headers, Hook, Step, Walk, deny};
 use packet::{ethernet, icmp, ipv4, tcp, udp, view};
 use zerocopy::FromBytes;
 
@@ -64,7 +64,9 @@ fn network<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) -> Step<()
         return deny(Stage::Classify, Reason::MalformedIpv4);
     }
     let [first, ..] = header.src;
-    if first >= 224 || first == 0 {
+    // Of a VM that has none yet, the address is looked at again where it is served.
+    let unset = walk.hook == Hook::Port && service::has_no_address(&header);
+    if first >= 224 || (first == 0 && !unset) {
         return deny(Stage::Classify, Reason::SourceMulticast);
     }
     let offset = header.flags_fragment.get() & ipv4::FRAGMENT_OFFSET;

@@ -4,6 +4,7 @@
 use crate::address::Address;
 use crate::runtime::{Packet, Tables};
 use crate::stage::port_security;
+use crate::stage::service::{SERVICE_ADDRESS, SERVICE_MAC};
 use crate::tables::{ExternalAddress, ExternalAddressKey, NeighborKey, Port, Station, StationKey};
 use crate::tables::{NetworkKey, VtepKey};
 use crate::verdict::{Punt, Reason, Stage, Verdict};
@@ -31,14 +32,16 @@ pub(crate) fn arp<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) 
         return deny(Stage::Switch, Reason::ArpIgnored);
     }
     let key = NeighborKey { vni: port.network_vni, address: Address::v4(message.target_ip) };
-    let Some(neighbor) = walk.tables.neighbor(&key) else {
-        return deny(Stage::Switch, Reason::ArpUnknownTarget);
+    let mac = match walk.tables.neighbor(&key) {
+        _ if message.target_ip == SERVICE_ADDRESS => SERVICE_MAC,
+        Some(neighbor) => neighbor.mac,
+        None => return deny(Stage::Switch, Reason::ArpUnknownTarget),
     };
-    if neighbor.mac == message.sender_mac {
+    if mac == message.sender_mac {
         // A probe for the VM's own address (RFC 5227): an answer would be a conflict.
         return deny(Stage::Switch, Reason::ArpIgnored);
     }
-    answer_arp(walk, &message, neighbor.mac)?;
+    answer_arp(walk, &message, mac)?;
     Ok(Verdict::Port { ifindex: walk.work.ingress })
 }
 

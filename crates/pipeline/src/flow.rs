@@ -199,7 +199,10 @@ fn translated_target<P: Packet, T: Tables>(
 /// Ends a session that the configuration no longer allows.
 #[inline(never)]
 fn end<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, session: &Session) -> Step<()> {
-    walk.tables.remove_reply(&session.reply);
+    // Where the answers have no key of their own, theirs may be another connection's claim.
+    if walk.tables.reply(&session.reply) == Some(walk.work.stored) {
+        walk.tables.remove_reply(&session.reply);
+    }
     walk.tables.remove_session(&walk.work.stored);
     deny(Stage::Classify, Reason::SessionEnded)
 }

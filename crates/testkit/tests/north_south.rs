@@ -3,11 +3,13 @@
 
 use compiler::TunnelProtocol::Geneve;
 use model::slice::Egress;
+use pipeline::session::SessionKey;
 use pipeline::{Punt, Reason, Stage, Verdict};
 use std::net::Ipv4Addr;
 use testkit::frames::{self, Ends, Segment};
 use testkit::world::{
-    BLOCK_SIZE, GATEWAY_ADDRESS, GATEWAY_MAC, INTERNET, SNAT_ADDRESS, SNAT_GREEN, floating_id, router_id,
+    BLOCK_SIZE, GATEWAY_ADDRESS, GATEWAY_MAC, INTERNET, SNAT_ADDRESS, SNAT_GREEN, floating_id, network_id,
+    router_id,
 };
 use testkit::{Arrival, World};
 
@@ -207,6 +209,27 @@ fn attach_and_detach_end_exactly_the_sessions_concerned() {
     let arrival = world.from_vm("vm_a", frames::udp(&ends, b"x"));
     let (_, read) = world.at_uplink(&arrival);
     assert_eq!((read.src, read.src_port), (SNAT_ADDRESS, port), "back to SNAT, by the same mapping");
+}
+
+#[test]
+fn a_session_that_ends_leaves_the_claims_of_others_alone() {
+    let mut world = world();
+    let vm_d = world.vms["vm_d"].address;
+    let there = frames::tcp(&world.routed("vm_b", vm_d, (4000, 80)), Segment::Syn, b"");
+    let arrival = world.from_vm("vm_b", there.clone());
+    world.at_vm("vm_d", &arrival);
+    // Another connection whose answers have the key that this one's would have.
+    let tables = &world.hosts[1].tables;
+    let answers = tables.sessions.borrow().values().next().expect("a session").reply;
+    let other = SessionKey { src_port: 4001, ..answers };
+    tables.replies.borrow_mut().insert(answers, other);
+
+    let router = world.slice.routers.get_mut(&router_id(1)).expect("the router");
+    router.interfaces.retain(|interface| interface.network != network_id(2));
+    world.program();
+    let ended = dropped(1, Stage::Classify, Reason::SessionEnded);
+    assert_eq!(world.from_vm("vm_b", there), ended);
+    assert_eq!(world.hosts[1].tables.replies.borrow().get(&answers), Some(&other));
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub struct Dataplane {
     sessions_max: u32,
     /// Whether the last sweep found sessions or ports getting scarce.
     pressed: bool,
+    /// Whose ports it found nearly gone.
+    scarce: sessions::Scarce,
 }
 
 impl Dataplane {
@@ -81,6 +83,7 @@ impl Dataplane {
             resting: RestingPorts::default(),
             sessions_max: sizes.sessions,
             pressed: false,
+            scarce: sessions::Scarce::default(),
         };
         dataplane.reread()?;
         Ok(dataplane)

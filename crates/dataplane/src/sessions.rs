@@ -60,6 +60,12 @@ impl SessionRow {
         State::of(self.key.protocol, self.seen)
     }
 
+    /// Whether each end of a TCP connection has said that it is over, which no reset of a stranger can fake.
+    fn is_closed_by_both(&self) -> bool {
+        let both = self.seen & self.seen >> seen::REPLY_SHIFT;
+        self.key.protocol == PROTOCOL_TCP && both & seen::FIN != 0
+    }
+
     /// The claim its destination was reached by; none if whoever has it never answered.
     fn mapped_destination(&self) -> Option<BindingKey> {
         let answered = self.seen & seen::PACKET << seen::REPLY_SHIFT != 0;
@@ -156,6 +162,9 @@ pub struct Timeouts {
     /// Instead, while sessions or ports are scarce: both ends have said that it is over, and a client that
     /// opens thousands of connections a second would otherwise leave others none (RFC 6888 REQ-8).
     pub tcp_closed_pressed: Duration,
+    /// Instead, while the session's own VM or external address has hardly a port left, and only if both ends
+    /// have closed: long enough for the last acknowledgement. RFC 6888 REQ-8 lets such a port be reused at once.
+    pub tcp_closed_scarce: Duration,
     /// Rest of a freed external port of UDP and ICMP (RFC 6888 REQ-8). TCP's is reused at once: its sessions
     /// end by its own state machine.
     pub port_rest: Duration,
@@ -172,6 +181,7 @@ impl Default for Timeouts {
             tcp_transitory: Duration::from_secs(240),
             tcp_closed: Duration::from_secs(240),
             tcp_closed_pressed: Duration::from_secs(10),
+            tcp_closed_scarce: Duration::from_secs(1),
             port_rest: Duration::from_secs(120),
             mapping_grace: Duration::from_secs(5),
         }
@@ -242,6 +252,23 @@ struct Mapped {
     addresses: HashMap<(u32, Address), u32>,
 }
 
+/// Who had hardly a port left when the last sweep looked.
+#[derive(Debug, Default)]
+pub(crate) struct Scarce {
+    owners: HashSet<FixedKey>,
+    addresses: HashSet<(u32, Address)>,
+}
+
+impl Scarce {
+    /// Whether a session gives back a port that is missed, as soon as nobody needs it.
+    fn wants(&self, row: &SessionRow) -> bool {
+        let Some(mapping) = row.mapping() else { return false };
+        let owner = FixedKey { router_vni: mapping.router_vni, address: mapping.address };
+        row.is_closed_by_both()
+            && (self.owners.contains(&owner) || self.addresses.contains(&(mapping.router_vni, row.reply.dst)))
+    }
+}
+
 impl HashedSet {
     fn hash(key: &impl Hash) -> u64 {
         BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
@@ -310,7 +337,8 @@ impl Dataplane {
         let usage = self.sweep_mappings(now_ns, timeouts, &in_use, &mut swept)?;
         self.pressed = swept.sessions_alive > self.sessions_max as usize / 4
             || self.sessions_scarce(&in_use.ports)
-            || self.ports_scarce(&usage);
+            || self.ports_used(&usage, |max, used| used > max / 2).is_some();
+        self.scarce = self.ports_used(&usage, |max, used| used >= max - max / 8).unwrap_or_default();
         self.correct_sessions(&in_use.ports)?;
         self.correct_usage(&usage.owners)?;
         let crowded = self.sweep_bindings(now_ns, timeouts, &mut swept)?;
@@ -325,8 +353,11 @@ impl Dataplane {
         swept: &mut Swept,
         seen: &mut dyn FnMut(&SessionRow, Fate),
     ) -> Result<InUse, Error> {
-        let idle =
-            |row: &SessionRow| now_ns.saturating_sub(row.last_ns) > nanoseconds(timeouts.of(row.state()));
+        let idle = |row: &SessionRow| {
+            let max =
+                if self.scarce.wants(row) { timeouts.tcp_closed_scarce } else { timeouts.of(row.state()) };
+            now_ns.saturating_sub(row.last_ns) > nanoseconds(max)
+        };
         let mut in_use = InUse::default();
         for row in self.sessions() {
             let row = row?;
@@ -439,9 +470,9 @@ impl Dataplane {
         Ok(usage)
     }
 
-    /// Whether half of the ports that some router has here on one address are mapped, or half of the share of
-    /// some VM.
-    fn ports_scarce(&self, usage: &Mapped) -> bool {
+    /// The addresses and the VMs of which so many of the ports are mapped that there are here, or that they may
+    /// have; none if there is none of them.
+    fn ports_used(&self, usage: &Mapped, many: impl Fn(u32, u32) -> bool) -> Option<Scarce> {
         let mut ports: HashMap<(u32, Address), u32> = HashMap::new();
         for (key, block) in &self.current.own_blocks {
             *ports.entry((key.router_vni, block.address)).or_default() += u32::from(block.size);
@@ -450,9 +481,14 @@ impl Dataplane {
             let snat = self.current.snat.get(&RouterKey { router_vni: owner.router_vni });
             snat.map(|snat| snat.ports_max).filter(|max| *max != 0)
         };
-        let half = |max: Option<u32>, used: u32| max.is_some_and(|max| used > max / 2);
-        usage.addresses.iter().any(|(address, used)| half(ports.get(address).copied(), *used))
-            || usage.owners.iter().any(|(owner, used)| half(share(owner), *used))
+        let many = |max: Option<u32>, used: u32| max.is_some_and(|max| many(max, used));
+        let owners = usage.owners.iter().filter(|(owner, used)| many(share(owner), **used));
+        let addresses = usage.addresses.iter().filter(|(key, used)| many(ports.get(key).copied(), **used));
+        let scarce = Scarce {
+            owners: owners.map(|(owner, _)| *owner).collect(),
+            addresses: addresses.map(|(key, _)| *key).collect(),
+        };
+        (!scarce.owners.is_empty() || !scarce.addresses.is_empty()).then_some(scarce)
     }
 
     /// The programs count mappings up; this counts them as they are. A mapping made meanwhile may be missed

@@ -138,6 +138,40 @@ fn rfc6888_req8_half_used_ports_are_pressure() {
     }
 }
 
+/// RFC 6888 REQ-8, the exception for TCP: a VM at its share gets the ports of connections that both ends have
+/// closed back at once, and of no others.
+#[test]
+fn rfc6888_req8_a_vm_at_its_share_gets_the_ports_of_closed_connections_back_at_once() {
+    let mut dataplane = dataplane();
+    let snat = Snat { ports_max: 4, ..Default::default() };
+    dataplane.current.snat.insert(RouterKey { router_vni: ROUTER }, snat);
+    let open = seen::ACK | seen::ACK << seen::REPLY_SHIFT;
+    let fin = seen::FIN | seen::FIN << seen::REPLY_SHIFT;
+    for (port, bits) in [(1, open), (2, open | seen::FIN), (3, open | seen::RST), (4, open | fin)] {
+        add(&dataplane, PROTOCOL_TCP, port, bits);
+    }
+    let timeouts = Timeouts { mapping_grace: Duration::ZERO, ..Timeouts::default() };
+    let alive = |dataplane: &Dataplane| {
+        let mut ports: Vec<u16> = dataplane.sessions().map(|row| row.unwrap().key.src_port).collect();
+        ports.sort_unstable();
+        ports
+    };
+    let at_share = dataplane.sweep(START + SECOND, &timeouts).unwrap();
+    assert_eq!(at_share.sessions_removed, 0, "the last acknowledgement may be on its way");
+    let swept = dataplane.sweep(START + SECOND + 1, &timeouts).unwrap();
+    assert_eq!((swept.sessions_removed, swept.mappings_removed), (1, 1));
+    assert_eq!(alive(&dataplane), [1, 2, 3]);
+    // One below its share, it is pressed no more than anybody who has half of it.
+    dataplane.sweep(START + 2 * SECOND, &timeouts).unwrap();
+    add(&dataplane, PROTOCOL_TCP, 5, open | fin);
+    dataplane.sweep(START + 3 * SECOND, &timeouts).unwrap();
+    assert_eq!(alive(&dataplane), [1, 2, 3, 5]);
+    dataplane.sweep(START + 4 * SECOND, &timeouts).unwrap();
+    assert_eq!(alive(&dataplane), [1, 2, 3]);
+    dataplane.sweep(START + 11 * SECOND, &timeouts).unwrap();
+    assert_eq!(alive(&dataplane), [1, 2], "the one that was reset");
+}
+
 #[test]
 fn a_freed_port_rests_except_for_tcp() {
     let mut dataplane = dataplane();

@@ -73,6 +73,20 @@ static routes: LpmTrie<RouteKey, Route> = LpmTrie::with_max_entries(ROUTES_MAX, 
 
 /// The one table that evicts.
 #[map]
+#[map]
+#[expect(non_upper_case_globals, reason = "a map's name is its table's")]
+static port_prefixes: LpmTrie<PortAddressKey, u32> =
+    LpmTrie::with_max_entries(PORT_ADDRESSES_MAX, BPF_F_NO_PREALLOC);
+
+#[map]
+#[expect(non_upper_case_globals, reason = "a map's name is its table's")]
+static acl_remotes: LpmTrie<AclRemoteKey, AclClasses> =
+    LpmTrie::with_max_entries(ACL_REMOTES_MAX, BPF_F_NO_PREALLOC);
+
+#[map]
+#[expect(non_upper_case_globals, reason = "a map's name is its table's")]
+static acl_rules: LpmTrie<AclRuleKey, u32> = LpmTrie::with_max_entries(ACL_RULES_MAX, BPF_F_NO_PREALLOC);
+
 #[expect(non_upper_case_globals, reason = "a map's name is its table's")]
 static fragments: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(FRAGMENTS_MAX, 0);
 
@@ -182,6 +196,25 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn network(&self, key: &NetworkKey) -> Option<Network> {
+    #[inline(always)]
+    fn port_prefix(&self, key: &PortAddressKey) -> bool {
+        port_prefixes.get(Key::new(PortAddressKey::lpm_len_v4(32), *key)).is_some()
+    }
+
+    #[inline(always)]
+    fn acl_remote(&self, key: &AclRemoteKey, classes: &mut AclClasses) -> bool {
+        let found = acl_remotes.get(Key::new(AclRemoteKey::lpm_len_v4(32), *key));
+        if let Some(found) = found {
+            *classes = *found;
+        }
+        found.is_some()
+    }
+
+    #[inline(always)]
+    fn acl_rule(&self, key: &AclRuleKey) -> u32 {
+        acl_rules.get(Key::new(AclRuleKey::LPM_LEN, *key)).copied().unwrap_or(0)
+    }
+
         copy(&networks, key)
     }
 

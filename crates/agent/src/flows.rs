@@ -128,7 +128,7 @@ fn rows(
         let (object_kind, object_id, object) = describe_object(scene, described.object);
         FlowRow {
             host: scene.host.clone(),
-            stage: rule.stage().name(),
+            stage: rule.stage(described.object, &scene.slice).name(),
             table: rule.table,
             rule: described.key.clone(),
             action: described.value.clone(),
@@ -180,6 +180,15 @@ fn describe_object(scene: &Scene, object: Option<ObjectId>) -> (&'static str, St
         Some(ObjectId::Block(id)) => {
             ("port block", id.to_string(), format!("{}:{}", id.address, id.first_port))
         }
+        Some(ObjectId::SecurityGroup(id)) => {
+            ("security group", id.to_string(), named(slice.security_groups.get(&id).map(|group| &group.name)))
+        }
+        Some(ObjectId::SecurityGroupRule(id)) => {
+            let rule = slice.security_group_rules.get(&id);
+            let group = rule.and_then(|rule| slice.security_groups.get(&rule.group));
+            ("security group rule", id.to_string(), named(group.map(|group| &group.name)))
+        }
+        Some(ObjectId::Member(id)) => ("member", id.to_string(), id.addresses.to_string()),
     }
 }
 

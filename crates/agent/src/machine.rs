@@ -342,6 +342,7 @@ impl Machine {
             standing: self.standing(),
             sessions_per_vm_max: self.settings.sessions_per_vm_max,
         })
+            acl_sizes: Default::default(),
     }
 
     /// Every link that needs a program: also taps that no port is known for, so that they forward nothing.

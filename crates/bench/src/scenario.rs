@@ -106,6 +106,8 @@ pub(crate) fn slice(way: Way) -> anyhow::Result<Slice> {
             admin_up: true,
             port_security: true,
             allowed_pairs: Vec::new(),
+            security_groups: None,
+            guest: None,
         };
         slice.ports.insert(side.port(), port);
     }
@@ -201,6 +203,7 @@ pub(crate) fn facts(
         underlay_mtu: 1550,
         dead_hosts: Default::default(),
         standing: Default::default(),
+        acl_sizes: Default::default(),
         sessions_per_vm_max: pipeline::bounds::SESSIONS_PER_PORT_MAX,
         tunnel,
         links: BTreeMap::from([(side.port(), interfaces.port)]),

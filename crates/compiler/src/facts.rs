@@ -1,5 +1,6 @@
 //! What a host knows of itself and the controller does not: links, uplinks, resolved neighbours.
 
+use crate::acl::AclSizes;
 use ipnet::Ipv4Net;
 use model::slice::ExternalNetwork;
 use model::{HostId, Mac, PortId, Vni};
@@ -31,6 +32,8 @@ pub struct LocalFacts {
     /// Most sessions of one VM's port on this host, 0: no limit.
     pub sessions_per_vm_max: u32,
     pub standing: Standing,
+    /// Room for what security groups allow.
+    pub acl_sizes: AclSizes,
 }
 
 /// How this host stands to the others, as far as it matters for who answers for an address

@@ -5,6 +5,7 @@
 //! never blocks another one: what is wrong with it is recorded, and what depends on it is left out (no
 //! entry means drop). What each entry means to a packet is documented in [`pipeline::tables`].
 
+mod acl;
 mod external;
 mod facts;
 mod hosts;
@@ -14,6 +15,7 @@ mod ownership;
 mod ports;
 mod routers;
 
+pub use acl::AclSizes;
 pub use facts::{LinkFacts, LocalFacts, Standing, TunnelFacts, TunnelProtocol, UplinkFacts};
 pub use output::{Compiled, EntryName, Problem, Provenance};
 pub use ownership::contested;
@@ -26,7 +28,8 @@ pub fn compile(slice: &Slice, facts: &LocalFacts) -> Compiled {
     let mut builder = Builder::default();
     hosts::compile(slice, facts, &mut builder);
     routers::compile(slice, facts, &mut builder);
-    ports::compile(slice, facts, &mut builder);
+    let policies = acl::compile(slice, facts, &mut builder);
+    ports::compile(slice, facts, &policies, &mut builder);
     external::compile(slice, facts, &mut builder);
     nat::compile(slice, facts, &mut builder);
     builder.finish()

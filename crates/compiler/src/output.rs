@@ -2,7 +2,7 @@
 
 use model::slice::ObjectId;
 use packet::zerocopy::{Immutable, IntoBytes};
-use pipeline::table_set::{RoutePrefix, TableSet};
+use pipeline::table_set::{Prefix, RoutePrefix, TableSet};
 use pipeline::tables::*;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -23,7 +23,7 @@ pub struct Compiled {
 pub struct EntryName {
     /// The map's name.
     pub table: &'static str,
-    /// The key as it is in the map; of `routes`: the prefix length (4 bytes, host order), then the key.
+    /// The key as it is in the map; of longest-prefix tables: the prefix length (4 bytes, host order), then the key.
     pub key: Vec<u8>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) trait KeyBytes {
     fn key_bytes(&self) -> Vec<u8>;
 }
 
-impl KeyBytes for RoutePrefix {
+impl<K: IntoBytes + Immutable> KeyBytes for Prefix<K> {
     fn key_bytes(&self) -> Vec<u8> {
         let mut bytes = self.len.to_ne_bytes().to_vec();
         bytes.extend_from_slice(self.key.as_bytes());
@@ -93,6 +93,9 @@ tables! {
     OWN_BLOCKS: own_blocks, BlockKey => PortBlock;
     BLOCK_OWNERS: block_owners, BlockOwnerKey => BlockOwner;
     VTEPS: vteps, VtepKey => Vtep;
+    PORT_PREFIXES: port_prefixes, Prefix<PortAddressKey> => u32;
+    ACL_REMOTES: acl_remotes, Prefix<AclRemoteKey> => AclClasses;
+    ACL_RULES: acl_rules, Prefix<AclRuleKey> => u32;
 }
 
 plain_keys! {

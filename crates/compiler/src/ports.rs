@@ -1,19 +1,21 @@
-//! `ports`, `port_addresses`, `stations` and `neighbors` of VMs.
+//! `ports`, `port_addresses`, `port_prefixes`, `stations` and `neighbors` of VMs.
 
+use crate::acl::{Policies, Policy};
 use crate::facts::LocalFacts;
-use crate::output::{Builder, NEIGHBORS, PORT_ADDRESSES, PORTS, STATIONS, by, mac};
+use crate::output::{Builder, NEIGHBORS, PORT_ADDRESSES, PORT_PREFIXES, PORTS, STATIONS, by, mac};
 use model::PortId;
 use model::slice::{AllowedPair, Network, ObjectId, Port, Slice};
+use pipeline::table_set::Prefix;
 use pipeline::tables::{
     Neighbor, NeighborKey, Port as PortEntry, PortAddressKey, PortKey, Station, StationKey,
 };
-use std::net::Ipv4Addr;
 
-/// Addresses that one allowed pair may cover: presence in a table is the permission, so a prefix costs an
-/// entry per address, and the table holds 16,384 for all ports.
-const PAIR_ADDRESSES_MAX: u32 = 256;
-
-pub(crate) fn compile(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) {
+pub(crate) fn compile(
+    slice: &Slice,
+    facts: &LocalFacts,
+    policies: &Policies<'_>,
+    builder: &mut Builder,
+) {
     for (id, port) in &slice.ports {
         let object = ObjectId::Port(*id);
         let Some(network) = slice.networks.get(&port.network) else {
@@ -27,7 +29,8 @@ pub(crate) fn compile(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) 
                 let key = StationKey { vni, mac: mac(port.mac), zero: 0 };
                 builder.put(&STATIONS, key, station, by(object, why));
                 if station.kind == Station::PORT {
-                    local(facts, *id, port, network, builder);
+                    let policy = policy(*id, port, policies, facts, builder);
+                    local(facts, *id, port, (network, policy), builder);
                 }
             }
         }
@@ -61,51 +64,85 @@ fn station(
     Some((station, "the port is on another host"))
 }
 
-fn local(facts: &LocalFacts, id: PortId, port: &Port, network: &Network, builder: &mut Builder) {
+/// What filters the port; none: its policy cannot be programmed.
+fn policy(
+    id: PortId,
+    port: &Port,
+    policies: &Policies<'_>,
+    facts: &LocalFacts,
+    builder: &mut Builder,
+) -> Option<Policy> {
+    let Some(groups) = &port.security_groups else { return Some(Policy::NONE) };
+    let policy = policies.get(groups).copied().flatten();
+    if policy.is_none() {
+        let sizes = facts.acl_sizes;
+        let text = format!(
+            "what its security groups allow does not fit the {} remote ends (acl_remotes_max) and {} rules \
+             (acl_rules_max) of this host's agent; the port stays down",
+            sizes.remotes, sizes.rules
+        );
+        builder.problem(ObjectId::Port(id), text);
+    }
+    policy
+}
+
+fn local(
+    facts: &LocalFacts,
+    id: PortId,
+    port: &Port,
+    (network, policy): (&Network, Option<Policy>),
+    builder: &mut Builder,
+) {
     let Some(link) = facts.links.get(&id) else { return };
     let (object, ifindex) = (ObjectId::Port(id), link.ifindex);
     let mut flags = 0;
     if link.veth_peer_elsewhere {
         flags |= PortEntry::FLAG_VETH_PEER;
     }
-    if port.admin_up && network.admin_up {
+    if port.admin_up && network.admin_up && policy.is_some() {
         flags |= PortEntry::FLAG_ACTIVE;
+    }
+    let policy = policy.unwrap_or(Policy::NONE);
+    if policy.egress.open {
+        flags |= PortEntry::FLAG_EGRESS_OPEN;
+    }
+    if policy.ingress.open {
+        flags |= PortEntry::FLAG_INGRESS_OPEN;
     }
     if !port.port_security {
         flags |= PortEntry::FLAG_UNRESTRICTED;
     }
-    let entry = PortEntry { network_vni: network.vni.get(), flags, mac: mac(port.mac), mtu: network.mtu };
+    let entry = PortEntry {
+        network_vni: network.vni.get(),
+        flags,
+        mac: mac(port.mac),
+        mtu: network.mtu,
+        egress_acl: policy.egress.id,
+        ingress_acl: policy.ingress.id,
+    };
     builder.put(&PORTS, PortKey { ifindex }, entry, by(object, "the port is bound here"));
     for address in &port.addresses {
-        permit(ifindex, port.mac, *address, by(object, "address of the port"), builder);
+        let pair = AllowedPair { mac: None, address: (*address).into() };
+        permit(ifindex, port, &pair, by(object, "address of the port"), builder);
     }
     for pair in &port.allowed_pairs {
-        permit_pair(ifindex, id, port, pair, builder);
+        permit(ifindex, port, pair, by(object, "allowed address pair"), builder);
     }
 }
 
-fn permit_pair(ifindex: u32, id: PortId, port: &Port, pair: &AllowedPair, builder: &mut Builder) {
-    let object = ObjectId::Port(id);
-    let first = u32::from(pair.address.network());
-    let last = u32::from(pair.address.broadcast());
-    if last - first >= PAIR_ADDRESSES_MAX {
-        let text = format!("allowed pair {} covers more than {PAIR_ADDRESSES_MAX} addresses", pair.address);
-        builder.problem(object, text);
-        return;
+/// A single address has an entry that is found at once; a prefix is looked for when there is none.
+fn permit(ifindex: u32, port: &Port, pair: &AllowedPair, origin: crate::Provenance, builder: &mut Builder) {
+    let key = PortAddressKey {
+        ifindex,
+        mac: mac(pair.mac.unwrap_or(port.mac)),
+        zero: 0,
+        address: pair.address.network().into(),
+    };
+    match pair.address.prefix_len() {
+        32 => builder.put(&PORT_ADDRESSES, key, 1, origin),
+        bits => {
+            let prefix = Prefix::new(PortAddressKey::lpm_len_v4(bits), key);
+            builder.put(&PORT_PREFIXES, prefix, 1, origin);
+        }
     }
-    for address in first..=last {
-        let origin = by(object, "allowed address pair");
-        permit(ifindex, pair.mac.unwrap_or(port.mac), Ipv4Addr::from(address), origin, builder);
-    }
-}
-
-fn permit(
-    ifindex: u32,
-    from: model::Mac,
-    address: Ipv4Addr,
-    origin: crate::Provenance,
-    builder: &mut Builder,
-) {
-    let key = PortAddressKey { ifindex, mac: mac(from), zero: 0, address: address.into() };
-    builder.put(&PORT_ADDRESSES, key, 1, origin);
 }

@@ -325,13 +325,14 @@ fn a_gateway_steers_without_knowing_the_tenant_networks() {
 }
 
 #[test]
-fn allowed_pairs_are_permissions_and_bounded() {
+fn allowed_pairs_are_permissions_of_addresses_and_prefixes() {
     let mut fixture = fvn();
     let (id, mut port) = fixture.port("vm_a");
     let pair = |net: &str| model::slice::AllowedPair { mac: None, address: net.parse().unwrap() };
     port.allowed_pairs = vec![pair("192.168.10.200/32"), pair("10.0.0.0/30"), pair("10.0.0.0/8")];
     fixture.slice.upsert(Object::Port(id, port));
     let compiled = compiled(&fixture, "ahv01");
-    assert_eq!(compiled.tables.port_addresses.len(), 1 + 1 + 4);
-    assert_eq!(compiled.problems.len(), 1);
+    assert_eq!(compiled.tables.port_addresses.len(), 1 + 1);
+    assert_eq!(compiled.tables.port_prefixes.len(), 2);
+    assert_eq!(compiled.problems, []);
 }

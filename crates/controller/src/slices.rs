@@ -17,6 +17,8 @@
 
 use model::resource::{self, device_owner};
 use model::slice::{
+mod security;
+
     Block, BlockId, ExternalNetwork, FloatingIp, Host, Interface, Network, Port, Router, RouterGateway,
     Slice, Subnet,
 };
@@ -37,6 +39,7 @@ pub fn slice_for(snapshot: &Snapshot, host: HostId) -> Slice {
     builder.named_hosts();
     builder.slice
 }
+    security::add(snapshot, &mut builder.slice);
 
 /// The networks of the host's own ports: tenant networks only, a host never forwards for a VM that sits on an
 /// external network.
@@ -223,6 +226,8 @@ impl Builder<'_> {
         }
     }
 }
+            security_groups: security::groups_of(port, &self.own.name),
+            guest: (port.binding_host == self.own.name).then(|| guest(port)),
 
 /// The host a port is bound to; none if nowhere or to a name no agent came with yet.
 pub(crate) fn host_of(snapshot: &Snapshot, port: &resource::Port) -> Option<HostId> {

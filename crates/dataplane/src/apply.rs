@@ -13,10 +13,10 @@ use crate::object::{KernelTables, LpmKey};
 use crate::sys::{MapFd, possible_cpus};
 use pipeline::Ingress;
 use pipeline::bounds::FRAME_BUCKET;
-use pipeline::table_set::{RoutePrefix, TableSet};
+use pipeline::table_set::{Prefix, TableSet};
 use pipeline::tables::{Config, PortKey};
 use std::collections::{BTreeMap, BTreeSet};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// In `Config::flags`, unseen by the pipeline: a change was begun and not finished.
 const FLAG_UNFINISHED: u32 = 1 << 31;
@@ -48,7 +48,10 @@ macro_rules! in_order {
             floating_by_fixed,
             external_addresses,
             uplinks,
+            acl_rules,
+            acl_remotes,
             port_addresses,
+            port_prefixes,
             ports
         )
     };
@@ -59,7 +62,10 @@ macro_rules! in_reverse {
     ($each:ident) => {
         $each!(
             ports,
+            port_prefixes,
             port_addresses,
+            acl_remotes,
+            acl_rules,
             uplinks,
             external_addresses,
             floating_by_fixed,
@@ -238,12 +244,12 @@ impl<K: FromBytes + IntoBytes> KernelKey<K> for K {
     }
 }
 
-impl KernelKey<RoutePrefix> for LpmKey {
-    fn of(key: RoutePrefix) -> Self {
+impl<K: FromBytes + IntoBytes + Immutable + Copy> KernelKey<Prefix<K>> for LpmKey<K> {
+    fn of(key: Prefix<K>) -> Self {
         key.into()
     }
 
-    fn into_key(self) -> RoutePrefix {
+    fn into_key(self) -> Prefix<K> {
         self.into()
     }
 }

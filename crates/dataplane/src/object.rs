@@ -9,7 +9,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
 use pipeline::fragment::{Fragment, FragmentKey};
 use pipeline::nat::{BindingKey, ContactKey, Mapping, MappingKey, PortBits, PortBitsKey};
 use pipeline::session::{Session, SessionKey};
-use pipeline::table_set::RoutePrefix;
+use pipeline::table_set::Prefix;
 use pipeline::tables::*;
 use std::io;
 use std::os::fd::AsFd;
@@ -24,19 +24,19 @@ const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 /// A key of the LPM trie as the kernel lays it out.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub(crate) struct LpmKey {
+pub(crate) struct LpmKey<K> {
     len: u32,
-    key: RouteKey,
+    key: K,
 }
 
-impl From<RoutePrefix> for LpmKey {
-    fn from(prefix: RoutePrefix) -> Self {
+impl<K> From<Prefix<K>> for LpmKey<K> {
+    fn from(prefix: Prefix<K>) -> Self {
         Self { len: prefix.len, key: prefix.key }
     }
 }
 
-impl From<LpmKey> for RoutePrefix {
-    fn from(key: LpmKey) -> Self {
+impl<K: Copy> From<LpmKey<K>> for Prefix<K> {
+    fn from(key: LpmKey<K>) -> Self {
         Self { len: key.len, key: key.key }
     }
 }
@@ -71,7 +71,7 @@ tables! {
     networks: NetworkKey => Network;
     stations: StationKey => Station;
     neighbors: NeighborKey => Neighbor;
-    routes: LpmKey => Route;
+    routes: LpmKey<RouteKey> => Route;
     externals: NetworkKey => External;
     uplinks: UplinkKey => NetworkKey;
     gateways: GatewayKey => GatewayValue;
@@ -83,6 +83,9 @@ tables! {
     vteps: VtepKey => Vtep;
     sessions: SessionKey => Session;
     replies: SessionKey => SessionKey;
+    port_prefixes: LpmKey<PortAddressKey> => u32;
+    acl_remotes: LpmKey<AclRemoteKey> => AclClasses;
+    acl_rules: LpmKey<AclRuleKey> => u32;
     mappings: MappingKey => Mapping;
     bindings: BindingKey => MappingKey;
     contacts: ContactKey => u32;

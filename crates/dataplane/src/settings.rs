@@ -25,6 +25,9 @@ pub struct Sizes {
     pub block_owners: u32,
     pub sessions: u32,
     pub mappings: u32,
+    /// Prefixes of remote ends, and of what may come from them, of all lists of security groups.
+    pub acl_remotes: u32,
+    pub acl_rules: u32,
 }
 
 impl Default for Sizes {
@@ -39,6 +42,8 @@ impl Default for Sizes {
             block_owners: BLOCK_OWNERS_MAX,
             sessions: SESSIONS_MAX,
             mappings: MAPPINGS_MAX,
+            acl_remotes: ACL_REMOTES_MAX,
+            acl_rules: ACL_RULES_MAX,
         }
     }
 }
@@ -55,10 +60,12 @@ impl Sizes {
         block_owners: 8192,
         sessions: 32768,
         mappings: 16384,
+        acl_remotes: 32768,
+        acl_rules: 65536,
     };
 
     /// Sizes by the tables' names.
-    pub(crate) fn named(&self) -> [(&'static str, u32); 17] {
+    pub(crate) fn named(&self) -> [(&'static str, u32); 20] {
         [
             ("ports", self.ports),
             ("port_addresses", self.ports.saturating_mul(4)),
@@ -77,6 +84,9 @@ impl Sizes {
             ("mappings", self.mappings),
             ("bindings", self.mappings),
             ("port_usage", self.mappings),
+            ("port_prefixes", self.ports.saturating_mul(4)),
+            ("acl_remotes", self.acl_remotes),
+            ("acl_rules", self.acl_rules),
         ]
     }
 }

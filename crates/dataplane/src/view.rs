@@ -11,7 +11,7 @@ use pipeline::fragment::{Fragment, FragmentKey};
 use pipeline::host::Source;
 use pipeline::nat::{BindingKey, ContactKey, Mapping, MappingKey};
 use pipeline::session::{Session, SessionKey};
-use pipeline::table_set::RoutePrefix;
+use pipeline::table_set::Prefix;
 use pipeline::tables::*;
 use std::cell::RefCell;
 use zerocopy::{FromBytes, IntoBytes};
@@ -98,8 +98,23 @@ impl Source for View<'_> {
     }
 
     fn route(&self, key: &RouteKey) -> Option<Route> {
-        let key = LpmKey::from(RoutePrefix { len: ROUTE_KEY_BITS, key: *key });
+        let key = LpmKey::from(Prefix { len: ROUTE_KEY_BITS, key: *key });
         self.get("routes", &self.dataplane.object.tables.routes, &key)
+    }
+
+    fn port_prefix(&self, key: &PortAddressKey) -> bool {
+        let key = LpmKey::from(Prefix { len: PortAddressKey::lpm_len_v4(32), key: *key });
+        self.get("port_prefixes", &self.dataplane.object.tables.port_prefixes, &key).is_some()
+    }
+
+    fn acl_remote(&self, key: &AclRemoteKey) -> Option<AclClasses> {
+        let key = LpmKey::from(Prefix { len: AclRemoteKey::lpm_len_v4(32), key: *key });
+        self.get("acl_remotes", &self.dataplane.object.tables.acl_remotes, &key)
+    }
+
+    fn acl_rule(&self, key: &AclRuleKey) -> u32 {
+        let key = LpmKey::from(Prefix { len: AclRuleKey::LPM_LEN, key: *key });
+        self.get("acl_rules", &self.dataplane.object.tables.acl_rules, &key).unwrap_or(0)
     }
 
     fn contact(&self, key: &ContactKey) -> bool {

@@ -3,14 +3,21 @@
 //!
 //! A slice is a set of objects by id. The controller sends a snapshot and then deltas (upserts and removals);
 //! applying either twice changes nothing. The size follows the host's own VMs: networks, routers and peers
-//! their ports can reach, and, on hosts that have a physical network, the addresses and port blocks of its
-//! external networks.
+//! their ports can reach, their security groups with what these name, and, on hosts that have a physical network,
+//! the addresses and port blocks of its external networks.
 
-use crate::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
+mod security;
+
+use crate::{
+    FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SecurityGroupId, SecurityGroupRuleId, SubnetId,
+    Vni,
+};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+
+pub use security::{Member, MemberId, MemberOf, NotAMemberId, SecurityGroup, SecurityGroupRule};
 
 /// A host's slice at a revision of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +30,15 @@ pub struct Slice {
     pub ports: BTreeMap<PortId, Port>,
     pub floating_ips: BTreeMap<FloatingIpId, FloatingIp>,
     pub blocks: BTreeMap<BlockId, Block>,
+    /// Of the host's own ports.
+    #[serde(default)]
+    pub security_groups: BTreeMap<SecurityGroupId, SecurityGroup>,
+    /// Of these groups.
+    #[serde(default)]
+    pub security_group_rules: BTreeMap<SecurityGroupRuleId, SecurityGroupRule>,
+    /// Of the groups that these rules name as remote ends, one by one, so that one more is a small delta.
+    #[serde(default)]
+    pub members: BTreeMap<MemberId, Member>,
 }
 
 /// A host of the cluster.
@@ -167,6 +183,29 @@ pub struct AllowedPair {
 
 /// A floating IP that stands for a fixed address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    /// Whose rules filter it: told of the host's own ports only. None: everything passes.
+    #[serde(default)]
+    pub security_groups: Option<BTreeSet<SecurityGroupId>>,
+    /// Of a port that is bound to the slice's host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Guest>,
+}
+
+/// What a VM's own host tells it, and of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    pub project_id: String,
+    /// The VM's id, if a compute service made the port.
+    pub device_id: String,
+    /// DHCP options of the port itself; they win over the subnet's.
+    pub dhcp_options: Vec<DhcpOption>,
+}
+
+/// A DHCPv4 option as Neutron's `extra_dhcp_opts` has it. What it is in bytes: [`crate::dhcp`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpOption {
+    pub name: String,
+    pub value: String,
 pub struct FloatingIp {
     pub external_network: NetworkId,
     pub address: Ipv4Addr,
@@ -218,6 +257,9 @@ pub enum ObjectId {
     Network(NetworkId),
     ExternalNetwork(NetworkId),
     Router(RouterId),
+    SecurityGroup(SecurityGroupId, SecurityGroup),
+    SecurityGroupRule(SecurityGroupRuleId, SecurityGroupRule),
+    Member(MemberId, Member),
     Port(PortId),
     FloatingIp(FloatingIpId),
     Block(BlockId),
@@ -231,6 +273,9 @@ pub struct Delta {
     pub upserts: Vec<Object>,
     pub removals: Vec<ObjectId>,
 }
+    SecurityGroup(SecurityGroupId),
+    SecurityGroupRule(SecurityGroupRuleId),
+    Member(MemberId),
 
 impl BlockId {
     /// The block's last port. `size`: the external network's block size, a power of two. The block that holds
@@ -311,6 +356,9 @@ impl Slice {
             ObjectId::ExternalNetwork(id) => drop(self.external_networks.remove(&id)),
             ObjectId::Router(id) => drop(self.routers.remove(&id)),
             ObjectId::Port(id) => drop(self.ports.remove(&id)),
+            Object::SecurityGroup(id, group) => drop(self.security_groups.insert(id, group)),
+            Object::SecurityGroupRule(id, rule) => drop(self.security_group_rules.insert(id, rule)),
+            Object::Member(id, member) => drop(self.members.insert(id, member)),
             ObjectId::FloatingIp(id) => drop(self.floating_ips.remove(&id)),
             ObjectId::Block(id) => drop(self.blocks.remove(&id)),
         }
@@ -323,6 +371,9 @@ impl Slice {
         diff_map(&self.networks, &target.networks, (Object::Network, ObjectId::Network), &mut delta);
         diff_map(
             &self.external_networks,
+            ObjectId::SecurityGroup(id) => drop(self.security_groups.remove(&id)),
+            ObjectId::SecurityGroupRule(id) => drop(self.security_group_rules.remove(&id)),
+            ObjectId::Member(id) => drop(self.members.remove(&id)),
             &target.external_networks,
             (Object::ExternalNetwork, ObjectId::ExternalNetwork),
             &mut delta,
@@ -346,6 +397,19 @@ type Constructors<K, V> = (fn(K, V) -> Object, fn(K) -> ObjectId);
 fn diff_map<K: Copy + Ord, V: Clone + PartialEq>(
     old: &BTreeMap<K, V>,
     new: &BTreeMap<K, V>,
+        diff_map(
+            &self.security_groups,
+            &target.security_groups,
+            (Object::SecurityGroup, ObjectId::SecurityGroup),
+            &mut delta,
+        );
+        diff_map(
+            &self.security_group_rules,
+            &target.security_group_rules,
+            (Object::SecurityGroupRule, ObjectId::SecurityGroupRule),
+            &mut delta,
+        );
+        diff_map(&self.members, &target.members, (Object::Member, ObjectId::Member), &mut delta);
     (object, object_id): Constructors<K, V>,
     delta: &mut Delta,
 ) {

@@ -16,6 +16,12 @@ pub const BLOCKS_MAX: u32 = 1024;
 
 pub const PORTS_MAX: u32 = 4096;
 pub const PORT_ADDRESSES_MAX: u32 = 16384;
+/// Remote ends of security groups' rules, and the rules: both in prefixes, and once for all ports that have the
+/// same groups.
+pub const ACL_REMOTES_MAX: u32 = 131_072;
+pub const ACL_RULES_MAX: u32 = 131_072;
+/// Classes that an address may belong to in one list; what belongs to more gets one that stands for several.
+pub const ACL_CLASSES_MAX: usize = 8;
 pub const NETWORKS_MAX: u32 = 16384;
 pub const STATIONS_MAX: u32 = 65536;
 pub const NEIGHBORS_MAX: u32 = 65536;

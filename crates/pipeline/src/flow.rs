@@ -142,7 +142,7 @@ fn evaluate_existing<P: Packet, T: Tables>(
 ) -> Step<()> {
     if walk.hook == Hook::Port {
         port_security::run(walk)?;
-        acl::egress(walk)?;
+        acl::egress(walk, Some(direction))?;
         walk.work.router_vni = 0;
         switch::run(walk)?;
     }
@@ -166,7 +166,7 @@ fn evaluate_existing<P: Packet, T: Tables>(
         }
         _ => return end(walk, session),
     }
-    acl::ingress(walk)?;
+    acl::ingress(walk, Some(direction))?;
     resolve::run(walk)?;
     session.path(direction).store(&walk.work.path);
     Ok(())
@@ -216,7 +216,7 @@ fn evaluate_new<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     match walk.hook {
         Hook::Port => {
             port_security::run(walk)?;
-            acl::egress(walk)?;
+            acl::egress(walk, None)?;
             switch::run(walk)?;
             if walk.work.router_vni != 0 {
                 from_vm_routed(walk)?;
@@ -228,7 +228,7 @@ fn evaluate_new<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     if walk.work.target.kind == Target::ANSWER {
         return Ok(());
     }
-    acl::ingress(walk)?;
+    acl::ingress(walk, None)?;
     resolve::run(walk)
 }
 

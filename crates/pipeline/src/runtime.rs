@@ -119,6 +119,12 @@ pub trait Tables {
     fn port(&self, key: &PortKey) -> Option<Port>;
     fn port_address(&self, key: &PortAddressKey) -> bool;
     fn network(&self, key: &NetworkKey) -> Option<Network>;
+    /// Whether a prefix covers it.
+    fn port_prefix(&self, key: &PortAddressKey) -> bool;
+    /// Longest-prefix match; false: none, and `classes` is as it was.
+    fn acl_remote(&self, key: &AclRemoteKey, classes: &mut AclClasses) -> bool;
+    /// Longest-prefix match: bits of [`allow`].
+    fn acl_rule(&self, key: &AclRuleKey) -> u32;
     fn station(&self, key: &StationKey) -> Option<Station>;
     fn neighbor(&self, key: &NeighborKey) -> Option<Neighbor>;
     /// Longest-prefix match over all 160 bits.

@@ -10,6 +10,7 @@
 //! already translated north-south packets between a VM's host and a gateway.
 
 use crate::address::Address;
+use core::ops::RangeInclusive;
 use packet::MacAddr;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -67,6 +68,9 @@ table_type! {
         pub mac: MacAddr,
         /// MTU of the port's network: the largest IP packet in bytes.
         pub mtu: u16,
+        /// What its security groups allow the VM to send, and to be sent.
+        pub egress_acl: AclId,
+        pub ingress_acl: AclId,
     }
 }
 
@@ -77,6 +81,10 @@ impl Port {
     pub const FLAG_UNRESTRICTED: u32 = 2;
     /// One end of a veth pair whose other end takes packets directly (`bpf_redirect_peer`).
     pub const FLAG_VETH_PEER: u32 = 4;
+    /// The VM may send everything, and be answered; `egress_acl` is not asked.
+    pub const FLAG_EGRESS_OPEN: u32 = 8;
+    /// Likewise what it is sent.
+    pub const FLAG_INGRESS_OPEN: u32 = 16;
 }
 
 table_type! {
@@ -93,6 +101,85 @@ table_type! {
         pub zero: u16,
         pub address: Address,
     }
+}
+
+impl PortAddressKey {
+    /// Length of the LPM prefix in `port_prefixes` for a prefix of `ipv4_bits` (0-32).
+    pub const fn lpm_len_v4(ipv4_bits: u8) -> u32 {
+        192 + ipv4_bits as u32
+    }
+
+    /// Of every prefix.
+    pub const LPM_LENS: RangeInclusive<u32> = Self::lpm_len_v4(0)..=Self::lpm_len_v4(32);
+}
+
+table_type! {
+    /// Names a list of what is allowed, or a class of remote ends in one: a hash of what it stands for, so that a
+    /// name never changes its meaning. Zero: nothing.
+    pub struct AclId {
+        pub words: [u32; 2],
+    }
+}
+
+impl AclId {
+    #[inline(always)]
+    pub const fn is_zero(&self) -> bool {
+        let [a, b] = self.words;
+        a | b == 0
+    }
+}
+
+table_type! {
+    /// Data of the longest-prefix key of `acl_remotes`: a list, and the other end's address.
+    pub struct AclRemoteKey {
+        pub list: AclId,
+        pub address: Address,
+    }
+}
+
+impl AclRemoteKey {
+    /// Length of the LPM prefix for a prefix of `ipv4_bits` (0-32).
+    pub const fn lpm_len_v4(ipv4_bits: u8) -> u32 {
+        160 + ipv4_bits as u32
+    }
+
+    /// Of every prefix.
+    pub const LPM_LENS: RangeInclusive<u32> = Self::lpm_len_v4(0)..=Self::lpm_len_v4(32);
+}
+
+table_type! {
+    /// `acl_remotes`: the classes of remote ends that the prefix belongs to, its own and those of every shorter
+    /// prefix that covers it. The first zero ends them.
+    pub struct AclClasses {
+        pub ids: [AclId; crate::bounds::ACL_CLASSES_MAX],
+    }
+}
+
+table_type! {
+    /// Data of the longest-prefix key of `acl_rules`: a class, a protocol, a destination port or ICMP type and code.
+    /// A prefix covers 64 bits (every protocol), 72 (all of the protocol) or up to 88.
+    pub struct AclRuleKey {
+        pub class: AclId,
+        pub protocol: u8,
+        pub selector_be: [u8; 2],
+        pub zero: u8,
+    }
+}
+
+impl AclRuleKey {
+    pub const LPM_LEN_CLASS: u32 = 64;
+    pub const LPM_LEN_PROTOCOL: u32 = 72;
+    pub const LPM_LEN: u32 = 88;
+    /// Of every prefix.
+    pub const LPM_LENS: RangeInclusive<u32> = Self::LPM_LEN_CLASS..=Self::LPM_LEN;
+}
+
+/// Values of `acl_rules`, of all rules that cover the prefix together; 0: none does.
+pub mod allow {
+    /// By a rule of a stateful group: answers pass, too.
+    pub const STATEFUL: u32 = 1;
+    /// By a rule of a stateless group: every packet asks for itself.
+    pub const STATELESS: u32 = 2;
 }
 
 table_type! {

@@ -48,6 +48,8 @@ pub struct Headers {
     pub tcp_flags: u8,
     /// ICMP type; 0xff for other protocols.
     pub icmp_type: u8,
+    /// Of a whole ICMP message or the first fragment of one; else 0.
+    pub icmp_code: u8,
     /// [`Headers::FRAGMENT_FIRST`], [`Headers::FRAGMENT_LATER`], or 0: a whole datagram.
     pub fragment: u8,
     /// 1: the source and destination ports (or echo identifier) are known.
@@ -107,6 +109,15 @@ pub struct Translated {
     pub flags: u32,
 }
 
+/// What is asked of the lists of security groups.
+#[repr(C)]
+#[derive(Debug, FromBytes, KnownLayout)]
+pub struct AclQuestion {
+    pub remote: AclRemoteKey,
+    pub rule: AclRuleKey,
+    pub classes: AclClasses,
+}
+
 /// Working memory of one walk. Large, so it lives in a per-CPU array in the eBPF object; every walk fills
 /// what it reads.
 #[repr(C)]
@@ -140,6 +151,7 @@ pub struct Work {
     pub translated: Translated,
     pub target: Target,
     pub station: Station,
+    pub acl: AclQuestion,
     pub path: Path,
     /// 1: this walk must not create a session (a gateway only forwards).
     pub stateless: u32,

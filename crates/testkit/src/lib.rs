@@ -2,6 +2,7 @@
 //! compiler made and whose packets walk from host to host in memory.
 
 pub mod frames;
+pub mod groups;
 pub mod world;
 
 pub use world::{Arrival, World};

@@ -241,6 +241,7 @@ impl World {
                 underlay_mtu: 1550,
                 dead_hosts: Default::default(),
                 standing: Default::default(),
+                acl_sizes: Default::default(),
                 sessions_per_vm_max: self.options.sessions_per_vm_max,
                 tunnel: TunnelFacts {
                     protocol,
@@ -334,6 +335,8 @@ impl World {
             admin_up: true,
             port_security: true,
             allowed_pairs: Vec::new(),
+            security_groups: None,
+            guest: None,
         };
         self.slice.ports.insert(vm.port, port);
         self.hosts[host]

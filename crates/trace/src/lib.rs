@@ -12,4 +12,4 @@ mod words;
 pub use packet::MacAddr;
 pub use state::NotReadable;
 pub use walk::{Arrival, Surroundings, walk};
-pub use words::{Link, Names, worded};
+pub use words::{Link, Names, rule_entry_text, rules_of, worded};

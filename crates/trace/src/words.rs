@@ -1,14 +1,17 @@
 //! Entries of tables in words.
 
+mod acl;
+
 use crate::walk::Surroundings;
-use model::PortId;
+use model::slice::Slice;
+use model::{PortId, SecurityGroupRuleId};
 use model::trace::Look as Told;
 use packet::zerocopy::{Immutable, IntoBytes};
 use pipeline::Stage;
 use pipeline::host::{Look, Step};
 use pipeline::nat::{BindingKey, Mapping, MappingKey};
 use pipeline::session::SessionKey;
-use pipeline::table_set::RoutePrefix;
+use pipeline::table_set::{Prefix, RoutePrefix};
 use pipeline::tables::*;
 use pipeline::{Address, Punt};
 use std::collections::BTreeMap;
@@ -23,6 +26,8 @@ pub struct Names {
     pub links: BTreeMap<u32, Link>,
     /// By tunnel address.
     pub hosts: BTreeMap<Ipv4Addr, String>,
+    /// Of security groups, as [`rules_of`] words them.
+    pub rules: BTreeMap<SecurityGroupRuleId, String>,
 }
 
 /// A link of the host.
@@ -33,6 +38,19 @@ pub struct Link {
     pub up: bool,
     pub port: Option<PortId>,
     pub physical_network: Option<String>,
+}
+
+pub use acl::rule_entry_text;
+use acl::rule_text;
+
+/// Every rule of security groups in a slice, as a clause: `rule 5b… of group web (ingress tcp 443 from 10.0.0.0/8)`.
+pub fn rules_of(slice: &Slice) -> BTreeMap<SecurityGroupRuleId, String> {
+    let worded = slice.security_group_rules.iter().map(|(id, rule)| {
+        let group = slice.security_groups.get(&rule.group);
+        let group = group.map_or_else(|| rule.group.to_string(), |group| group.name.clone());
+        (*id, format!("rule {id} of group {group} ({})", rule_text(rule)))
+    });
+    worded.collect()
 }
 
 impl Names {
@@ -74,6 +92,19 @@ pub fn worded(look: &Look, names: &Names) -> Option<(&'static str, String, Optio
         Look::PortAddress(key, found) => {
             let key = format!("{}: {} with {}", names.link(key.ifindex), key.mac, key.address);
             ("port_addresses", key, found.then(|| "allowed".to_owned()))
+        }
+        Look::PortPrefix(key, found) => {
+            let key = format!("{}: {} with {}", names.link(key.ifindex), key.mac, key.address);
+            ("port_prefixes", key, found.then(|| "allowed".to_owned()))
+        }
+        Look::AclRemote(key, value) => {
+            let classes = |found: AclClasses| found.ids.iter().filter(|class| !class.is_zero()).count();
+            let value = value.map(|found| format!("in rules, by {} remote ends", classes(found)));
+            ("acl_remotes", key.address.to_string(), value)
+        }
+        Look::AclRule(key, allowed) => {
+            let value = (*allowed != 0).then(|| acl::allowed_text(*allowed));
+            ("acl_rules", acl::rule_key_text(key), value)
         }
         Look::Network(key, value) => {
             ("networks", net(key.vni), value.map(|network| network_text(&network, names)))
@@ -285,8 +316,7 @@ fn programmed_entry(look: &Look, around: &Surroundings<'_>) -> Option<(&'static 
         Look::Neighbor(key, value) => entry!(neighbors, key, value),
         Look::Route(key, value) => {
             let (prefix, route) = longest(set, key)?;
-            let mut bytes = prefix.len.to_ne_bytes().to_vec();
-            bytes.extend_from_slice(prefix.key.as_bytes());
+            let bytes = acl::entry_key(prefix.len, prefix.key.as_bytes());
             Some(("routes", bytes, Some(route) != value.as_ref()))
         }
         Look::External(key, value) => entry!(externals, key, value),
@@ -298,6 +328,19 @@ fn programmed_entry(look: &Look, around: &Surroundings<'_>) -> Option<(&'static 
         Look::OwnBlock(key, value) => entry!(own_blocks, key, value),
         Look::BlockOwner(key, value) => entry!(block_owners, key, value),
         Look::Vtep(key, value) => entry!(vteps, key, value),
+        Look::PortPrefix(key, found) => {
+            let (prefix, _) = Prefix::longest(&set.port_prefixes, key, PortAddressKey::LPM_LENS)?;
+            Some(("port_prefixes", acl::entry_key(prefix.len, prefix.key.as_bytes()), !found))
+        }
+        Look::AclRemote(key, value) => {
+            let (prefix, classes) = Prefix::longest(&set.acl_remotes, key, AclRemoteKey::LPM_LENS)?;
+            let bytes = acl::entry_key(prefix.len, prefix.key.as_bytes());
+            Some(("acl_remotes", bytes, Some(classes) != value.as_ref()))
+        }
+        Look::AclRule(key, allowed) => {
+            let (prefix, said) = Prefix::longest(&set.acl_rules, key, AclRuleKey::LPM_LENS)?;
+            Some(("acl_rules", acl::entry_key(prefix.len, prefix.key.as_bytes()), said != allowed))
+        }
         _ => None,
     }
 }
@@ -320,15 +363,11 @@ pub(crate) fn summary(step: &Step, around: &Surroundings<'_>) -> Option<String> 
     let text = match step.stage {
         Stage::Classify => classify(&step.looks, names),
         Stage::PortSecurity => port_security(&step.looks, names),
-        Stage::EgressAcl => Some("no rules".to_owned()),
+        Stage::EgressAcl | Stage::IngressAcl => acl::summary(step, around),
         Stage::Switch => switch(&step.looks, names),
         Stage::Route => route(&step.looks, around),
         Stage::Dnat => dnat(&step.looks, names),
         Stage::Snat => snat(&step.looks, names),
-        Stage::IngressAcl => {
-            let own = step.looks.iter().any(|look| matches!(look, Look::Port(_, Some(_))));
-            own.then(|| "no rules".to_owned())
-        }
         Stage::Resolve => resolve(&step.looks, names),
         Stage::Output => output(&step.looks),
     };
@@ -355,7 +394,7 @@ fn classify(looks: &[Look], names: &Names) -> Option<String> {
 
 fn port_security(looks: &[Look], names: &Names) -> Option<String> {
     looks.iter().rev().find_map(|look| match look {
-        Look::PortAddress(key, true) => Some(format!("{} may use {}", names.link(key.ifindex), key.address)),
+        Look::PortAddress(key, true) | Look::PortPrefix(key, true) => Some(format!("{} may use {}", names.link(key.ifindex), key.address)),
         Look::PortAddress(key, false) => {
             Some(format!("{} may not use {} with {}", names.link(key.ifindex), key.address, key.mac))
         }

@@ -1,13 +1,15 @@
 //! Which entries decided a session, and what each entry says.
 
+mod acl;
+
 use crate::scene::Scene;
 use compiler::{Compiled, EntryName};
 use dataplane::SessionRow;
-use model::slice::ObjectId;
+use model::slice::{ObjectId, Slice};
 use packet::zerocopy::{Immutable, IntoBytes};
 use pipeline::host::Look;
 use pipeline::session::{Path, Session};
-use pipeline::table_set::{RoutePrefix, TableSet};
+use pipeline::table_set::{Prefix, RoutePrefix, TableSet};
 use pipeline::tables::*;
 use pipeline::{Address, Ingress, Stage};
 use std::collections::BTreeMap;
@@ -37,16 +39,19 @@ impl Rule {
         Self { table, key: key.as_bytes().to_vec() }
     }
 
-    fn route(prefix: &RoutePrefix) -> Self {
-        let mut key = prefix.len.to_ne_bytes().to_vec();
-        key.extend_from_slice(prefix.key.as_bytes());
-        Self { table: "routes", key }
+    fn prefix<K: IntoBytes + Immutable>(table: &'static str, prefix: &Prefix<K>) -> Self {
+        Self { table, key: [&prefix.len.to_ne_bytes(), prefix.key.as_bytes()].concat() }
     }
 
-    /// The stage that asks for it.
-    pub(crate) fn stage(&self) -> Stage {
+    fn route(prefix: &RoutePrefix) -> Self {
+        Self::prefix("routes", prefix)
+    }
+
+    /// The stage that asks for it. `object` made it.
+    pub(crate) fn stage(&self, object: Option<ObjectId>, slice: &Slice) -> Stage {
         match self.table {
-            "port_addresses" => Stage::PortSecurity,
+            "port_addresses" | "port_prefixes" => Stage::PortSecurity,
+            "acl_rules" => acl::stage(object, slice),
             "stations" => Stage::Switch,
             "routes" => Stage::Route,
             "external_addresses" | "floating_by_fixed" | "block_owners" => Stage::Dnat,
@@ -64,7 +69,7 @@ pub(super) fn is_counted(rule: &Rule, scene: &Scene) -> bool {
     let gateway = gateway.flat_map(|network| &network.gateways).any(|host| Some(*host) == scene.host_id);
     match rule.table {
         "ports" | "port_addresses" | "routes" | "floating_by_fixed" | "snat" | "own_blocks" => true,
-        "stations" | "networks" => true,
+        "stations" | "networks" | "acl_rules" => true,
         "external_addresses" | "uplinks" | "gateways" | "externals" | "vteps" => !gateway,
         _ => false,
     }
@@ -80,6 +85,7 @@ pub(crate) fn rules_of(session: &SessionRow, tables: &TableSet) -> BTreeMap<Rule
     rules.departure(reply, session, 1);
     rules.routed(session);
     rules.translated(session);
+    acl::rules_of(session, tables).into_iter().for_each(|rule| rules.both(rule));
     rules.found
 }
 
@@ -273,10 +279,28 @@ pub(super) fn describe(scene: &Scene, compiled: &Compiled) -> BTreeMap<Rule, Des
     for key in compiled.tables.port_addresses.keys() {
         put(Rule::new("port_addresses", key), Look::PortAddress(*key, true));
     }
+    for (prefix, _) in &compiled.tables.port_prefixes {
+        put(Rule::prefix("port_prefixes", prefix), Look::PortPrefix(prefix.key, true));
+    }
+    for (prefix, allowed) in &compiled.tables.acl_rules {
+        put(Rule::prefix("acl_rules", prefix), Look::AclRule(prefix.key, *allowed));
+    }
     for (prefix, route) in &compiled.tables.routes {
         put(Rule::route(prefix), Look::Route(prefix.key, Some(*route)));
     }
-    // A question is about an address, an entry about a prefix.
+    // A question is about an address or a port, an entry about a prefix.
+    let rules = trace::rules_of(&scene.slice);
+    for prefix in compiled.tables.acl_rules.keys() {
+        if let Some(described) = all.get_mut(&Rule::prefix("acl_rules", prefix)) {
+            let named = match described.object {
+                Some(ObjectId::SecurityGroupRule(id)) => rules.get(&id),
+                _ => None,
+            };
+            let entry = trace::rule_entry_text(prefix);
+            described.key = named.cloned().unwrap_or_else(|| entry.clone());
+            described.value = format!("{entry} {}", described.value);
+        }
+    }
     for prefix in compiled.tables.routes.keys() {
         if let Some(described) = all.get_mut(&Rule::route(prefix)) {
             let router = scene.network(u32::from_be(prefix.key.router_vni_be));
@@ -293,5 +317,6 @@ fn names(scene: &Scene) -> Names {
         networks: scene.names(),
         links: scene.links.iter().map(|(ifindex, name)| (*ifindex, link(name))).collect(),
         hosts: scene.slice.hosts.values().map(|host| (host.vtep, host.name.clone())).collect(),
+        rules: BTreeMap::new(),
     }
 }

@@ -90,6 +90,8 @@ fn slice() -> Slice {
         admin_up: true,
         port_security: true,
         allowed_pairs: Vec::new(),
+        security_groups: None,
+        guest: None,
     };
     slice.ports.insert(vm_a(), port);
     slice

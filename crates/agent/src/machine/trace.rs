@@ -105,6 +105,7 @@ impl Machine {
             networks: networks.map(|(vni, name)| (vni.get(), name.clone())).collect(),
             links: self.links.values().map(|known| (known.index, link(known))).collect(),
             hosts: hosts.map(|host| (host.vtep, host.name.clone())).collect(),
+            rules: slice.map(trace::rules_of).unwrap_or_default(),
         }
     }
 }
@@ -122,6 +123,9 @@ fn origin(object: ObjectId, why: &str) -> Origin {
         ObjectId::Port(id) => ("port", id.to_string()),
         ObjectId::FloatingIp(id) => ("floating_ip", id.to_string()),
         ObjectId::Block(id) => ("block", id.to_string()),
+        ObjectId::SecurityGroup(id) => ("security_group", id.to_string()),
+        ObjectId::SecurityGroupRule(id) => ("security_group_rule", id.to_string()),
+        ObjectId::Member(id) => ("member", id.to_string()),
     };
     Origin { kind: kind.to_owned(), id, why: why.to_owned(), name: None, revision: None }
 }

@@ -76,6 +76,8 @@ fn port(network: NetworkId, last: u8, address: Ipv4Addr, host: HostId) -> Port {
         admin_up: true,
         port_security: true,
         allowed_pairs: Vec::new(),
+        security_groups: None,
+        guest: None,
     }
 }
 
@@ -177,6 +179,7 @@ pub(crate) fn facts() -> LocalFacts {
         neighbors: BTreeMap::from([((vni(EXTERNAL), GATEWAY), gateway_mac())]),
         dead_hosts: BTreeSet::new(),
         standing: Default::default(),
+        acl_sizes: Default::default(),
         sessions_per_vm_max: 0,
     }
 }

@@ -282,6 +282,8 @@ fn slice() -> Slice {
             port_security: true,
             allowed_pairs: Vec::new(),
         };
+            security_groups: None,
+            guest: None,
         slice.upsert(Object::Port(port_id(number), port));
     }
     add_outside(&mut slice, host);

@@ -115,6 +115,8 @@ fn vm(slice: &mut Slice, name: &str, host: &str, last: u8, address: &str, on: &s
         admin_up: true,
         port_security: true,
         allowed_pairs: Vec::new(),
+        security_groups: None,
+        guest: None,
     };
     slice.upsert(Object::Port(port_id(name), port));
 }
@@ -265,6 +267,7 @@ impl Fixture {
             underlay_mtu: 1550,
             dead_hosts: Default::default(),
             standing: Default::default(),
+            acl_sizes: Default::default(),
             sessions_per_vm_max: 0,
             tunnel: self.tunnel,
             links: here

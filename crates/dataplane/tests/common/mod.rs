@@ -77,7 +77,7 @@ pub fn two_ports(a: u32, b: u32) -> TableSet {
         let address = Address::v4(address);
         tables
             .ports
-            .insert(PortKey { ifindex }, Port { network_vni: VNI, flags: Port::FLAG_ACTIVE, mac, mtu: 1450 });
+            .insert(PortKey { ifindex }, Port { network_vni: VNI, flags: Port::FLAG_ACTIVE | Port::FLAG_EGRESS_OPEN | Port::FLAG_INGRESS_OPEN, mac, mtu: 1450, ..Port::default() });
         tables.port_addresses.insert(PortAddressKey { ifindex, mac, zero: 0, address }, 1);
         tables.stations.insert(
             StationKey { vni: VNI, mac, zero: 0 },

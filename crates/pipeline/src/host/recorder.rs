@@ -23,6 +23,10 @@ use zerocopy::FromZeros;
 pub enum Look {
     Port(PortKey, Option<Port>),
     PortAddress(PortAddressKey, bool),
+    PortPrefix(PortAddressKey, bool),
+    AclRemote(AclRemoteKey, Option<AclClasses>),
+    /// With bits of [`allow`].
+    AclRule(AclRuleKey, u32),
     Network(NetworkKey, Option<Network>),
     Station(StationKey, Option<Station>),
     Neighbor(NeighborKey, Option<Neighbor>),
@@ -189,6 +193,8 @@ impl<S: Source> Tables for Recorder<'_, S> {
     recorded! {
         port: PortKey => Option<Port>, Port;
         port_address: PortAddressKey => bool, PortAddress;
+        port_prefix: PortAddressKey => bool, PortPrefix;
+        acl_rule: AclRuleKey => u32, AclRule;
         network: NetworkKey => Option<Network>, Network;
         station: StationKey => Option<Station>, Station;
         neighbor: NeighborKey => Option<Neighbor>, Neighbor;
@@ -206,6 +212,13 @@ impl<S: Source> Tables for Recorder<'_, S> {
 
     fn config(&self) -> Config {
         self.source.config()
+    }
+
+    fn acl_remote(&self, key: &AclRemoteKey, classes: &mut AclClasses) -> bool {
+        let found = self.source.acl_remote(key);
+        self.note(Look::AclRemote(*key, found));
+        *classes = found.unwrap_or(*classes);
+        found.is_some()
     }
 
     fn session(&self, key: &SessionKey) -> Option<Rc<Session>> {

@@ -12,6 +12,10 @@ pub trait Source {
     fn config(&self) -> Config;
     fn port(&self, key: &PortKey) -> Option<Port>;
     fn port_address(&self, key: &PortAddressKey) -> bool;
+    fn port_prefix(&self, key: &PortAddressKey) -> bool;
+    fn acl_remote(&self, key: &AclRemoteKey) -> Option<AclClasses>;
+    /// Bits of [`allow`].
+    fn acl_rule(&self, key: &AclRuleKey) -> u32;
     fn network(&self, key: &NetworkKey) -> Option<Network>;
     fn station(&self, key: &StationKey) -> Option<Station>;
     fn neighbor(&self, key: &NeighborKey) -> Option<Neighbor>;
@@ -55,6 +59,8 @@ impl Source for HostTables {
     as_tables_say! {
         port: PortKey => Option<Port>;
         port_address: PortAddressKey => bool;
+        port_prefix: PortAddressKey => bool;
+        acl_rule: AclRuleKey => u32;
         network: NetworkKey => Option<Network>;
         station: StationKey => Option<Station>;
         neighbor: NeighborKey => Option<Neighbor>;
@@ -77,6 +83,10 @@ impl Source for HostTables {
 
     fn config(&self) -> Config {
         self.set.config
+    }
+
+    fn acl_remote(&self, key: &AclRemoteKey) -> Option<AclClasses> {
+        self.acl_classes(key)
     }
 
     fn session(&self, key: &SessionKey) -> Option<Session> {

@@ -9,7 +9,7 @@ use crate::fragment::{Fragment, FragmentKey};
 use crate::nat::{BindingKey, ContactKey, Mapping, MappingKey, PortBits, PortBitsKey};
 use crate::runtime::{InsertError, Reserved, Share, Tables};
 use crate::session::{Session, SessionKey};
-use crate::table_set::TableSet;
+use crate::table_set::{Prefix, TableSet};
 use crate::tables::*;
 use crate::verdict::{Total, counter};
 use std::cell::{Cell, RefCell};
@@ -57,6 +57,10 @@ impl HostTables {
     pub fn reconfigure(&mut self, mut set: TableSet) {
         set.config.epoch = self.set.config.epoch + 1;
         self.set = set;
+    }
+
+    pub(super) fn acl_classes(&self, key: &AclRemoteKey) -> Option<AclClasses> {
+        Prefix::longest(&self.set.acl_remotes, key, AclRemoteKey::LPM_LENS).map(|(_, classes)| *classes)
     }
 
     fn token(&self, bucket: (u32, bool), burst: u64, per_second: u64) -> bool {
@@ -116,6 +120,20 @@ impl Tables for HostTables {
 
     fn port_address(&self, key: &PortAddressKey) -> bool {
         self.set.port_addresses.contains_key(key)
+    }
+
+    fn port_prefix(&self, key: &PortAddressKey) -> bool {
+        Prefix::longest(&self.set.port_prefixes, key, PortAddressKey::LPM_LENS).is_some()
+    }
+
+    fn acl_remote(&self, key: &AclRemoteKey, classes: &mut AclClasses) -> bool {
+        let found = self.acl_classes(key);
+        *classes = found.unwrap_or(*classes);
+        found.is_some()
+    }
+
+    fn acl_rule(&self, key: &AclRuleKey) -> u32 {
+        Prefix::longest(&self.set.acl_rules, key, AclRuleKey::LPM_LENS).map_or(0, |(_, allowed)| *allowed)
     }
 
     fn network(&self, key: &NetworkKey) -> Option<Network> {

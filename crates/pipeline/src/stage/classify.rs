@@ -11,6 +11,10 @@ use crate::walk::{Headers, Hook, Step, Walk, deny};
 use packet::{ethernet, icmp, ipv4, tcp, udp, view};
 use zerocopy::FromBytes;
 
+const PROTOCOL_DCCP: u8 = 33;
+const PROTOCOL_SCTP: u8 = 132;
+const PROTOCOL_UDP_LITE: u8 = 136;
+
 const ETHERNET_LEN: u32 = ethernet::LEN as u32;
 
 /// What every packet that is carried begins with; ARP is longer.
@@ -77,6 +81,7 @@ fn network<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) -> Step<()
     headers.protocol = header.protocol;
     headers.tcp_flags = 0;
     headers.icmp_type = 0xff;
+    headers.icmp_code = 0;
     headers.fragment = match (header.is_fragment(), offset) {
         (false, _) => 0,
         (true, 0) => Headers::FRAGMENT_FIRST,
@@ -205,9 +210,23 @@ fn transport<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
                 return malformed;
             }
             walk.work.headers.icmp_type = header.kind;
+            walk.work.headers.icmp_code = header.code;
             if header.is_echo() {
                 ports(walk, header.id.get(), header.id.get());
+            } else if !icmp_error::is_error(header.kind) {
+                // What one type was allowed says nothing of another; what answers it is its session's other end.
+                walk.work.key.src_port = acl::icmp_selector(header.kind, header.code);
+                walk.work.key.dst_port = acl::icmp_selector(acl::icmp_answer(header.kind), header.code);
             }
+        }
+        PROTOCOL_DCCP | PROTOCOL_SCTP | PROTOCOL_UDP_LITE => {
+            // Nothing but rules looks at them: NAT carries none of these.
+            let Ok([a, b, c, d]) = walk.packet.load::<4>(offset) else { return malformed };
+            if available < 4 {
+                return malformed;
+            }
+            walk.work.key.src_port = u16::from_be_bytes([a, b]);
+            walk.work.key.dst_port = u16::from_be_bytes([c, d]);
         }
         _ => {}
     }

@@ -44,5 +44,5 @@ pub(crate) fn allowed<P: Packet, T: Tables>(
     address: crate::Address,
 ) -> bool {
     let key = PortAddressKey { ifindex: walk.work.ingress, mac, zero: 0, address };
-    walk.tables.port_address(&key)
+    walk.tables.port_address(&key) || walk.tables.port_prefix(&key)
 }

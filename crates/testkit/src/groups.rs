@@ -1,0 +1,95 @@
+//! Security groups of a [`World`], in words.
+
+use crate::World;
+use ipnet::Ipv4Net;
+use model::security::{Direction, Remote};
+use model::slice::{Member, MemberId, MemberOf, SecurityGroup, SecurityGroupRule};
+use model::{AddressGroupId, SecurityGroupId, SecurityGroupRuleId};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+pub fn group_id(number: u32) -> SecurityGroupId {
+    SecurityGroupId::from_uuid(Uuid::from_u128(0x7_0000_0000 | u128::from(number)))
+}
+
+pub fn address_group_id(number: u32) -> AddressGroupId {
+    AddressGroupId::from_uuid(Uuid::from_u128(0x8_0000_0000 | u128::from(number)))
+}
+
+pub fn rule_id(number: u32) -> SecurityGroupRuleId {
+    SecurityGroupRuleId::from_uuid(Uuid::from_u128(0x9_0000_0000 | u128::from(number)))
+}
+
+/// A rule from words: `ingress tcp 80-90 from 10.0.0.0/8`, `egress icmp 8/0 to any`, `ingress any from group 2`,
+/// `egress 132 5 to addresses 1`.
+///
+/// # Panics
+/// The words are none of these.
+pub fn rule(group: u32, words: &str) -> SecurityGroupRule {
+    let all: Vec<&str> = words.split_whitespace().collect();
+    let place = all.iter().position(|word| matches!(*word, "from" | "to")).expect("a remote end");
+    let (what, remote) = (&all[..place], &all[place + 1..]);
+    let protocol = match what[1] {
+        "any" => None,
+        "icmp" => Some(1),
+        "tcp" => Some(6),
+        "udp" => Some(17),
+        number => Some(number.parse().expect("a protocol")),
+    };
+    let range = what.get(2).map(|range| range.split_once(['-', '/']).unwrap_or((range, "")));
+    let number = |text: &str| Some(text).filter(|text| !text.is_empty()).map(|text| text.parse().expect("a number"));
+    let (min, max) = range.map_or((None, None), |(min, max)| (number(min), number(max)));
+    SecurityGroupRule {
+        group: group_id(group),
+        direction: if what[0] == "egress" { Direction::Egress } else { Direction::Ingress },
+        protocol,
+        port_range_min: min,
+        port_range_max: if protocol == Some(1) { max } else { max.or(min) },
+        remote: match remote {
+            ["any"] => Remote::Any,
+            ["group", number] => Remote::Group(group_id(number.parse().expect("a group"))),
+            ["addresses", number] => Remote::AddressGroup(address_group_id(number.parse().expect("a group"))),
+            [prefix] => Remote::Prefix(prefix.parse().expect("a prefix")),
+            _ => panic!("{words}: no remote end"),
+        },
+    }
+}
+
+/// What takes effect with the next [`World::program`].
+impl World {
+    /// Makes a group, or one anew, with these rules.
+    pub fn add_group(&mut self, number: u32, stateful: bool, rules: &[&str]) {
+        let group = group_id(number);
+        let name = format!("group{number}");
+        self.slice.security_groups.insert(group, SecurityGroup { name, stateful });
+        self.slice.security_group_rules.retain(|_, rule| rule.group != group);
+        for (index, words) in rules.iter().enumerate() {
+            let id = rule_id(number * 100_000 + index as u32);
+            self.slice.security_group_rules.insert(id, rule(number, words));
+        }
+    }
+
+    /// The groups of a VM's port, which makes it a member of each.
+    pub fn set_groups(&mut self, vm: &str, groups: &[u32]) {
+        let port = self.slice.ports.get_mut(&self.vms[vm].port).expect("the VM's port");
+        port.security_groups = Some(groups.iter().copied().map(group_id).collect());
+        self.slice.members.retain(|id, _| matches!(id.of, MemberOf::AddressGroup(_)));
+        let mut members = BTreeMap::new();
+        for (id, port) in &self.slice.ports {
+            for group in port.security_groups.iter().flatten() {
+                for address in &port.addresses {
+                    let of = MemberOf::SecurityGroup(*group);
+                    members.insert(MemberId { of, addresses: (*address).into() }, Member { port: Some(*id) });
+                }
+            }
+        }
+        self.slice.members.extend(members);
+    }
+
+    /// Adds a prefix to an address group.
+    pub fn add_addresses(&mut self, number: u32, prefix: &str) {
+        let addresses: Ipv4Net = prefix.parse().expect("a prefix");
+        let of = MemberOf::AddressGroup(address_group_id(number));
+        self.slice.members.insert(MemberId { of, addresses }, Member { port: None });
+    }
+}

@@ -19,10 +19,10 @@ use model::resource::{self, device_owner};
 use model::slice::{
 mod security;
 
-    Block, BlockId, ExternalNetwork, FloatingIp, Host, Interface, Network, Port, Router, RouterGateway,
-    Slice, Subnet,
+    Block, BlockId, DhcpOption, ExternalNetwork, FloatingIp, Guest, Host, Interface, Network, Port, Router,
+    RouterGateway, Slice, Subnet, SubnetDhcp,
 };
-use model::{HostId, NetworkId, RouterId, SubnetId};
+use model::{HostId, IpVersion, NetworkId, RouterId, SubnetId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use store::Snapshot;
@@ -223,6 +223,7 @@ impl Builder<'_> {
             admin_up: port.admin_state_up,
             port_security: port.port_security_enabled,
             allowed_pairs: port.allowed_address_pairs.clone(),
+            guest: (port.binding_host == self.own.name).then(|| guest(port)),
         }
     }
 }
@@ -274,7 +275,32 @@ fn interfaces(port: &resource::Port) -> impl Iterator<Item = Interface> {
 
 fn subnets(snapshot: &Snapshot, network: NetworkId) -> BTreeMap<SubnetId, Subnet> {
     let subnets = snapshot.subnets_of_network(network);
-    subnets.map(|subnet| (subnet.id, Subnet { cidr: subnet.cidr, gateway: subnet.gateway_ip })).collect()
+    subnets
+        .map(|subnet| {
+            let (cidr, gateway) = (subnet.cidr, subnet.gateway_ip);
+            (subnet.id, Subnet { cidr, gateway, dhcp: subnet.enable_dhcp.then(|| subnet_dhcp(subnet)) })
+        })
+        .collect()
+}
+
+fn subnet_dhcp(subnet: &resource::Subnet) -> SubnetDhcp {
+    let servers = subnet.dns_nameservers.iter();
+    SubnetDhcp {
+        // DHCPv4 has no place for others.
+        dns_nameservers: servers.filter_map(|server| server.parse().ok()).collect(),
+        host_routes: subnet.host_routes.clone(),
+    }
+}
+
+fn guest(port: &resource::Port) -> Guest {
+    let options = port.extra_dhcp_options.iter().filter(|option| option.ip_version == IpVersion::V4);
+    Guest {
+        project_id: port.standard.project_id.clone(),
+        device_id: port.device_id.clone(),
+        dhcp_options: options
+            .map(|option| DhcpOption { name: option.name.clone(), value: option.value.clone() })
+            .collect(),
+    }
 }
 
 fn told_host(host: &resource::Host) -> Host {

@@ -69,6 +69,16 @@ pub struct Network {
 pub struct Subnet {
     pub cidr: Ipv4Net,
     pub gateway: Option<Ipv4Addr>,
+    /// None: DHCP is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<SubnetDhcp>,
+}
+
+/// What DHCP says on a subnet beyond prefix and gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetDhcp {
+    pub dns_nameservers: Vec<Ipv4Addr>,
+    pub host_routes: Vec<StaticRoute>,
 }
 
 /// A network to the outside.

@@ -14,6 +14,7 @@ extern crate std;
 pub mod arp;
 pub mod checksum;
 pub mod compose;
+pub mod dhcp;
 pub mod ethernet;
 pub mod geneve;
 pub mod icmp;
@@ -73,6 +74,7 @@ mod tests {
     #[test]
     fn a_truncated_header_is_none() {
         truncated::<arp::Header>("ARP");
+        truncated::<dhcp::Header>("DHCP");
         truncated::<ethernet::Header>("Ethernet");
         truncated::<geneve::Header>("Geneve");
         truncated::<icmp::Header>("ICMP");

@@ -28,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("netlink", &["packet"]),
     ("bfd", &[]),
+    ("dhcp", &["model", "packet"]),
     // Neither `api` nor `store`, nor anything that brings them.
     (
         "agent",
@@ -35,6 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "bfd",
             "compiler",
             "dataplane",
+            "dhcp",
             "metrics",
             "model",
             "netlink",
@@ -66,7 +68,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Development only: nobody uses these outside tests.
     ("testkit", &["compiler", "dataplane", "model", "netlink", "packet", "pipeline"]),
     ("bench", &["compiler", "dataplane", "model", "netlink", "pipeline"]),
-    ("nanboku-fuzz", &["compiler", "model", "packet", "pipeline", "testkit"]),
+    ("nanboku-fuzz", &["compiler", "dhcp", "model", "packet", "pipeline", "testkit"]),
     ("xtask", &[]),
 ];
 

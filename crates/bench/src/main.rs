@@ -4,6 +4,7 @@
 //! ratio. So the contestants take turns within every round, in an order that changes from round to round,
 //! and the ratio is the median of the rounds' ratios.
 
+mod awake;
 mod figure;
 mod footprint;
 mod overlay;
@@ -14,6 +15,7 @@ mod traffic;
 mod variant;
 
 use anyhow::Context as _;
+use awake::Awake;
 use clap::Parser;
 use figure::{FIGURES, Figure};
 use footprint::Lab;
@@ -49,6 +51,9 @@ struct Arguments {
     /// Only this contestant, for profiling; there is nothing to compare then.
     #[arg(long, value_enum)]
     subject: Option<Subject>,
+    /// Lets processors sleep when they have nothing to do.
+    #[arg(long)]
+    let_sleep: bool,
     /// Fails if a target is missed.
     #[arg(long)]
     strict: bool,
@@ -155,6 +160,7 @@ fn measure_all(arguments: &Arguments, figures: &[&Figure]) -> anyhow::Result<Sam
         .map(|kind| Ok((kind, Variants::build(kind)?)))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let is_measured = |subject: &Subject| arguments.subject.is_none_or(|wanted| wanted == *subject);
+    let _awake = (!arguments.let_sleep).then(Awake::keep).transpose()?;
     let mut samples = Samples::new();
     for round in 0..arguments.rounds as usize {
         for (kind, variants) in &mut contestants {

@@ -11,6 +11,7 @@
 //! between them, as a hypervisor's network backend does.
 
 use anyhow::{Context as _, ensure};
+use dataplane::PlayedNic;
 use netlink::{Netns, Offloads, Tap, TapOptions, VNET_HDR_LEN, set_offloads};
 use std::io::Write as _;
 use std::net::Ipv4Addr;
@@ -71,6 +72,8 @@ pub(crate) struct Topology {
     pub(crate) b: Netns,
     pub(crate) exta: Netns,
     pub(crate) extb: Netns,
+    /// The underlay's two ends, which hide from the receiving host that the sender is on the same machine.
+    _nics: [PlayedNic; 2],
 }
 
 impl Topology {
@@ -78,13 +81,15 @@ impl Topology {
     /// outside theirs.
     pub(crate) fn build(name: &str, kind: Kind) -> anyhow::Result<Self> {
         let machine = |role: &str| create(&format!("{PREFIX}{name}-{}.{role}", kind.name()));
+        let (a, b) = (machine("a")?, machine("b")?);
         let topology = Self {
             vm1: machine("vm1")?,
             vm2: machine("vm2")?,
-            a: machine("a")?,
-            b: machine("b")?,
             exta: machine("exta")?,
             extb: machine("extb")?,
+            _nics: join(&a, &b)?,
+            a,
+            b,
         };
         topology.wire_hosts()?;
         topology.wire_vm(kind, &topology.a, &topology.vm1, VM1_MAC)?;
@@ -94,8 +99,6 @@ impl Topology {
     }
 
     fn wire_hosts(&self) -> anyhow::Result<()> {
-        let peer = self.b.name();
-        ip(&self.a, &format!("link add {UNDERLAY} type veth peer name {UNDERLAY} netns {peer}"))?;
         for (host, vtep, outside) in [(&self.a, VTEP_A, &self.exta), (&self.b, VTEP_B, &self.extb)] {
             let (peer, mac) = (outside.name(), mac(OUTSIDE_MAC));
             ip(
@@ -132,6 +135,12 @@ impl Topology {
         }
         Ok(())
     }
+}
+
+/// The underlay between two hosts.
+fn join(a: &Netns, b: &Netns) -> anyhow::Result<[PlayedNic; 2]> {
+    ip(a, &format!("link add {UNDERLAY} type veth peer name {UNDERLAY} netns {}", b.name()))?;
+    Ok([a.run(|| PlayedNic::attach(UNDERLAY))??, b.run(|| PlayedNic::attach(UNDERLAY))??])
 }
 
 fn create(name: &str) -> anyhow::Result<Netns> {

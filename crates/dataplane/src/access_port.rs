@@ -11,7 +11,7 @@ use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lab"));
+pub(crate) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lab"));
 const TABLE: &str = "access_vlans";
 const PROGRAMS: [(&str, TcAttachType, &str); 2] =
     [("lab_access_in", TcAttachType::Ingress, "in"), ("lab_access_out", TcAttachType::Egress, "out")];

@@ -1,5 +1,5 @@
-//! The lab's programs: an access port of a VLAN switch, for kernels without the 8021q module. Not part of
-//! the product.
+//! Programs of laboratories, not part of the product: an access port of a VLAN switch, for kernels without the
+//! 8021q module, and a NIC's way with a frame's owner.
 //!
 //! A bridge without VLAN filtering carries tagged frames as they are. On a port with these programs, frames
 //! coming in get the port's tag, and only frames with that tag leave, without it. A port without an entry
@@ -8,7 +8,7 @@
 #![no_main]
 
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
-use aya_ebpf::helpers::generated::{bpf_skb_vlan_pop, bpf_skb_vlan_push};
+use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_skb_vlan_pop, bpf_skb_vlan_push};
 use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::HashMap;
 use aya_ebpf::programs::TcContext;
@@ -53,6 +53,22 @@ pub fn lab_access_out(context: TcContext) -> i32 {
         0 => TC_ACT_UNSPEC,
         _ => TC_ACT_SHOT,
     }
+}
+
+/// Egress of a veth that plays a NIC. A NIC has sent a frame, and it belongs to no socket any more; a veth passes
+/// the socket of a tap's writer on to the other host, where GRO keeps the one segment that has it apart from
+/// the others, which it then overtakes. A clone has no socket.
+#[classifier]
+pub fn lab_nic_out(context: TcContext) -> i32 {
+    let skb = context.skb.skb;
+    // SAFETY: the context is valid for the whole program.
+    let (socket, ifindex) = unsafe { ((*skb).__bindgen_anon_2.sk, (*skb).ifindex) };
+    if socket.is_null() {
+        return TC_ACT_UNSPEC;
+    }
+    // SAFETY: as above. Nothing of the frame is read afterwards.
+    unsafe { bpf_clone_redirect(skb, ifindex, 0) };
+    TC_ACT_SHOT
 }
 
 #[inline(always)]

@@ -21,8 +21,8 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nanboku
 /// Where a kernel with type information shows it.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// A key of the LPM trie as the kernel lays it out.
-#[repr(C)]
+/// A key of an LPM trie as the kernel lays it out: no key has an alignment above 4.
+#[repr(C, packed)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub(crate) struct LpmKey<K> {
     len: u32,

@@ -5,7 +5,7 @@ use ipnet::Ipv4Net;
 use model::security::{Direction, Remote};
 use model::slice::{Member, MemberId, MemberOf, SecurityGroup, SecurityGroupRule};
 use model::{AddressGroupId, SecurityGroupId, SecurityGroupRuleId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 pub fn group_id(number: u32) -> SecurityGroupId {
@@ -71,8 +71,17 @@ impl World {
 
     /// The groups of a VM's port, which makes it a member of each.
     pub fn set_groups(&mut self, vm: &str, groups: &[u32]) {
+        self.put_groups(vm, Some(groups.iter().copied().map(group_id).collect()));
+    }
+
+    /// A VM's port is not filtered, as without port security.
+    pub fn unset_groups(&mut self, vm: &str) {
+        self.put_groups(vm, None);
+    }
+
+    fn put_groups(&mut self, vm: &str, groups: Option<BTreeSet<SecurityGroupId>>) {
         let port = self.slice.ports.get_mut(&self.vms[vm].port).expect("the VM's port");
-        port.security_groups = Some(groups.iter().copied().map(group_id).collect());
+        port.security_groups = groups;
         self.slice.members.retain(|id, _| matches!(id.of, MemberOf::AddressGroup(_)));
         let mut members = BTreeMap::new();
         for (id, port) in &self.slice.ports {

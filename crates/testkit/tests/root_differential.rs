@@ -184,6 +184,7 @@ fn run_world(protocol: TunnelProtocol, seed: u64, hostile: usize) {
     liveness(&mut world);
     hostile_traffic(&mut world, &mut random, hostile);
     world.slice.floating_ips.remove(&floating_id(1));
+    shake_groups(&mut world, &mut random);
     world.program();
     honest_traffic(&mut world);
     world.assert_conserved();
@@ -231,7 +232,43 @@ fn shake(world: &mut World, random: &mut Random) {
             world.add_floating(number, vm, router, address);
         }
     }
+    shake_groups(world, random);
     world.program();
+}
+
+/// Rules that honest traffic meets, and some that it does not.
+const RULES: [&str; 14] = [
+    "egress any to any",
+    "egress tcp 1-1023 to 192.168.10.0/24",
+    "egress udp 80 to any",
+    "egress icmp 8 to 8.8.8.0/24",
+    "egress tcp to group 2",
+    "egress any to addresses 1",
+    "egress 132 to any",
+    "ingress any from any",
+    "ingress tcp 80 from any",
+    "ingress tcp 79-4001 from 192.168.0.0/16",
+    "ingress udp 50-90 from group 1",
+    "ingress udp 1024-65535 from 8.8.8.8/32",
+    "ingress icmp 8/0 from any",
+    "ingress icmp from group 3",
+];
+
+/// Some groups of some rules for some of the ports.
+fn shake_groups(world: &mut World, random: &mut Random) {
+    world.add_addresses(1, "10.16.0.0/24");
+    world.add_addresses(1, "8.8.8.8/32");
+    for group in 1..=3 {
+        let rules: Vec<&str> = (0..random.below(6)).map(|_| RULES[random.below(RULES.len())]).collect();
+        world.add_group(group, random.below(3) != 0, &rules);
+    }
+    for vm in VMS {
+        match random.below(4) {
+            0 => world.set_groups(vm, &[1, 1 + random.below(3) as u32]),
+            1 => world.set_groups(vm, &[1 + random.below(3) as u32]),
+            _ => world.unset_groups(vm),
+        }
+    }
 }
 
 /// One world of some thousand packets; how many.

@@ -266,8 +266,7 @@ fn without_a_rule_nothing_passes_and_without_port_security_everything() {
             let host = world.vms[to].host;
             let want = dropped(host, Stage::IngressAcl, Reason::NoRule);
             assert_eq!(walk.send(&mut world, frame.clone()), want, "{}", walk.name);
-            let port = world.slice.ports.get_mut(&world.vms[to].port).expect("the port");
-            port.security_groups = None;
+            world.unset_groups(to);
             world.program();
             let arrival = walk.send(&mut world, frame);
             assert!(matches!(arrival, Arrival::Port { .. }), "{}: {arrival:?}", walk.name);
@@ -431,9 +430,7 @@ fn a_remote_group_is_whoever_has_it_now() {
     let arrival = ssh(&mut world, "vm_g", 1001);
     world.at_vm("vm_b", &arrival);
     // The one that leaves the group leaves its connections.
-    world.set_groups("vm_a", &[]);
-    let port = world.slice.ports.get_mut(&world.vms["vm_a"].port).expect("the port");
-    port.security_groups = None;
+    world.unset_groups("vm_a");
     world.program();
     assert_eq!(ssh(&mut world, "vm_a", 1000), dropped(1, Stage::IngressAcl, Reason::RuleGone));
     assert_eq!(ssh(&mut world, "vm_a", 1002), refused);

@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 
 /// Size of a flow log's file.
 const FLOW_LOG_BYTES_MAX: u64 = 64 << 20;
+/// A day, as Neutron has it.
+const DHCP_LEASE_S: u32 = 86_400;
+/// Clients ask again after half of it.
+const DHCP_LEASE_S_MIN: u32 = 60;
 /// Names the kernel accepts for links are shorter than this.
 const LINK_NAME_LEN_MAX: usize = 15;
 
@@ -49,6 +53,8 @@ pub struct Config {
     pub bfd_in_tunnel: bool,
     /// Most sessions of one VM's port; 0: no limit.
     pub sessions_per_vm_max: u32,
+    /// For how long DHCP gives an address.
+    pub dhcp_lease_s: u32,
     /// Take programs, pins and the tunnel device away and exit, instead of running.
     pub detach: bool,
 }
@@ -78,6 +84,7 @@ struct File {
     bfd_multiplier: Option<u8>,
     bfd_in_tunnel: Option<bool>,
     sessions_per_vm_max: Option<u32>,
+    dhcp_lease_s: Option<u32>,
 }
 
 /// Flags; each wins over the file's field of the same name.
@@ -143,6 +150,9 @@ pub struct Flags {
     /// Most sessions of one VM, 1024 to 262144; 0: no limit.
     #[arg(long, value_name = "COUNT")]
     pub sessions_per_vm_max: Option<u32>,
+    /// Seconds for which DHCP gives an address, 60 or more [default: 86400].
+    #[arg(long, value_name = "SECONDS")]
+    pub dhcp_lease_s: Option<u32>,
     /// Take everything of this agent away from the kernel, and exit.
     #[arg(long)]
     pub detach: bool,
@@ -248,6 +258,7 @@ fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
             .sessions_per_vm_max
             .or(file.sessions_per_vm_max)
             .unwrap_or(SESSIONS_PER_PORT_MAX),
+        dhcp_lease_s: flags.dhcp_lease_s.or(file.dhcp_lease_s).unwrap_or(DHCP_LEASE_S),
         detach: flags.detach,
         host,
     };
@@ -302,6 +313,12 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             config.sessions_per_vm_max
         );
         return invalid("sessions_per_vm_max", reason);
+    }
+    if config.dhcp_lease_s < DHCP_LEASE_S_MIN {
+        return invalid(
+            "dhcp_lease_s",
+            format!("is {}, not {DHCP_LEASE_S_MIN} or more", config.dhcp_lease_s),
+        );
     }
     let mut used = BTreeMap::new();
     for (network, link) in &config.physical_networks {
@@ -427,6 +444,7 @@ mod tests {
             ("uplink0\"", "uplink0\"\nphysnet2 = \"uplink0\"", "to both 'physnet1' and 'physnet2'"),
             ("vtep =", "bfd_interval_ms = 5\nvtep =", "`bfd_interval_ms` is 5, not 10 to 1000"),
             ("vtep =", "sessions_per_vm_max = 5\nvtep =", "`sessions_per_vm_max` is 5, not 1024 to 262144"),
+            ("vtep =", "dhcp_lease_s = 5\nvtep =", "`dhcp_lease_s` is 5, not 60 or more"),
             ("vtep =", "bfd_multiplier = 1\nvtep =", "`bfd_multiplier` is 1, not 2 to 20"),
             ("vtep =", "state_dir = \"here\"\nvtep =", "`state_dir` is here, not an absolute path"),
         ];

@@ -21,6 +21,7 @@ mod connection;
 pub mod control;
 mod control_server;
 mod error;
+mod dhcp;
 pub mod flow_log;
 mod flows;
 mod frames;

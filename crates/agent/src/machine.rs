@@ -53,6 +53,7 @@ pub(crate) struct Settings {
     pub(crate) physical_networks: BTreeMap<String, String>,
     pub(crate) sessions_per_vm_max: u32,
     pub(crate) tunnel: TunnelSettings,
+    pub(crate) dhcp_lease_s: u32,
 }
 
 /// What a link is to the agent.
@@ -510,6 +511,14 @@ impl Machine {
     }
 
     fn external_vni(&self, number: u32) -> Option<Vni> {
+    /// What the VM behind a link is told by DHCP; none: no port of this host.
+    pub(crate) fn lease(&self, ifindex: u32) -> Option<dhcp::Lease> {
+        let slice = self.slice.as_ref()?;
+        let (id, _) = self.local_ports().find(|(_, link)| link.index == ifindex)?;
+        let port = slice.ports.get(&id)?;
+        Some(crate::dhcp::lease(port, slice.networks.get(&port.network)?, self.settings.dhcp_lease_s))
+    }
+
         let mut networks = self.slice.iter().flat_map(|slice| slice.external_networks.values());
         networks.find(|network| network.vni.get() == number).map(|network| network.vni)
     }

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::connection::{self, Incoming};
 use crate::control_server::{self, Server, StatusQuestion};
 use crate::flow_log::FlowLog;
+use crate::dhcp::Dhcp;
 use crate::flows::SharedLedger;
 use crate::frames::Frames;
 use crate::kernel::Kernel;
@@ -84,6 +85,7 @@ struct Agent {
     inputs: Option<Inputs>,
     frames: Frames,
     liveness: Liveness,
+    dhcp: Dhcp,
     answerer: Answerer,
     meters: Meters,
     /// What sessions that ended did.
@@ -153,6 +155,7 @@ impl Agent {
         let now = Instant::now();
         let (kernel, events, frames) = Kernel::open(&config.pin_dir, now)?;
         let mut machine = Machine::new(settings);
+            dhcp_lease_s: config.dhcp_lease_s,
         let restored = restore(&config, &mut machine);
         machine.adopt(now, &kernel.tables()?);
         let (views, views_receiver) = watch::channel(Views::default());
@@ -200,6 +203,7 @@ impl Agent {
         agent.list_links(now).await?;
         for warning in agent.machine.warnings() {
             tracing::warn!("{warning}");
+            dhcp: Dhcp::default(),
         }
         agent.ensure_tunnel(restored.is_some()).await?;
         Ok(agent)
@@ -330,7 +334,7 @@ impl Agent {
         let kernel = &self.kernel;
         let liveness = self.liveness.counters();
         let unanswered = self.machine.unanswered;
-        let frames = self.frames.counters();
+        let (frames, dhcp) = (self.frames.counters(), self.dhcp.counters());
         let messages = self.machine.messages(now, |blocks| {
             block_in_place(|| kernel.count_mappings(blocks));
             let mut counters = kernel.counters();
@@ -348,6 +352,7 @@ impl Agent {
 
     fn send_message(&mut self, message: agent_message::Message) {
         let Some(outgoing) = &self.outgoing else { return };
+            counters.extend(dhcp);
         if outgoing.messages.try_send(AgentMessage { message: Some(message) }).is_err() {
             tracing::warn!("the controller does not take messages; connecting anew");
             self.disconnected();
@@ -568,6 +573,12 @@ impl Agent {
     deprecated,
     reason = "the successor is unsafe; the reader owns its descriptor and never replaces it"
 )]
+            if handed.head.punt == Punt::Dhcp as u32 {
+                let ifindex = handed.head.ingress;
+                let frame = self.dhcp.answer(self.machine.lease(ifindex).as_ref(), &handed.frame);
+                frame.into_iter().for_each(|frame| self.kernel.send(&Outgoing { ifindex, frame }));
+                continue;
+            }
 fn watched<R: std::os::fd::AsRawFd>(reader: R) -> Result<AsyncFd<R>, Error> {
     AsyncFd::new(reader).map_err(Error::Runtime)
 }

@@ -35,7 +35,8 @@ fn vm_a() -> PortId {
 fn slice() -> Slice {
     let mut slice = Slice { revision: 7, ..Slice::default() };
     let subnet = |cidr: &str, gateway: &str| {
-        let subnet = Subnet { cidr: cidr.parse().unwrap(), gateway: Some(gateway.parse().unwrap()) };
+        let subnet =
+            Subnet { cidr: cidr.parse().unwrap(), gateway: Some(gateway.parse().unwrap()), dhcp: None };
         BTreeMap::from([(SubnetId::from_uuid(id(9)), subnet)])
     };
     let vni = |number| Vni::new(number).unwrap();
@@ -121,6 +122,7 @@ impl Bench {
             physical_networks: BTreeMap::from([("physnet1".to_owned(), "uplink0".to_owned())]),
             tunnel: TunnelSettings { lone_path: true, liveness: true },
             sessions_per_vm_max: 0,
+            dhcp_lease_s: 86_400,
         });
         let now = Instant::now();
         machine.set_links(now, vec![link(UNDERLAY, "eth0"), link(UPLINK, "uplink0")]);

@@ -137,6 +137,7 @@ impl Bench {
             bfd_multiplier: 3,
             bfd_in_tunnel: true,
             sessions_per_vm_max: 0,
+            dhcp_lease_s: 86_400,
             detach: false,
         }
     }
@@ -244,7 +245,7 @@ const PROVIDER: u128 = 3;
 const ROUTER: u128 = 4;
 
 fn subnets(cidr: &str, gateway: &str) -> BTreeMap<SubnetId, Subnet> {
-    let subnet = Subnet { cidr: cidr.parse().unwrap(), gateway: Some(gateway.parse().unwrap()) };
+    let subnet = Subnet { cidr: cidr.parse().unwrap(), gateway: Some(gateway.parse().unwrap()), dhcp: None };
     BTreeMap::from([(SubnetId::from_uuid(id(9)), subnet)])
 }
 

@@ -1,0 +1,139 @@
+//! DHCP for this host's VMs: what each is told follows from the slice, and every message is counted by what became of
+//! it. The exchange itself is the crate `dhcp`'s.
+
+use dhcp::{Kind, Lease, LeasedAddress, Server, Silence};
+use model::slice::{Network, Port, Subnet, SubnetDhcp};
+use packet::MacAddr;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+const SERVER: Server = Server {
+    mac: pipeline::SERVICE_MAC,
+    address: {
+        let [a, b, c, d] = pipeline::SERVICE_ADDRESS;
+        Ipv4Addr::new(a, b, c, d)
+    },
+};
+
+#[derive(Debug, Default)]
+pub(crate) struct Dhcp {
+    answered: BTreeMap<Kind, u64>,
+    unanswered: BTreeMap<Silence, u64>,
+    /// Messages of ports that are not there any more.
+    unknown_port: u64,
+}
+
+impl Dhcp {
+    /// The frame that answers a port's, if it is to be answered.
+    pub(crate) fn answer(&mut self, lease: Option<&Lease>, frame: &[u8]) -> Option<Vec<u8>> {
+        let Some(lease) = lease else {
+            self.unknown_port += 1;
+            return None;
+        };
+        match dhcp::answer(&SERVER, lease, frame) {
+            Ok(reply) => {
+                *self.answered.entry(reply.kind).or_default() += 1;
+                Some(reply.frame)
+            }
+            Err(silence) => {
+                *self.unanswered.entry(silence).or_default() += 1;
+                None
+            }
+        }
+    }
+
+    pub(crate) fn counters(&self) -> BTreeMap<String, u64> {
+        let answered = self.answered.iter().map(|(kind, count)| (kind.name(), *count));
+        let unanswered = self.unanswered.iter().map(|(silence, count)| (silence.name(), *count));
+        let all = answered.chain(unanswered).chain([("unknown-port", self.unknown_port)]);
+        all.filter(|(_, count)| *count > 0)
+            .map(|(name, count)| (format!("agent.dhcp-{name}"), count))
+            .collect()
+    }
+}
+
+/// What a port's VM is told: its addresses on those subnets that have DHCP on, in their order.
+pub(crate) fn lease(port: &Port, network: &Network, lease_s: u32) -> Lease {
+    let subnet_of =
+        |address: Ipv4Addr| network.subnets.values().find(|subnet| subnet.cidr.contains(&address));
+    let leased = port.addresses.iter().filter_map(|address| {
+        let subnet = subnet_of(*address)?;
+        leased_address(*address, subnet, subnet.dhcp.as_ref()?)
+    });
+    let options = port.guest.iter().flat_map(|guest| &guest.dhcp_options);
+    let options = options.filter_map(|option| {
+        option.encode().inspect_err(|error| tracing::debug!(%error, "DHCP option left out")).ok()
+    });
+    Lease {
+        mac: MacAddr(port.mac.0),
+        addresses: leased.collect(),
+        mtu: network.mtu,
+        lease_s,
+        options: options.collect(),
+    }
+}
+
+fn leased_address(address: Ipv4Addr, subnet: &Subnet, said: &SubnetDhcp) -> Option<LeasedAddress> {
+    Some(LeasedAddress {
+        // A prefix length of a prefix.
+        address: ipnet::Ipv4Net::new(address, subnet.cidr.prefix_len()).ok()?,
+        gateway: subnet.gateway,
+        dns_servers: said.dns_nameservers.clone(),
+        routes: said.host_routes.iter().map(|route| (route.destination, route.next_hop)).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::slice::{DhcpOption, Guest};
+    use model::{Mac, NetworkId, SubnetId, Vni};
+    use uuid::Uuid;
+
+    fn network(dhcp: Option<SubnetDhcp>) -> Network {
+        let subnet = |cidr: &str, dhcp| Subnet { cidr: cidr.parse().unwrap(), gateway: None, dhcp };
+        let id = |number| SubnetId::from_uuid(Uuid::from_u128(number));
+        let subnets = [(id(1), subnet("10.1.0.0/24", None)), (id(2), subnet("10.2.0.0/16", dhcp))];
+        let vni = Vni::new(101).unwrap();
+        Network { vni, name: "blue".to_owned(), mtu: 1450, admin_up: true, subnets: subnets.into() }
+    }
+
+    fn port() -> Port {
+        let option = |name: &str, value: &str| DhcpOption { name: name.to_owned(), value: value.to_owned() };
+        Port {
+            network: NetworkId::from_uuid(Uuid::from_u128(3)),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            addresses: vec![[10, 1, 0, 5].into(), [10, 2, 0, 5].into(), [10, 9, 0, 5].into()],
+            host: None,
+            admin_up: true,
+            port_security: true,
+            allowed_pairs: Vec::new(),
+            security_groups: None,
+            guest: Some(Guest {
+                dhcp_options: vec![option("mtu", "1400"), option("colour", "red")],
+                ..Guest::default()
+            }),
+        }
+    }
+
+    #[test]
+    fn addresses_of_subnets_with_dhcp_are_leased() {
+        let said = SubnetDhcp { dns_nameservers: vec![[8, 8, 8, 8].into()], host_routes: Vec::new() };
+        let told = lease(&port(), &network(Some(said)), 600);
+        let [leased] = told.addresses.as_slice() else { panic!("{told:?}") };
+        assert_eq!(leased.address.to_string(), "10.2.0.5/16");
+        assert_eq!(leased.dns_servers, [Ipv4Addr::new(8, 8, 8, 8)]);
+        assert_eq!((told.mtu, told.lease_s), (1450, 600));
+        assert_eq!(told.options, [(26, vec![5, 120])].into(), "an unknown option is left out");
+        assert_eq!(lease(&port(), &network(None), 600).addresses, []);
+    }
+
+    #[test]
+    fn every_message_is_counted() {
+        let mut dhcp = Dhcp::default();
+        assert_eq!(dhcp.answer(None, &[]), None);
+        assert_eq!(dhcp.answer(Some(&lease(&port(), &network(None), 600)), &[0; 20]), None);
+        let want = [("agent.dhcp-malformed", 1), ("agent.dhcp-unknown-port", 1)];
+        assert_eq!(dhcp.counters(), want.map(|(name, count)| (name.to_owned(), count)).into());
+    }
+}

@@ -12,7 +12,7 @@ const TARGET: &str = "bpfel-unknown-none";
 /// Compiler and linker must speak of the same LLVM.
 const LLVM: &str = "22";
 const LINKER_VERSION: &str = "0.10.3";
-const OBJECTS: [&str; 2] = ["nanboku", "lab"];
+const OBJECTS: [&str; 3] = ["nanboku", "watching", "lab"];
 
 fn main() {
     if let Err(sentence) = build() {

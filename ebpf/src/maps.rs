@@ -4,6 +4,7 @@
 //! counted drop, never the end of somebody's connection. Values are copied out, because another CPU or the
 //! agent may replace an element at any time; a session alone is used in place (see [`pipeline::session`]).
 
+use crate::watch;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::macros::map;
@@ -21,7 +22,8 @@ use pipeline::runtime::{InsertError, Reserved, Share};
 use pipeline::session::{Session, SessionKey};
 use pipeline::tables::*;
 use pipeline::verdict::counter;
-use pipeline::walk::Work;
+use pipeline::walk::{Hook, Work};
+use pipeline::{Packet, Stage, Verdict};
 
 type Hash<K, V> = HashMap<K, V>;
 
@@ -71,8 +73,6 @@ static config: Array<Config> = Array::with_max_entries(1, 0);
 #[expect(non_upper_case_globals, reason = "a map's name is its table's")]
 static routes: LpmTrie<RouteKey, Route> = LpmTrie::with_max_entries(ROUTES_MAX, BPF_F_NO_PREALLOC);
 
-/// The one table that evicts.
-#[map]
 #[map]
 #[expect(non_upper_case_globals, reason = "a map's name is its table's")]
 static port_prefixes: LpmTrie<PortAddressKey, u32> =
@@ -87,6 +87,8 @@ static acl_remotes: LpmTrie<AclRemoteKey, AclClasses> =
 #[expect(non_upper_case_globals, reason = "a map's name is its table's")]
 static acl_rules: LpmTrie<AclRuleKey, u32> = LpmTrie::with_max_entries(ACL_RULES_MAX, BPF_F_NO_PREALLOC);
 
+/// The one table that evicts.
+#[map]
 #[expect(non_upper_case_globals, reason = "a map's name is its table's")]
 static fragments: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(FRAGMENTS_MAX, 0);
 
@@ -195,8 +197,6 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn network(&self, key: &NetworkKey) -> Option<Network> {
-    #[inline(always)]
     fn port_prefix(&self, key: &PortAddressKey) -> bool {
         port_prefixes.get(Key::new(PortAddressKey::lpm_len_v4(32), *key)).is_some()
     }
@@ -215,6 +215,8 @@ impl Tables for Maps {
         acl_rules.get(Key::new(AclRuleKey::LPM_LEN, *key)).copied().unwrap_or(0)
     }
 
+    #[inline(always)]
+    fn network(&self, key: &NetworkKey) -> Option<Network> {
         copy(&networks, key)
     }
 
@@ -490,6 +492,21 @@ impl Tables for Maps {
     #[inline(always)]
     fn repeat(&self, times_max: u32, mut step: impl FnMut() -> bool) {
         repeat(times_max, &mut step);
+    }
+
+    #[inline(always)]
+    fn enter(&self, stage: Stage) {
+        watch::enter(stage);
+    }
+
+    #[inline(always)]
+    fn arrive<P: Packet>(&self, packet: &P, hook: Hook, ingress: u32) {
+        watch::arrive(packet, hook, ingress);
+    }
+
+    #[inline(always)]
+    fn leave<P: Packet>(&self, packet: &P, memory: &Work, verdict: Verdict) {
+        watch::leave(packet, memory, verdict);
     }
 }
 

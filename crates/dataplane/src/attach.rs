@@ -7,7 +7,7 @@
 use crate::Dataplane;
 use crate::bpffs::PinDirectory;
 use crate::error::Error;
-use crate::object::{Object, find_io};
+use crate::object::find_io;
 use crate::sys;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::TcAttachOptions;
@@ -113,7 +113,8 @@ impl Dataplane {
         let (name, ifindex) = interface.into().resolve()?;
         let attachment = Attachment { hook, ifindex };
         let pin = self.pins()?.links.join(attachment.pin_name());
-        attach_pinned(self.object_mut(), hook.program(), &name, TcAttachType::Ingress, &pin)?;
+        let program = hook.program();
+        attach_program(self.program(program)?, program, &name, TcAttachType::Ingress, &pin)?;
         Ok(attachment)
     }
 
@@ -144,17 +145,6 @@ impl Dataplane {
 }
 
 /// Attaches `program` at `interface` and pins the link, or exchanges the program of the pinned link.
-pub(crate) fn attach_pinned(
-    object: &mut Object,
-    program: &'static str,
-    interface: &str,
-    direction: TcAttachType,
-    pin: &Path,
-) -> Result<(), Error> {
-    attach_program(object.program(program)?, program, interface, direction, pin)
-}
-
-/// See [`attach_pinned`].
 pub(crate) fn attach_program(
     classifier: &mut SchedClassifier,
     program: &'static str,

@@ -9,6 +9,7 @@ mod again;
 mod apply;
 mod attach;
 mod bpffs;
+mod capture;
 mod counters;
 mod error;
 mod events;
@@ -27,6 +28,7 @@ pub mod testrun;
 pub use again::{FRAME_LEN_MAX, Handed};
 pub use apply::Applied;
 pub use attach::{Attachment, Hook, Interface};
+pub use capture::{CaptureReader, Captured, Watching};
 pub use counters::Counters;
 pub use error::Error;
 pub use events::{Entry, EventReader, FrameReader, RingReader};
@@ -36,8 +38,9 @@ pub use sessions::{Fate, SessionRow, State, Swept, Timeouts};
 pub use settings::{Settings, Sizes};
 pub use view::View;
 
+use aya::programs::SchedClassifier;
 use bpffs::PinDirectory;
-use object::Object;
+use object::{Build, Object};
 use pipeline::table_set::TableSet;
 use sessions::RestingPorts;
 use std::collections::BTreeSet;
@@ -59,6 +62,8 @@ pub struct Dataplane {
     pressed: bool,
     /// Whose ports it found nearly gone.
     scarce: sessions::Scarce,
+    /// The programs that tell of packets, while they are in the others' place.
+    watching: Option<Object>,
 }
 
 impl Dataplane {
@@ -67,13 +72,17 @@ impl Dataplane {
     pub fn open(settings: &Settings) -> Result<Self, Error> {
         let pins = PinDirectory::open(&settings.pin_dir)?;
         let programs = programs();
-        let object = Object::load(Some(&pins.maps), &settings.sizes, &programs)?;
+        let object = Object::load(Build::Plain, Some(&pins.maps), &settings.sizes, &programs)?;
         Self::new(object, Some(pins), &settings.sizes)
     }
 
     /// With maps of its own that vanish with it.
-    pub(crate) fn open_private(sizes: &Sizes, programs: &[&'static str]) -> Result<Self, Error> {
-        Self::new(Object::load(None, sizes, programs)?, None, sizes)
+    pub(crate) fn open_private(
+        build: Build,
+        sizes: &Sizes,
+        programs: &[&'static str],
+    ) -> Result<Self, Error> {
+        Self::new(Object::load(build, None, sizes, programs)?, None, sizes)
     }
 
     fn new(object: Object, pin_directory: Option<PinDirectory>, sizes: &Sizes) -> Result<Self, Error> {
@@ -86,6 +95,7 @@ impl Dataplane {
             sessions_max: sizes.sessions,
             pressed: false,
             scarce: sessions::Scarce::default(),
+            watching: None,
         };
         dataplane.reread()?;
         Ok(dataplane)
@@ -95,8 +105,13 @@ impl Dataplane {
     pub fn verified_instructions(&mut self) -> Vec<(&'static str, u32)> {
         programs()
             .into_iter()
-            .filter_map(|name| Some((name, object::verified(self.object.program(name).ok()?))))
+            .filter_map(|name| Some((name, object::verified(self.program(name).ok()?))))
             .collect()
+    }
+
+    /// The program that is in force.
+    pub(crate) fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, Error> {
+        self.watching.as_mut().unwrap_or(&mut self.object).program(name)
     }
 
     pub(crate) fn object_mut(&mut self) -> &mut Object {

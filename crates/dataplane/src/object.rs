@@ -17,6 +17,8 @@ use std::path::Path;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nanboku"));
+/// The same programs, which tell of packets.
+static WATCHING_OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/watching"));
 
 /// Where a kernel with type information shows it.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -81,11 +83,11 @@ tables! {
     own_blocks: BlockKey => PortBlock;
     block_owners: BlockOwnerKey => BlockOwner;
     vteps: VtepKey => Vtep;
-    sessions: SessionKey => Session;
-    replies: SessionKey => SessionKey;
     port_prefixes: LpmKey<PortAddressKey> => u32;
     acl_remotes: LpmKey<AclRemoteKey> => AclClasses;
     acl_rules: LpmKey<AclRuleKey> => u32;
+    sessions: SessionKey => Session;
+    replies: SessionKey => SessionKey;
     mappings: MappingKey => Mapping;
     bindings: BindingKey => MappingKey;
     contacts: ContactKey => u32;
@@ -101,6 +103,15 @@ tables! {
 const EVENTS: &str = "events";
 const FRAMES: &str = "frames";
 
+/// The two builds of the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// What packets meet.
+    Plain,
+    /// What they meet while somebody captures.
+    Watching,
+}
+
 /// A loaded object.
 #[derive(Debug)]
 pub(crate) struct Object {
@@ -114,42 +125,19 @@ pub(crate) struct Object {
 }
 
 impl Object {
-    /// Loads the object and the programs named. With `pins`, a directory of a BPF file system, maps found
+    /// Loads an object and the programs named. With `pins`, a directory of a BPF file system, maps found
     /// there are used and new ones are pinned there.
-    pub(crate) fn load(pins: Option<&Path>, sizes: &Sizes, programs: &[&'static str]) -> Result<Self, Error> {
-        match Self::load_with(VerifierLogLevel::DISABLE, pins, sizes, programs) {
-            // Once more, to hear why: the log costs tens of megabytes, so it is not asked for before.
-            Err(Error::Program { .. }) => Self::load_with(VerifierLogLevel::default(), pins, sizes, programs),
-            loaded => loaded,
-        }
-    }
-
-    fn load_with(
-        log: VerifierLogLevel,
+    pub(crate) fn load(
+        build: Build,
         pins: Option<&Path>,
         sizes: &Sizes,
         programs: &[&'static str],
     ) -> Result<Self, Error> {
-        if !Path::new(KERNEL_BTF).exists() {
-            return Err(Error::NoBtf);
-        }
-        let mut loader = EbpfLoader::new();
-        // The programs need nothing of the kernel's types.
-        loader.btf(None).verifier_log_level(log);
-        for (table, size) in sizes.named() {
-            loader.map_max_entries(table, size);
-        }
-        if let Some(directory) = pins {
-            for name in PINNED {
-                loader.map_pin_path(name, directory.join(name));
-            }
-        }
-        let mut ebpf = loader.load(OBJECT).map_err(load_error)?;
-        for name in programs {
-            let program = classifier(&mut ebpf, name)?;
-            program.load().map_err(|source| Error::Program { program: name, source: Box::new(source) })?;
-            tracing::debug!(program = name, instructions = verified(program), "program loaded");
-        }
+        let object = match build {
+            Build::Plain => OBJECT,
+            Build::Watching => WATCHING_OBJECT,
+        };
+        let mut ebpf = load_programs(object, pins, sizes, programs)?;
         let tables = KernelTables::take(&mut ebpf, pins)?;
         let mut ring = |name| match ebpf.take_map(name) {
             Some(Map::RingBuf(data)) => Ok(data),
@@ -164,6 +152,50 @@ impl Object {
     }
 }
 
+fn load_programs(
+    object: &[u8],
+    pins: Option<&Path>,
+    sizes: &Sizes,
+    programs: &[&'static str],
+) -> Result<Ebpf, Error> {
+    let load = |log| load_with(log, object, pins, sizes, programs);
+    match load(VerifierLogLevel::DISABLE) {
+        // Once more, to hear why: the log costs tens of megabytes, so it is not asked for before.
+        Err(Error::Program { .. }) => load(VerifierLogLevel::default()),
+        loaded => loaded,
+    }
+}
+
+fn load_with(
+    log: VerifierLogLevel,
+    object: &[u8],
+    pins: Option<&Path>,
+    sizes: &Sizes,
+    programs: &[&'static str],
+) -> Result<Ebpf, Error> {
+    if !Path::new(KERNEL_BTF).exists() {
+        return Err(Error::NoBtf);
+    }
+    let mut loader = EbpfLoader::new();
+    // The programs need nothing of the kernel's types.
+    loader.btf(None).verifier_log_level(log);
+    for (table, size) in sizes.named() {
+        loader.map_max_entries(table, size);
+    }
+    if let Some(directory) = pins {
+        for name in PINNED {
+            loader.map_pin_path(name, directory.join(name));
+        }
+    }
+    let mut ebpf = loader.load(object).map_err(load_error)?;
+    for name in programs {
+        let program = classifier(&mut ebpf, name)?;
+        program.load().map_err(|source| Error::Program { program: name, source: Box::new(source) })?;
+        tracing::debug!(program = name, instructions = verified(program), "program loaded");
+    }
+    Ok(ebpf)
+}
+
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, Error> {
     match ebpf.program_mut(name) {
         Some(Program::SchedClassifier(program)) => Ok(program),
@@ -176,7 +208,11 @@ pub(crate) fn verified(program: &SchedClassifier) -> u32 {
     program.info().ok().and_then(|info| info.verified_instruction_count()).unwrap_or(0)
 }
 
-fn take<K, V>(ebpf: &mut Ebpf, pins: Option<&Path>, name: &'static str) -> Result<MapFd<K, V>, Error> {
+pub(crate) fn take<K, V>(
+    ebpf: &mut Ebpf,
+    pins: Option<&Path>,
+    name: &'static str,
+) -> Result<MapFd<K, V>, Error> {
     let map = ebpf.take_map(name).ok_or(Error::ObjectLacks(name))?;
     let data = match &map {
         Map::Array(data)

@@ -7,8 +7,9 @@
 //! the programs in the control block too.
 
 use crate::error::Error;
+use crate::object::Build;
 use crate::sessions::binding_of;
-use crate::{Dataplane, EventReader, Hook, Sizes, again};
+use crate::{CaptureReader, Dataplane, EventReader, Hook, Sizes, again};
 use aya::TestRun as _;
 use aya::programs::TestRunOptions;
 use pipeline::bounds::FRAME_BUCKET;
@@ -91,10 +92,21 @@ pub struct TestRun {
 
 impl TestRun {
     pub fn open(tables: &TableSet) -> Result<Self, Error> {
+        Self::open_build(Build::Plain, tables)
+    }
+
+    /// Likewise, with the programs that tell of packets.
+    pub fn open_watching(tables: &TableSet) -> Result<(Self, CaptureReader), Error> {
+        let mut run = Self::open_build(Build::Watching, tables)?;
+        let reader = CaptureReader::of(run.dataplane.object_mut())?;
+        Ok((run, reader))
+    }
+
+    fn open_build(build: Build, tables: &TableSet) -> Result<Self, Error> {
         let home = File::open("/proc/thread-self/ns/net").map_err(Error::TestNamespace)?;
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
             .map_err(|e| Error::TestNamespace(e.into()))?;
-        let dataplane = Dataplane::open_private(&Sizes::SMALL, &PROGRAMS)?;
+        let dataplane = Dataplane::open_private(build, &Sizes::SMALL, &PROGRAMS)?;
         let mut run = Self { dataplane, interfaces: BTreeSet::from([1]), home };
         run.dataplane.apply(tables)?;
         Ok(run)
@@ -146,7 +158,6 @@ impl TestRun {
         };
         let result = self
             .dataplane
-            .object_mut()
             .program(program)?
             .test_run(options)
             .map_err(|source| Error::TestRun { program, source: Box::new(source) })?;
@@ -229,7 +240,6 @@ pub(crate) fn run_program(
         ..TestRunOptions::default()
     };
     let result = dataplane
-        .object_mut()
         .program(program)?
         .test_run(options)
         .map_err(|source| Error::TestRun { program, source: Box::new(source) })?;

@@ -3,6 +3,7 @@
 //! Pure: no IO, no time, no randomness. Constructors refuse what is not valid; after that nobody checks
 //! again.
 
+pub mod capture;
 pub mod dhcp;
 pub mod id;
 pub mod identity;

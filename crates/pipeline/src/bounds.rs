@@ -65,3 +65,8 @@ pub const PUNTS_PER_SECOND: u64 = 64;
 /// Bytes of the packet that an event carries: Ethernet, IPv4 with options, and 28 more, which is what an
 /// ICMP error quotes (RFC 792 asks for 8, RFC 1812 for more where it fits).
 pub const EVENT_PACKET_BYTES: usize = 128;
+
+/// Captures whose packets the programs choose themselves; further ones share the last slot, and the agent chooses.
+pub const CAPTURE_SLOTS: usize = 8;
+/// Bytes of the ring of captured frames: 100,000 frames of 1500 bytes per second for 25 milliseconds.
+pub const CAPTURE_RING_BYTES: u32 = 1 << 22;

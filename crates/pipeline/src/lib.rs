@@ -15,6 +15,7 @@
 pub mod address;
 pub mod atomic;
 pub mod bounds;
+pub mod capture;
 pub mod event;
 mod flow;
 pub mod fragment;
@@ -35,7 +36,7 @@ pub mod walk;
 
 pub use address::Address;
 pub use runtime::{Ingress, Packet, PacketError, Tables};
-pub use tunnel::from_underlay;
 pub use stage::service::{SERVICE_ADDRESS, SERVICE_MAC};
+pub use tunnel::from_underlay;
 pub use verdict::{Punt, Reason, Stage, Total, Verdict};
 pub use walk::{Origin, TunnelKey, Work, from_agent, from_port, from_tunnel, from_uplink};

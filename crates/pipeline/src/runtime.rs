@@ -8,7 +8,8 @@ use crate::fragment::{Fragment, FragmentKey};
 use crate::nat::{BindingKey, ContactKey, Mapping, MappingKey, PortBits, PortBitsKey};
 use crate::session::{Session, SessionKey};
 use crate::tables::*;
-use crate::verdict::Stage;
+use crate::verdict::{Stage, Verdict};
+use crate::walk::{Hook, Work};
 use core::ops::Deref;
 
 /// An access beyond the packet's end, or a change the kernel refused.
@@ -118,13 +119,13 @@ pub trait Tables {
     fn config(&self) -> Config;
     fn port(&self, key: &PortKey) -> Option<Port>;
     fn port_address(&self, key: &PortAddressKey) -> bool;
-    fn network(&self, key: &NetworkKey) -> Option<Network>;
     /// Whether a prefix covers it.
     fn port_prefix(&self, key: &PortAddressKey) -> bool;
     /// Longest-prefix match; false: none, and `classes` is as it was.
     fn acl_remote(&self, key: &AclRemoteKey, classes: &mut AclClasses) -> bool;
     /// Longest-prefix match: bits of [`allow`].
     fn acl_rule(&self, key: &AclRuleKey) -> u32;
+    fn network(&self, key: &NetworkKey) -> Option<Network>;
     fn station(&self, key: &StationKey) -> Option<Station>;
     fn neighbor(&self, key: &NeighborKey) -> Option<Neighbor>;
     /// Longest-prefix match over all 160 bits.
@@ -206,9 +207,17 @@ pub trait Tables {
         }
     }
 
-    /// The walk comes to a stage: for who looks on in the host build; nothing in the kernel.
+    /// The walk comes to a stage: for who looks on; nothing in the build that packets meet otherwise.
     #[inline(always)]
     fn enter(&self, _stage: Stage) {}
+
+    /// A packet comes in, likewise.
+    #[inline(always)]
+    fn arrive<P: Packet>(&self, _packet: &P, _hook: Hook, _ingress: u32) {}
+
+    /// Its walk has ended, likewise.
+    #[inline(always)]
+    fn leave<P: Packet>(&self, _packet: &P, _work: &Work, _verdict: Verdict) {}
 }
 
 /// Where a packet came from: the identity it has, whatever it says of itself.

@@ -12,7 +12,9 @@ use crate::nat::{PortBits, PortBitsKey};
 use crate::runtime::{Packet, Tables};
 use crate::session::{Path, Session, SessionKey};
 use crate::stage::{classify, port_security, service, switch};
-use crate::tables::{AclClasses, AclRemoteKey, AclRuleKey, Config, Network, NetworkKey, PortKey, Station, UplinkKey, VtepKey};
+use crate::tables::{
+    AclClasses, AclRemoteKey, AclRuleKey, Config, Network, NetworkKey, PortKey, Station, UplinkKey, VtepKey,
+};
 use crate::verdict::{Punt, Reason, Stage, Total, Verdict, counter};
 use packet::{MacAddr, ethernet, ipv4};
 use zerocopy::{FromBytes, FromZeros, KnownLayout};
@@ -300,6 +302,7 @@ fn finish<T: Tables>(tables: &T, step: Step<Verdict>) -> Verdict {
 #[inline(always)]
 pub fn from_port<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work, ifindex: u32) -> Verdict {
     tables.count(counter::total(Total::InPort), 1);
+    tables.arrive(packet, Hook::Port, ifindex);
     let mut walk = Walk { packet, tables, work, hook: Hook::Port, given_back: false };
     let step = port(&mut walk, ifindex);
     go_on(&mut walk, step)
@@ -314,7 +317,9 @@ fn go_on<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, step: Step<Option<Verd
         Ok(Some(verdict)) => Ok(verdict),
         Err(verdict) => Err(verdict),
     };
-    finish(walk.tables, step)
+    let verdict = finish(walk.tables, step);
+    walk.tables.leave(walk.packet, walk.work, verdict);
+    verdict
 }
 
 /// None: an IPv4 packet to forward.
@@ -365,6 +370,7 @@ pub fn from_tunnel<P: Packet, T: Tables>(
 ) -> Verdict {
     let total = if key.lone { Total::InTunnelLone } else { Total::InTunnelDevice };
     tables.count(counter::total(total), 1);
+    tables.arrive(packet, Hook::Overlay, crate::Ingress::TUNNEL_ID);
     let mut walk = Walk { packet, tables, work, hook: Hook::Overlay, given_back: false };
     let step = tunnel(&mut walk, &key);
     go_on(&mut walk, step)
@@ -409,6 +415,7 @@ pub fn from_uplink<P: Packet, T: Tables>(
     ifindex: u32,
 ) -> Verdict {
     tables.count(counter::total(Total::InUplink), 1);
+    tables.arrive(packet, Hook::Uplink, ifindex);
     let mut walk = Walk { packet, tables, work, hook: Hook::Uplink, given_back: false };
     let vlan = u32::from(walk.packet.vlan().unwrap_or(0));
     let step = uplink(&mut walk, ifindex, vlan);
@@ -475,6 +482,7 @@ pub fn from_agent<P: Packet, T: Tables>(
         _ => (Total::InTunnelDevice, Hook::Overlay),
     };
     tables.count(counter::total(total), 1);
+    tables.arrive(packet, hook, origin.ifindex);
     let mut walk = Walk { packet, tables, work, hook, given_back: true };
     let step = match hook {
         Hook::Port => port(&mut walk, origin.ifindex),

@@ -3,6 +3,8 @@
 //! What this is: pure functions over [`pipeline`]'s host build. What it is not: it reads no kernel and asks no
 //! host; agents give the tables, and whoever asks follows the frames from host to host.
 
+pub mod edge;
+pub mod filter;
 pub mod frames;
 pub mod pcap;
 mod state;

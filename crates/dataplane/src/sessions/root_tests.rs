@@ -14,7 +14,8 @@ const START: u64 = 1_000_000 * SECOND;
 const BOTH: u32 = 1 | 1 << seen::REPLY_SHIFT;
 
 fn dataplane() -> Dataplane {
-    Dataplane::open_private(&Sizes::SMALL, &[]).expect("root, and a kernel with BPF")
+    Dataplane::open_private(crate::object::Build::Plain, &Sizes::SMALL, &[])
+        .expect("root, and a kernel with BPF")
 }
 
 fn key(protocol: u8, src_port: u16) -> SessionKey {

@@ -7,7 +7,7 @@ use crate::machine::{BlockUses, Plan};
 use crate::meters::Meters;
 use dataplane::{
     Attachment, Dataplane, EventReader, Fate, FrameReader, SessionRow, SessionTables, Settings, Sizes,
-    Timeouts,
+    Timeouts, Watching,
 };
 use model::NatTimeouts;
 use netlink::{IpSocket, PacketSocket};
@@ -42,12 +42,17 @@ pub(crate) struct Kernel {
     pub(crate) send_failures: u64,
 }
 
+/// Of the data path of an agent.
+pub(crate) fn settings(pin_dir: &Path) -> Settings {
+    Settings { pin_dir: pin_dir.to_owned(), sizes: Sizes::default() }
+}
+
 impl Kernel {
     pub(crate) fn open(
         pin_dir: &Path,
         now: Instant,
     ) -> Result<(Self, EventReader, FrameReader), crate::Error> {
-        let settings = Settings { pin_dir: pin_dir.to_owned(), sizes: Sizes::default() };
+        let settings = settings(pin_dir);
         let mut dataplane = Dataplane::open(&settings)?;
         let (events, frames) = (dataplane.events()?, dataplane.frames()?);
         let kernel = Self {
@@ -61,6 +66,11 @@ impl Kernel {
             send_failures: 0,
         };
         Ok((kernel, events, frames))
+    }
+
+    /// The programs that tell of packets take the others' place, or give it back.
+    pub(crate) fn exchange_programs(&mut self, watching: Option<Watching>) -> Result<(), dataplane::Error> {
+        self.dataplane.exchange_programs(watching)
     }
 
     /// What an earlier agent left.
@@ -133,7 +143,11 @@ impl Kernel {
     }
 
     pub(crate) fn send(&mut self, outgoing: &Outgoing) {
-        if let Err(error) = self.socket.send(outgoing.ifindex, &outgoing.frame) {
+        let sent = match outgoing.ifindex {
+            Outgoing::UNDERLAY => self.ip_socket.send(&outgoing.frame),
+            ifindex => self.socket.send(ifindex, &outgoing.frame),
+        };
+        if let Err(error) = sent {
             self.send_failures += 1;
             tracing::debug!(error = crate::chain(&error), "frame not sent");
         }

@@ -15,13 +15,14 @@
 mod announce;
 mod answer;
 mod backoff;
+mod capture;
 mod check;
 pub mod config;
 mod connection;
 pub mod control;
 mod control_server;
-mod error;
 mod dhcp;
+mod error;
 pub mod flow_log;
 mod flows;
 mod frames;

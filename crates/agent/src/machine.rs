@@ -27,6 +27,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 mod blocks;
+mod capture;
 mod health;
 mod membership;
 mod status;
@@ -52,8 +53,8 @@ pub(crate) struct Settings {
     /// NIC by physical network.
     pub(crate) physical_networks: BTreeMap<String, String>,
     pub(crate) sessions_per_vm_max: u32,
-    pub(crate) tunnel: TunnelSettings,
     pub(crate) dhcp_lease_s: u32,
+    pub(crate) tunnel: TunnelSettings,
 }
 
 /// What a link is to the agent.
@@ -341,9 +342,9 @@ impl Machine {
             neighbors: self.resolver.resolved(),
             dead_hosts: self.no_gateways(welcome.host),
             standing: self.standing(),
+            acl_sizes: Default::default(),
             sessions_per_vm_max: self.settings.sessions_per_vm_max,
         })
-            acl_sizes: Default::default(),
     }
 
     /// Every link that needs a program: also taps that no port is known for, so that they forward nothing.
@@ -510,7 +511,6 @@ impl Machine {
         }
     }
 
-    fn external_vni(&self, number: u32) -> Option<Vni> {
     /// What the VM behind a link is told by DHCP; none: no port of this host.
     pub(crate) fn lease(&self, ifindex: u32) -> Option<dhcp::Lease> {
         let slice = self.slice.as_ref()?;
@@ -519,6 +519,7 @@ impl Machine {
         Some(crate::dhcp::lease(port, slice.networks.get(&port.network)?, self.settings.dhcp_lease_s))
     }
 
+    fn external_vni(&self, number: u32) -> Option<Vni> {
         let mut networks = self.slice.iter().flat_map(|slice| slice.external_networks.values());
         networks.find(|network| network.vni.get() == number).map(|network| network.vni)
     }

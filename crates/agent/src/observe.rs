@@ -4,11 +4,13 @@
 //! stream of its own: neither a long answer nor a slow reader holds the main loop up. Rows leave in chunks of
 //! bounded size, few of which wait at a time.
 
+use crate::capture::{Next, Subscriber};
 use crate::flows::{self, SharedLedger};
 use crate::scene::Scene;
 use crate::sessions::{self, Ends};
 use crate::tables::{self, PortRow};
 use dataplane::SessionTables;
+use model::capture::{CaptureRow, Count};
 use model::question::{Question, SessionFilter};
 use model::trace::WalkAnswer;
 use proto::AnswerPart;
@@ -16,7 +18,7 @@ use proto::controller_client::ControllerClient;
 use serde::Serialize;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -27,6 +29,12 @@ const CHUNK_LEN: usize = 48 << 10;
 const CHUNKS_MAX: usize = 4;
 /// Answers given at a time; further questions are refused.
 const ANSWERS_MAX: usize = 8;
+/// Between two counts of a capture.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// Rows of a capture that wait for more of them leave after this.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// Captures at a time, which take none of the others' room.
+const CAPTURES_MAX: usize = 32;
 
 /// What an answer is made from.
 pub(crate) struct Materials {
@@ -36,17 +44,23 @@ pub(crate) struct Materials {
     pub(crate) ledger: SharedLedger,
     /// Of [`Question::Walk`].
     pub(crate) walked: Option<WalkAnswer>,
+    /// Of [`Question::Capture`]; none: nothing of what it looks at is here.
+    pub(crate) capture: Option<Subscriber>,
 }
 
 /// Gives answers.
 #[derive(Clone, Debug)]
 pub(crate) struct Answerer {
     permits: Arc<Semaphore>,
+    capture_permits: Arc<Semaphore>,
 }
 
 impl Default for Answerer {
     fn default() -> Self {
-        Self { permits: Arc::new(Semaphore::new(ANSWERS_MAX)) }
+        Self {
+            permits: Arc::new(Semaphore::new(ANSWERS_MAX)),
+            capture_permits: Arc::new(Semaphore::new(CAPTURES_MAX)),
+        }
     }
 }
 
@@ -57,7 +71,7 @@ impl Answerer {
         client: ControllerClient<Channel>,
         host: &str,
         asked: &proto::Question,
-        materials: impl FnOnce(&Question) -> Result<Materials, dataplane::Error>,
+        materials: impl FnOnce(&Question) -> Result<Materials, Unanswered>,
     ) {
         let (parts, queue) = mpsc::channel(CHUNKS_MAX);
         let first = AnswerPart { host_name: host.to_owned(), number: asked.number, ..AnswerPart::default() };
@@ -72,8 +86,12 @@ impl Answerer {
                 return;
             }
         };
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            let _ = parts.try_send(refused("it has too many questions to answer".to_owned()));
+        let (permits, enough) = match question {
+            Question::Capture(_) => (&self.capture_permits, "it has too many captures"),
+            _ => (&self.permits, "it has too many questions to answer"),
+        };
+        let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
+            let _ = parts.try_send(refused(enough.to_owned()));
             return;
         };
         let _ = parts.try_send(first.clone());
@@ -116,6 +134,11 @@ pub(crate) enum Unanswered {
     Tables(#[from] dataplane::Error),
     #[error("a row cannot be written")]
     Row(#[from] serde_json::Error),
+    #[error("the programs that tell of packets cannot be put in place; its log says why")]
+    NotLooking,
+    /// What is wrong with the request.
+    #[error("{0}")]
+    Request(String),
 }
 
 /// Collects rows into chunks and passes those on.
@@ -164,6 +187,11 @@ fn tell<F: FnMut(Vec<u8>) -> ControlFlow<()>>(
         }
         Question::Ports => push_all(&materials.ports, rows)?,
         Question::Walk(_) => push_all(&materials.walked, rows)?,
+        Question::Capture(_) => {
+            if let Some(subscriber) = &materials.capture {
+                tell_capture(subscriber, rows)?;
+            }
+        }
     }
     let _ = rows.flush();
     Ok(())
@@ -211,6 +239,46 @@ pub(crate) fn tell_sessions<F: FnMut(Vec<u8>) -> ControlFlow<()>>(
         }
     }
     Ok(())
+}
+
+/// Tells of packets as they pass, until nobody wants more; and every second, how many it told of.
+fn tell_capture<F: FnMut(Vec<u8>) -> ControlFlow<()>>(
+    subscriber: &Subscriber,
+    rows: &mut Rows<F>,
+) -> Result<(), Unanswered> {
+    let view = &subscriber.view;
+    let (mut seen, mut count_at, mut clock_ns) = (0, Instant::now(), 0);
+    loop {
+        let now = Instant::now();
+        if now >= count_at {
+            count_at = now + COUNT_EVERY;
+            clock_ns = clock_offset_ns();
+            let (host, looking, lost) = (view.host().to_owned(), subscriber.is_looking(), subscriber.lost());
+            let count = CaptureRow::Count(Count { host, looking, seen, lost });
+            if rows.push(&count)?.is_break() || rows.flush().is_break() {
+                return Ok(());
+            }
+        }
+        match subscriber.next(PATIENCE) {
+            Next::Record(record) => {
+                for row in view.rows(&record, clock_ns) {
+                    seen += 1;
+                    if rows.push(&CaptureRow::Seen(Box::new(row)))?.is_break() {
+                        return Ok(());
+                    }
+                }
+            }
+            Next::None if rows.flush().is_break() => return Ok(()),
+            Next::None => {}
+            Next::Failed => return Err(Unanswered::NotLooking),
+        }
+    }
+}
+
+/// Nanoseconds since 1970 when the clock that packets are stamped with stood at zero.
+fn clock_offset_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).saturating_sub(dataplane::clock_ns())
 }
 
 #[cfg(test)]

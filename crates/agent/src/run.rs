@@ -4,18 +4,19 @@
 //! The end of the process changes nothing for packets: programs, tables and the tunnel device stay.
 
 use crate::answer::Outgoing;
+use crate::capture::{Captures, Change, View};
 use crate::config::Config;
 use crate::connection::{self, Incoming};
 use crate::control_server::{self, Server, StatusQuestion};
-use crate::flow_log::FlowLog;
 use crate::dhcp::Dhcp;
+use crate::flow_log::FlowLog;
 use crate::flows::SharedLedger;
 use crate::frames::Frames;
-use crate::kernel::Kernel;
+use crate::kernel::{self, Kernel};
 use crate::liveness::{self, Liveness, Timing, Verdicts};
 use crate::machine::{Link, Machine, Settings};
 use crate::meters::{self, Meters, Sample, SampleQuestion};
-use crate::observe::{Answerer, Materials};
+use crate::observe::{Answerer, Materials, Unanswered};
 use crate::plug::Views;
 use crate::scene::Scene;
 use crate::state::{Tunnel, TunnelSettings};
@@ -84,9 +85,10 @@ struct Agent {
     accepting: BTreeSet<u32>,
     inputs: Option<Inputs>,
     frames: Frames,
-    liveness: Liveness,
     dhcp: Dhcp,
+    liveness: Liveness,
     answerer: Answerer,
+    captures: Captures,
     meters: Meters,
     /// What sessions that ended did.
     ledger: SharedLedger,
@@ -101,6 +103,7 @@ struct Inputs {
     connection: mpsc::Receiver<Incoming>,
     status: mpsc::Receiver<StatusQuestion>,
     samples: mpsc::Receiver<SampleQuestion>,
+    captures: mpsc::Receiver<Change>,
     verdicts: watch::Receiver<Verdicts>,
     terminate: Signal,
     interrupt: Signal,
@@ -112,6 +115,7 @@ enum Wake {
     Connection(Incoming),
     Status(StatusQuestion),
     Sample(SampleQuestion),
+    Capture(Change),
     Events,
     Frames,
     Verdicts,
@@ -127,6 +131,7 @@ impl Inputs {
             Some(incoming) = self.connection.recv() => Wake::Connection(incoming),
             Some(question) = self.status.recv() => Wake::Status(question),
             Some(question) = self.samples.recv() => Wake::Sample(question),
+            Some(change) = self.captures.recv() => Wake::Capture(change),
             _ = self.events.readable() => Wake::Events,
             _ = self.frames.readable() => Wake::Frames,
             () = tokio::time::sleep_until(deadline.into()) => Wake::Time,
@@ -150,12 +155,12 @@ impl Agent {
             underlay_mtu: u16::try_from(underlay_mtu).unwrap_or(u16::MAX),
             physical_networks: config.physical_networks.clone(),
             sessions_per_vm_max: config.sessions_per_vm_max,
+            dhcp_lease_s: config.dhcp_lease_s,
             tunnel: TunnelSettings { lone_path: config.lone_path, liveness: config.bfd_in_tunnel },
         };
         let now = Instant::now();
         let (kernel, events, frames) = Kernel::open(&config.pin_dir, now)?;
         let mut machine = Machine::new(settings);
-            dhcp_lease_s: config.dhcp_lease_s,
         let restored = restore(&config, &mut machine);
         machine.adopt(now, &kernel.tables()?);
         let (views, views_receiver) = watch::channel(Views::default());
@@ -171,6 +176,8 @@ impl Agent {
         let (incoming, connection) = mpsc::channel(QUEUE);
         tokio::spawn(connection::run(config.clone(), incoming));
         let liveness = liveness::start(config.vtep, timing(&config)).map_err(Error::Runtime)?;
+        let (change, changes) = mpsc::channel(QUEUE);
+        let captures = Captures::new(kernel::settings(&config.pin_dir), change);
         let inputs = Inputs {
             verdicts: liveness.verdicts(),
             events: watched(events)?,
@@ -179,6 +186,7 @@ impl Agent {
             connection,
             status: status_receiver,
             samples,
+            captures: changes,
             terminate: signal(SignalKind::terminate()).map_err(Error::Runtime)?,
             interrupt: signal(SignalKind::interrupt()).map_err(Error::Runtime)?,
         };
@@ -195,7 +203,9 @@ impl Agent {
             inputs: Some(inputs),
             liveness,
             frames: Frames::default(),
+            dhcp: Dhcp::default(),
             answerer: Answerer::default(),
+            captures,
             meters: Meters::default(),
             ledger: SharedLedger::default(),
             flow_log,
@@ -203,7 +213,6 @@ impl Agent {
         agent.list_links(now).await?;
         for warning in agent.machine.warnings() {
             tracing::warn!("{warning}");
-            dhcp: Dhcp::default(),
         }
         agent.ensure_tunnel(restored.is_some()).await?;
         Ok(agent)
@@ -224,6 +233,7 @@ impl Agent {
                 // Whoever asked may have gone.
                 Wake::Status(question) => drop(question.send(self.status())),
                 Wake::Sample(question) => drop(question.send(self.sample())),
+                Wake::Capture(change) => self.captures_changed(change),
                 Wake::Events => self.events(&mut inputs.events).await?,
                 Wake::Frames => self.frames(&mut inputs.frames).await?,
                 Wake::Verdicts => {
@@ -342,6 +352,7 @@ impl Agent {
             counters.insert("agent.icmp-errors-left-to-sender-host".to_owned(), unanswered.from_tunnel);
             counters.insert("agent.icmp-errors-refused".to_owned(), unanswered.refused);
             counters.extend(frames);
+            counters.extend(dhcp);
             counters.insert("agent.frames-not-sent".to_owned(), kernel.send_failures);
             counters
         });
@@ -352,7 +363,6 @@ impl Agent {
 
     fn send_message(&mut self, message: agent_message::Message) {
         let Some(outgoing) = &self.outgoing else { return };
-            counters.extend(dhcp);
         if outgoing.messages.try_send(AgentMessage { message: Some(message) }).is_err() {
             tracing::warn!("the controller does not take messages; connecting anew");
             self.disconnected();
@@ -438,22 +448,62 @@ impl Agent {
         let Some(outgoing) = &self.outgoing else { return };
         self.answerer.answer(outgoing.client.clone(), &self.config.host, question, |question| {
             let sessions = self.kernel.session_tables()?;
-            if let Question::Walk(request) = question {
-                let view = self.kernel.view(rand::rng().random());
-                let walked = Some(self.machine.walk(&view, request));
-                view.finish()?;
-                return Ok(Materials {
-                    scene: Scene::default(),
-                    sessions,
-                    ports: Vec::new(),
-                    ledger: SharedLedger::default(),
-                    walked,
-                });
+            let mut materials = Materials {
+                scene: Scene::default(),
+                sessions,
+                ports: Vec::new(),
+                ledger: SharedLedger::default(),
+                walked: None,
+                capture: None,
+            };
+            match question {
+                Question::Walk(request) => {
+                    let view = self.kernel.view(rand::rng().random());
+                    materials.walked = Some(self.machine.walk(&view, request));
+                    view.finish()?;
+                }
+                Question::Capture(request) => {
+                    let here = self.machine.look_on(&self.config.host, request);
+                    let view = here.map(View::new).transpose().map_err(Unanswered::Request)?;
+                    materials.capture = view.map(|view| self.captures.open(view));
+                }
+                _ => {
+                    materials.scene = self.machine.scene(&self.config.host);
+                    materials.ports = tables::ports(&materials.scene, &self.kernel.port_counters()?);
+                    materials.ledger = Arc::clone(&self.ledger);
+                }
             }
-            let scene = self.machine.scene(&self.config.host);
-            let ports = tables::ports(&scene, &self.kernel.port_counters()?);
-            Ok(Materials { scene, sessions, ports, ledger: Arc::clone(&self.ledger), walked: None })
+            Ok(materials)
         });
+    }
+
+    /// The programs that tell of packets were loaded, or are not needed any more.
+    fn captures_changed(&mut self, change: Change) {
+        let (watching, reader) = match change {
+            Change::Loaded(Ok(loaded)) => {
+                let (watching, reader) = *loaded;
+                (Some(watching), Some(reader))
+            }
+            Change::Loaded(Err(reason)) => {
+                tracing::error!(reason, "the programs that tell of packets were not loaded");
+                return self.captures.failed();
+            }
+            Change::Over => (None, None),
+        };
+        let looking = watching.is_some();
+        let exchanged = block_in_place(|| self.kernel.exchange_programs(watching));
+        match (exchanged, reader) {
+            (Ok(()), Some(reader)) => self.captures.in_place(reader),
+            (Ok(()), None) => {}
+            (Err(error), _) => {
+                // Whichever programs are in place, packets go on; what they would tell of ends by itself.
+                tracing::error!(looking, error = chain(&error), "programs not exchanged");
+                if looking {
+                    self.captures.failed();
+                }
+            }
+        }
+        tracing::info!(looking, "captures");
     }
 
     /// Makes the tunnel device if the cluster's tunnel is another than the device's. `keep`: one that is
@@ -523,6 +573,12 @@ impl Agent {
         let now = Instant::now();
         for _ in 0..EVENTS_PER_TURN {
             let Some(handed) = frames.next() else { return true };
+            if handed.head.punt == Punt::Dhcp as u32 {
+                let ifindex = handed.head.ingress;
+                let frame = self.dhcp.answer(self.machine.lease(ifindex).as_ref(), &handed.frame);
+                frame.into_iter().for_each(|frame| self.kernel.send(&Outgoing { ifindex, frame }));
+                continue;
+            }
             let kernel = &self.kernel;
             let ready = self.frames.handed(now, handed, |key| kernel.knows_datagram(key));
             ready.iter().for_each(|again| self.kernel.walk_again(again));
@@ -573,12 +629,6 @@ impl Agent {
     deprecated,
     reason = "the successor is unsafe; the reader owns its descriptor and never replaces it"
 )]
-            if handed.head.punt == Punt::Dhcp as u32 {
-                let ifindex = handed.head.ingress;
-                let frame = self.dhcp.answer(self.machine.lease(ifindex).as_ref(), &handed.frame);
-                frame.into_iter().for_each(|frame| self.kernel.send(&Outgoing { ifindex, frame }));
-                continue;
-            }
 fn watched<R: std::os::fd::AsRawFd>(reader: R) -> Result<AsyncFd<R>, Error> {
     AsyncFd::new(reader).map_err(Error::Runtime)
 }

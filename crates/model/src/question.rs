@@ -3,6 +3,7 @@
 //! A question travels as JSON, and its answer as rows of JSON, one object per line. Filters are evaluated on the
 //! host: what nobody asked for does not leave it.
 
+use crate::capture::CaptureRequest;
 use crate::trace::WalkRequest;
 use crate::{NetworkId, PortId, RouterId};
 use ipnet::Ipv4Net;
@@ -28,6 +29,8 @@ pub enum Question {
     Flows(FlowFilter),
     /// What is going on now: ports with their counters.
     Ports,
+    /// Real packets as they pass, until the asker leaves: [`crate::capture::CaptureRow`]s.
+    Capture(Box<CaptureRequest>),
     /// The way of a frame that somebody describes: one row, a [`crate::trace::WalkAnswer`].
     Walk(Box<WalkRequest>),
 }

@@ -80,7 +80,7 @@ impl Machine {
         }
     }
 
-    fn names(&self) -> Names {
+    pub(super) fn names(&self) -> Names {
         let ports: BTreeMap<u32, PortId> = self.local_ports().map(|(id, link)| (link.index, id)).collect();
         let physical_network = |name: &String| {
             let mut networks = self.settings.physical_networks.iter();

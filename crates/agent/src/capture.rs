@@ -1,0 +1,283 @@
+//! Captures under way: who wants to see which packets, and one thread that hands out what the programs tell.
+//!
+//! While anybody looks on, the programs that tell of packets are in the others' place. They are loaded in a thread of
+//! their own when the first comes, the main loop exchanges them, and they go a moment after the last has left.
+//! Nothing waits for anybody: a ring or queue that is full loses records, and both are counted.
+
+use dataplane::{CaptureReader, Captured, Settings, Watching};
+use pipeline::bounds::CAPTURE_SLOTS;
+use pipeline::capture::{Slot, Slots};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+mod view;
+
+pub(crate) use view::{Request, Router, View};
+
+/// Records that wait for one capture.
+const QUEUE: usize = 4096;
+/// Between two looks into the ring: it has room for more than comes in that time.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Records handed out under one lock.
+const BATCH: usize = 256;
+/// What the programs are to tell of ends by itself after this, should the agent be gone.
+const LEASE: Duration = Duration::from_secs(5);
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// The programs stay this long when nobody looks on any more: the next capture begins at once.
+const LINGER: Duration = Duration::from_secs(2);
+/// The slot that captures share for which there is no other.
+const SHARED_SLOT: usize = CAPTURE_SLOTS - 1;
+
+/// What the main loop is told to do.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Put the programs in place, or take note that there are none.
+    Loaded(Result<Box<(Watching, CaptureReader)>, String>),
+    /// Put the plain ones back.
+    Over,
+}
+
+#[derive(Debug, Default)]
+enum Programs {
+    #[default]
+    Off,
+    Loading,
+    InPlace,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    programs: Programs,
+    next: u64,
+    looking: BTreeMap<u64, Looking>,
+}
+
+/// One capture, from the reading thread's side.
+#[derive(Debug)]
+struct Looking {
+    slot: usize,
+    /// What its slot says; of the shared one, nothing.
+    wanted: Wanted,
+    queue: SyncSender<Arc<Captured>>,
+    lost: Arc<AtomicU64>,
+}
+
+/// A slot's contents, as often as they are needed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) ends: [pipeline::capture::End; 2],
+    pub(crate) ethertype: Option<u16>,
+    pub(crate) protocol: Option<u8>,
+    pub(crate) ifindex: u32,
+    pub(crate) vnis: [u32; 4],
+    pub(crate) interval_ns: u64,
+    pub(crate) whole: bool,
+}
+
+impl Wanted {
+    fn slot(&self, until_ns: u64) -> Slot {
+        let mask = |given: bool| if given { u16::MAX } else { 0 };
+        Slot {
+            until_ns,
+            interval_ns: self.interval_ns,
+            ends: self.ends,
+            ethertype: self.ethertype.unwrap_or_default(),
+            ethertype_mask: mask(self.ethertype.is_some()),
+            protocol: self.protocol.unwrap_or_default(),
+            protocol_mask: mask(self.protocol.is_some()) as u8,
+            ifindex: self.ifindex,
+            whole: u32::from(self.whole),
+            vnis: self.vnis,
+            ..Slot::default()
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Records that the ring had no room for, since the programs were loaded.
+    ring_lost: AtomicU64,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Whole between any two statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The captures of this host.
+#[derive(Clone, Debug)]
+pub(crate) struct Captures {
+    shared: Arc<Shared>,
+    settings: Settings,
+    changes: mpsc::Sender<Change>,
+}
+
+impl Captures {
+    /// `changes`: to the main loop.
+    pub(crate) fn new(settings: Settings, changes: mpsc::Sender<Change>) -> Self {
+        Self { shared: Arc::default(), settings, changes }
+    }
+
+    /// Begins to look on; the programs are loaded if they are not there.
+    pub(crate) fn open(&self, view: View) -> Subscriber {
+        let (queue, records) = sync_channel(QUEUE);
+        let lost = Arc::new(AtomicU64::new(0));
+        let mut state = self.shared.lock();
+        let id = state.next;
+        state.next += 1;
+        let taken = |slot: &usize| state.looking.values().any(|looking| looking.slot == *slot);
+        let slot = (0..SHARED_SLOT).find(|slot| !taken(slot)).unwrap_or(SHARED_SLOT);
+        let looking = Looking { slot, wanted: view.wanted(), queue, lost: Arc::clone(&lost) };
+        state.looking.insert(id, looking);
+        if matches!(state.programs, Programs::Off) {
+            state.programs = Programs::Loading;
+            self.load();
+        }
+        drop(state);
+        let ring_lost_before = self.shared.ring_lost.load(Relaxed);
+        Subscriber { id, shared: Arc::clone(&self.shared), records, lost, ring_lost_before, view }
+    }
+
+    fn load(&self) {
+        let (settings, changes) = (self.settings.clone(), self.changes.clone());
+        std::thread::spawn(move || {
+            let loaded = Watching::load(&settings).map(Box::new).map_err(|error| crate::chain(&error));
+            // The main loop may have ended.
+            let _ = changes.blocking_send(Change::Loaded(loaded));
+        });
+    }
+
+    /// The programs are in place.
+    pub(crate) fn in_place(&self, reader: CaptureReader) {
+        self.shared.ring_lost.store(0, Relaxed);
+        self.shared.lock().programs = Programs::InPlace;
+        let (shared, changes) = (Arc::clone(&self.shared), self.changes.clone());
+        std::thread::spawn(move || {
+            read(&shared, reader);
+            let _ = changes.blocking_send(Change::Over);
+        });
+    }
+
+    /// There are none: all captures end.
+    pub(crate) fn failed(&self) {
+        let mut state = self.shared.lock();
+        state.programs = Programs::Off;
+        state.looking.clear();
+    }
+}
+
+/// Hands out what the programs tell until nobody has wanted it for a while.
+fn read(shared: &Shared, mut reader: CaptureReader) {
+    let mut renew_at = Instant::now();
+    let mut known: Vec<u64> = Vec::new();
+    let mut wanted_at = Instant::now();
+    loop {
+        let now = Instant::now();
+        let mut state = shared.lock();
+        if !state.looking.is_empty() {
+            wanted_at = now;
+        } else if now.duration_since(wanted_at) > LINGER {
+            state.programs = Programs::Off;
+            return;
+        }
+        if now >= renew_at || !state.looking.keys().eq(&known) {
+            known = state.looking.keys().copied().collect();
+            renew_at = now + RENEW_EVERY;
+            renew(shared, &state, &reader);
+        }
+        let mut taken = 0;
+        for captured in reader.by_ref().take(BATCH) {
+            hand_out(&state, captured);
+            taken += 1;
+        }
+        drop(state);
+        if taken < BATCH {
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+fn renew(shared: &Shared, state: &State, reader: &CaptureReader) {
+    let until_ns = dataplane::clock_ns().saturating_add(LEASE.as_nanos() as u64);
+    let mut slots = Slots::default();
+    for looking in state.looking.values() {
+        let wanted = if looking.slot == SHARED_SLOT {
+            Wanted { whole: true, ..Wanted::default() }
+        } else {
+            looking.wanted
+        };
+        if let Some(slot) = slots.get_mut(looking.slot) {
+            *slot = wanted.slot(until_ns);
+        }
+    }
+    if let Err(error) = reader.want(&slots) {
+        tracing::warn!(error = crate::chain(&error), "what captures want is not known to the programs");
+    }
+    match reader.lost() {
+        Ok(lost) => shared.ring_lost.store(lost, Relaxed),
+        Err(error) => tracing::warn!(error = crate::chain(&error), "lost records not counted"),
+    }
+}
+
+fn hand_out(state: &State, captured: Captured) {
+    let captured = Arc::new(captured);
+    let wants = |looking: &&Looking| captured.head.slots & 1 << looking.slot != 0;
+    for looking in state.looking.values().filter(wants) {
+        if looking.queue.try_send(Arc::clone(&captured)).is_err() {
+            looking.lost.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// One capture, from the side of who answers. Ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    id: u64,
+    shared: Arc<Shared>,
+    records: Receiver<Arc<Captured>>,
+    lost: Arc<AtomicU64>,
+    ring_lost_before: u64,
+    pub(crate) view: View,
+}
+
+/// What a subscriber waited for.
+pub(crate) enum Next {
+    Record(Arc<Captured>),
+    /// For now there is none.
+    None,
+    /// The programs could not be put in place.
+    Failed,
+}
+
+impl Subscriber {
+    pub(crate) fn next(&self, timeout: Duration) -> Next {
+        match self.records.recv_timeout(timeout) {
+            Ok(record) => Next::Record(record),
+            Err(RecvTimeoutError::Timeout) => Next::None,
+            Err(RecvTimeoutError::Disconnected) => Next::Failed,
+        }
+    }
+
+    /// Records that found no room, here or in the ring, which all captures share.
+    pub(crate) fn lost(&self) -> u64 {
+        let ring = self.shared.ring_lost.load(Relaxed);
+        self.lost.load(Relaxed) + ring.saturating_sub(self.ring_lost_before)
+    }
+
+    pub(crate) fn is_looking(&self) -> bool {
+        matches!(self.shared.lock().programs, Programs::InPlace)
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.shared.lock().looking.remove(&self.id);
+    }
+}

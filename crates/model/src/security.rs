@@ -55,12 +55,80 @@ pub enum Ethertype {
     Ipv6,
 }
 
+impl std::fmt::Display for Ethertype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        })
+    }
+}
+
 /// An IP protocol and how the client called it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Protocol {
     pub number: u8,
     /// A name such as `tcp`, or the number.
     pub text: String,
+}
+
+/// The names that clients may use.
+const PROTOCOLS: [(&str, u8); 25] = [
+    ("ah", 51),
+    ("dccp", 33),
+    ("egp", 8),
+    ("esp", 50),
+    ("gre", 47),
+    ("hopopt", 0),
+    ("icmp", 1),
+    ("icmpv6", 58),
+    ("igmp", 2),
+    ("ip", 0),
+    ("ipip", 4),
+    ("ipv6-encap", 41),
+    ("ipv6-frag", 44),
+    ("ipv6-icmp", 58),
+    ("ipv6-nonxt", 59),
+    ("ipv6-opts", 60),
+    ("ipv6-route", 43),
+    ("ospf", 89),
+    ("pgm", 113),
+    ("rsvp", 46),
+    ("sctp", 132),
+    ("tcp", 6),
+    ("udp", 17),
+    ("udplite", 136),
+    ("vrrp", 112),
+];
+
+impl Protocol {
+    /// By name, in whatever case, or number.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        let named = PROTOCOLS.iter().find(|(name, _)| *name == text).map(|(_, number)| *number);
+        let number = named.or_else(|| text.parse().ok())?;
+        Some(Self { number, text })
+    }
+
+    /// All names, for messages.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        PROTOCOLS.iter().map(|(name, _)| *name)
+    }
+
+    /// DCCP, SCTP, TCP, UDP or UDP-Lite.
+    pub const fn has_ports(&self) -> bool {
+        matches!(self.number, 6 | 17 | 33 | 132 | 136)
+    }
+
+    /// ICMP, or that of IPv6.
+    pub const fn is_icmp(&self) -> bool {
+        matches!(self.number, 1 | 58)
+    }
+
+    /// One that only IPv6 has.
+    pub const fn is_ipv6_only(&self) -> bool {
+        matches!(self.number, 41 | 43 | 44 | 58 | 59 | 60)
+    }
 }
 
 /// The other end of what a rule allows.

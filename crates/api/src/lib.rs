@@ -10,6 +10,7 @@ pub mod attribute;
 pub mod backend;
 mod body;
 mod caller;
+mod capture;
 mod error;
 mod extensions;
 mod handlers;

@@ -23,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 const CHUNKS_MAX: usize = 4;
 const NDJSON: &str = "application/x-ndjson";
 
-type Pairs = Query<Vec<(String, String)>>;
+pub(crate) type Pairs = Query<Vec<(String, String)>>;
 
 /// See [`session_filter`].
 pub(crate) async fn sessions<B: Admin>(
@@ -33,7 +33,7 @@ pub(crate) async fn sessions<B: Admin>(
 ) -> Answer {
     let (host, filter) = session_filter(pairs)?;
     let inquiry = backend.ask(Question::Sessions(filter), host.as_deref())?;
-    Ok(streamed("sessions", inquiry, &headers))
+    Ok(streamed("sessions", inquiry, &headers, false))
 }
 
 /// The same filters; at least one is needed.
@@ -47,7 +47,7 @@ pub(crate) async fn end_sessions<B: Admin>(
     }
     let (host, filter) = session_filter(pairs)?;
     let inquiry = backend.ask(Question::EndSessions(filter), host.as_deref())?;
-    Ok(streamed("sessions", inquiry, &headers))
+    Ok(streamed("sessions", inquiry, &headers, false))
 }
 
 /// `?host=&network_id=`.
@@ -57,7 +57,7 @@ pub(crate) async fn fdb<B: Admin>(
     headers: HeaderMap,
 ) -> Answer {
     let (host, filter) = network_filter(pairs)?;
-    Ok(streamed("fdb", backend.ask(Question::Fdb(filter), host.as_deref())?, &headers))
+    Ok(streamed("fdb", backend.ask(Question::Fdb(filter), host.as_deref())?, &headers, false))
 }
 
 /// `?host=&network_id=`.
@@ -67,7 +67,7 @@ pub(crate) async fn neighbors<B: Admin>(
     headers: HeaderMap,
 ) -> Answer {
     let (host, filter) = network_filter(pairs)?;
-    Ok(streamed("neighbors", backend.ask(Question::Neighbors(filter), host.as_deref())?, &headers))
+    Ok(streamed("neighbors", backend.ask(Question::Neighbors(filter), host.as_deref())?, &headers, false))
 }
 
 /// `?host=&stage=`.
@@ -85,7 +85,7 @@ pub(crate) async fn flows<B: Admin>(
             _ => return Err(unknown(&key)),
         }
     }
-    Ok(streamed("flows", backend.ask(Question::Flows(filter), host.as_deref())?, &headers))
+    Ok(streamed("flows", backend.ask(Question::Flows(filter), host.as_deref())?, &headers, false))
 }
 
 /// `?host=`.
@@ -101,7 +101,7 @@ pub(crate) async fn ports<B: Admin>(
             _ => return Err(unknown(&key)),
         }
     }
-    Ok(streamed("ports", backend.ask(Question::Ports, host.as_deref())?, &headers))
+    Ok(streamed("ports", backend.ask(Question::Ports, host.as_deref())?, &headers, false))
 }
 
 /// `?host=&limit=ROWS_PER_HOST&id=&port_id=&router_id=&network_id=&address=&protocol=&state=&nat=`.
@@ -139,7 +139,7 @@ fn network_filter(pairs: Vec<(String, String)>) -> Result<(Option<String>, Netwo
     Ok((host, filter))
 }
 
-fn parsed<T: FromStr<Err: std::fmt::Display>>(key: &str, value: &str) -> Result<T, Error> {
+pub(crate) fn parsed<T: FromStr<Err: std::fmt::Display>>(key: &str, value: &str) -> Result<T, Error> {
     value.parse().map_err(|error| bad(key, error))
 }
 
@@ -147,17 +147,23 @@ fn bad(key: &str, error: impl std::fmt::Display) -> Error {
     Error::bad_request(format!("{key}: {error}"))
 }
 
-fn unknown(key: &str) -> Error {
+pub(crate) fn unknown(key: &str) -> Error {
     Error::bad_request(format!("['{key}'] is invalid attribute for filtering"))
 }
 
-/// An answer that is sent as it comes. When the client leaves, the inquiry is dropped, and agents stop.
-fn streamed(name: &'static str, mut inquiry: impl Parts, headers: &HeaderMap) -> Response {
+/// An answer that is sent as it comes; `nameless`: without the hosts' names. When the client leaves, the inquiry is dropped, and agents stop.
+pub(crate) fn streamed(
+    name: &'static str,
+    mut inquiry: impl Parts,
+    headers: &HeaderMap,
+    nameless: bool,
+) -> Response {
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let lines = accepted.is_some_and(|accepted| accepted.contains(NDJSON));
     let (sender, chunks) = mpsc::channel::<Result<Vec<u8>, Infallible>>(CHUNKS_MAX);
     tokio::spawn(async move {
         let mut format = Format::new(name, lines);
+        format.nameless = nameless;
         while let Some(part) = inquiry.next().await {
             let chunk = format.part(part);
             if !chunk.is_empty() && sender.send(Ok(chunk)).await.is_err() {
@@ -176,12 +182,13 @@ struct Format {
     name: &'static str,
     lines: bool,
     begun: bool,
+    nameless: bool,
     hosts: Vec<Value>,
 }
 
 impl Format {
     fn new(name: &'static str, lines: bool) -> Self {
-        Self { name, lines, begun: false, hosts: Vec::new() }
+        Self { name, lines, begun: false, nameless: false, hosts: Vec::new() }
     }
 
     fn part(&mut self, part: Part) -> Vec<u8> {
@@ -189,6 +196,7 @@ impl Format {
             Part::Rows(rows) if self.lines => rows,
             Part::Rows(rows) => self.elements(&rows),
             Part::End { host, result } => {
+                let host = if self.nameless { String::new() } else { host };
                 self.hosts.push(json!({
                     "host": host, "answered": result.is_ok(), "reason": result.err(),
                 }));

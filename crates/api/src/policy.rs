@@ -6,6 +6,7 @@
 //! Ownership is looked up before the change's own transaction. That is safe: the owner of a thing never changes, and
 //! if a network stops being shared in between, the change is as good as one that came a moment earlier.
 
+pub(crate) mod looking;
 pub(crate) mod table;
 
 use crate::backend::{Backend, Handles};

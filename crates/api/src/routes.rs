@@ -4,7 +4,7 @@ use crate::backend::{Backend, Handles};
 use crate::caller::Authenticate;
 use crate::handlers::{self, Answer, Root};
 use crate::policy::Facts;
-use crate::{Error, Resource, access, actions, admin, extensions, observe, overview, quotas, trace};
+use crate::{Error, Resource, access, actions, admin, capture, extensions, observe, overview, quotas, trace};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Request};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -107,6 +107,7 @@ fn routes<B: Backend>() -> Routes<Arc<B>> {
         .route("/nanboku/v1/blocks", get(admin::blocks::<B>))
         .route("/nanboku/v1/who", get(admin::who::<B>))
         .route("/nanboku/v1/sessions", get(observe::sessions::<B>).delete(observe::end_sessions::<B>))
+        .route("/nanboku/v1/capture", get(capture::capture::<B>))
         .route("/nanboku/v1/trace", post(trace::trace::<B>))
         .route("/nanboku/v1/fdb", get(observe::fdb::<B>))
         .route("/nanboku/v1/neighbors", get(observe::neighbors::<B>))

@@ -12,6 +12,7 @@ mod walk;
 mod words;
 
 pub use packet::MacAddr;
+pub use pipeline::Stage;
 pub use state::NotReadable;
 pub use walk::{Arrival, Surroundings, walk};
 pub use words::{Link, Names, rule_entry_text, rules_of, worded};

@@ -4,6 +4,7 @@ use super::Service;
 use crate::agents::{Inquiry, Part};
 use api::{Admin, Error};
 use model::HostId;
+use model::capture::CaptureRequest;
 use model::question::Question;
 use model::resource::{Host, PortBlock};
 use model::trace::{Description, Trace};
@@ -11,6 +12,8 @@ use serde_json::{Value, json};
 use std::net::SocketAddrV4;
 use std::time::Duration;
 use store::Snapshot;
+use trace::Stage;
+use trace::filter::Filter;
 
 /// An agent that says nothing for so long is given up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
@@ -73,6 +76,9 @@ impl Admin for Service {
                 vec![host.id]
             }
         };
+        if let Question::Capture(request) = &question {
+            check_capture(request)?;
+        }
         if let Question::Sessions(filter) | Question::EndSessions(filter) = &mut question {
             let asked = hosts.iter().filter(|id| connected.contains(id));
             filter.asked = asked.filter_map(|id| Some(snapshot.hosts.get(id)?.vtep)).collect();
@@ -82,6 +88,21 @@ impl Admin for Service {
 
     async fn trace(&self, description: Description) -> Result<Trace, Error> {
         Service::trace(self, description).await
+    }
+}
+
+/// What every host would refuse is refused here.
+fn check_capture(request: &CaptureRequest) -> Result<(), Error> {
+    let bad = |field: &str, reason: String| Error::bad_request(format!("{field}: {reason}"));
+    request.filter.parse::<Filter>().map_err(|error| bad("filter", error.to_string()))?;
+    let known =
+        |edge: &str| edge == "in" || edge == "out" || Stage::ALL.iter().any(|stage| stage.name() == edge);
+    match request.edges.iter().find(|edge| !known(edge)) {
+        None => Ok(()),
+        Some(edge) => {
+            let stages: Vec<&str> = Stage::ALL.iter().map(|stage| stage.name()).collect();
+            Err(bad("edge", format!("'{edge}' is none of in, out, {}", stages.join(", "))))
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod common;
 mod external_addresses;
 mod floating_ips;
 mod lists;
+mod looking;
 mod networks;
 mod policy;
 mod ports;

@@ -42,6 +42,14 @@ impl Api {
         self.send(Method::PUT, path, Some(body)).await
     }
 
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        self.send(Method::DELETE, path, None).await.map(drop)
+    }
+
     /// Creates a resource: `kind` is its singular, whose plural is the path. Answers the object.
     pub(crate) async fn create(&self, kind: &str, body: Value) -> anyhow::Result<Value> {
         let envelope = serde_json::json!({ kind: body });

@@ -2,17 +2,22 @@
 //!
 //! Every machine gets an echo service on TCP and UDP that tells its name and whom it saw ([`station`]); probes run
 //! from sockets opened inside the namespaces ([`probe`]), raw frames from packet sockets ([`raw`]). The expectations
-//! ([`east_west`], [`north_south`], [`attacks`], [`wire`]) are computed from the plan alone: nothing knows a preset.
+//! ([`east_west`], [`north_south`], [`hops`], [`mtu`], [`attacks`], [`wire`]) are computed from the plan alone: nothing
+//! knows a preset.
 
 mod attacks;
 mod bulk;
 pub(crate) mod conservation;
 mod east_west;
+mod groups;
+mod hops;
+mod mtu;
 mod north_south;
 mod probe;
 pub(crate) mod raw;
 mod station;
 mod too_big;
+mod tool;
 mod wire;
 
 use crate::plan::{Index, Plan, Segment};
@@ -68,6 +73,7 @@ struct Bench {
 impl Bench {
     fn open(running: Running) -> anyhow::Result<Self> {
         let Running { names, plan, state } = running;
+        let plan = plan.unfiltered();
         let station = |name: &str, address| Station::start(&names, name, address).map(Arc::new);
         let vms = plan.vms.iter().map(|vm| station(&vm.name, vm.address)).collect::<Result<_, _>>()?;
         let outside = plan.external_hosts.iter();
@@ -115,8 +121,10 @@ pub async fn check(lab: Option<&str>) -> anyhow::Result<Vec<Checked>> {
     let bench = Arc::new(Bench::open(running).context("cannot start the echo services")?);
     let mut results = run(together(&bench), CONCURRENCY).await;
     results.extend(run(bulk::checks(&bench), BULK_CONCURRENCY).await);
+    results.extend(run(mtu::checks(&bench), 1).await);
     // These look at what passes on a wire or count frames, so nothing else may be sent meanwhile.
     results.extend(run(wire::checks(&bench), 1).await);
+    results.extend(run(groups::checks(&bench), 1).await);
     results.extend(run(conservation::checks(&bench), 1).await);
     Ok(results)
 }
@@ -124,6 +132,7 @@ pub async fn check(lab: Option<&str>) -> anyhow::Result<Vec<Checked>> {
 fn together(bench: &Arc<Bench>) -> Vec<Check> {
     let mut checks = east_west::checks(bench);
     checks.extend(north_south::checks(bench));
+    checks.extend(hops::checks(bench));
     checks.extend(attacks::checks(bench));
     checks.extend(too_big::checks(bench));
     checks

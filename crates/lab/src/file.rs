@@ -63,6 +63,8 @@ pub struct LabFile {
     pub networks: Vec<Network>,
     #[serde(default, rename = "router")]
     pub routers: Vec<Router>,
+    #[serde(default, rename = "security_group")]
+    pub security_groups: Vec<SecurityGroup>,
     #[serde(default, rename = "vm")]
     pub vms: Vec<Vm>,
     #[serde(default, rename = "floating_ip")]
@@ -206,6 +208,16 @@ pub enum VmKind {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct SecurityGroup {
+    pub name: String,
+    #[serde(default = "yes")]
+    pub stateful: bool,
+    /// Each as `ingress tcp 80-90 from 10.0.0.0/8`; nothing else is allowed.
+    pub rules: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Vm {
     pub name: String,
     pub host: String,
@@ -213,6 +225,8 @@ pub struct Vm {
     pub address: Ipv4Addr,
     #[serde(default)]
     pub kind: VmKind,
+    /// Names; everything is allowed if not given.
+    pub security_groups: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -9,7 +9,10 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
+pub(crate) mod rule;
 mod validate;
+
+use rule::Rule;
 
 /// Index into [`Plan::hosts`], and so on: a plan's own lists never change.
 pub(crate) type Index = usize;
@@ -27,6 +30,7 @@ pub struct Plan {
     pub external_networks: Vec<ExternalNetwork>,
     pub networks: Vec<Network>,
     pub routers: Vec<Router>,
+    pub security_groups: Vec<SecurityGroup>,
     pub vms: Vec<Vm>,
     pub floating_ips: Vec<FloatingIp>,
 }
@@ -111,6 +115,13 @@ pub struct Router {
 }
 
 #[derive(Clone, Debug)]
+pub struct SecurityGroup {
+    pub name: String,
+    pub stateful: bool,
+    pub(crate) rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug)]
 pub struct Vm {
     pub name: String,
     pub host: Index,
@@ -119,6 +130,8 @@ pub struct Vm {
     pub subnet: Index,
     pub address: Ipv4Addr,
     pub kind: VmKind,
+    /// None: everything is allowed.
+    pub security_groups: Option<Vec<Index>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -160,6 +173,17 @@ impl Plan {
 
     pub fn floating_of(&self, vm: Index) -> Option<Ipv4Addr> {
         self.floating_ips.iter().find(|floating| floating.vm == vm).map(|floating| floating.address)
+    }
+
+    /// Without the VMs that have security groups of their own: what reaches them is not the plan's to say.
+    pub(crate) fn unfiltered(mut self) -> Self {
+        let place = |index: Index| self.vms[..index].iter().filter(|vm| vm.security_groups.is_none()).count();
+        let open = |index: Index| self.vms[index].security_groups.is_none();
+        let floating = self.floating_ips.iter().filter(|floating| open(floating.vm));
+        self.floating_ips =
+            floating.map(|floating| FloatingIp { vm: place(floating.vm), ..*floating }).collect();
+        self.vms.retain(|vm| vm.security_groups.is_none());
+        self
     }
 
     /// The segment a machine outside is on, itself or through the machines it is behind.

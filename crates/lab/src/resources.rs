@@ -1,5 +1,7 @@
 //! From plan to API: networks, routers, ports and floating IPs, made as any client would make them.
 
+pub(crate) mod groups;
+
 use crate::api::{Api, text};
 use crate::plan::{ExternalNetwork, Network, Plan, Router};
 use crate::state::{State, VmPort};
@@ -35,6 +37,7 @@ pub(crate) async fn create(plan: &Plan, api: &Api, state: &mut State) -> anyhow:
         let addresses = addresses.with_context(|| format!("creating router {}", router.name))?;
         state.snat_addresses.insert(router.name.clone(), addresses);
     }
+    let groups = groups::create(plan, api).await.context("creating security groups")?;
     for vm in &plan.vms {
         let network = &networks[vm.network];
         let host = &plan.hosts[vm.host].name;
@@ -45,6 +48,7 @@ pub(crate) async fn create(plan: &Plan, api: &Api, state: &mut State) -> anyhow:
             "device_id": vm.name,
             "device_owner": "compute:lab",
             "binding:host_id": host,
+            "security_groups": groups.of(vm),
         });
         let port =
             api.create("port", body).await.with_context(|| format!("creating the port of VM {}", vm.name))?;

@@ -1,8 +1,9 @@
 //! The rules of a lab file. Each function turns one kind of table into its resolved form and notes what is wrong.
 
+use super::rule::{Remote, Rule};
 use super::{
     ControllerPlace, ExternalHost, ExternalNetwork, FloatingIp, Host, Index, Network, Place, Plan, Router,
-    Segment, Subnet, Vm,
+    SecurityGroup, Segment, Subnet, Vm,
 };
 use crate::error::Problem;
 use crate::file::LabFile;
@@ -59,6 +60,7 @@ pub(super) fn validate(file: LabFile) -> Result<Plan, Vec<Problem>> {
     let external_networks = external_networks(&file, &mut problems);
     let networks = networks(&file, &mut problems);
     let routers = routers(&file, &networks, &external_networks, &mut problems);
+    let security_groups = security_groups(&file, &mut problems);
     let vms = vms(&file, &networks, &mut problems);
     let floating_ips = floating_ips(&file, &vms, &routers, &external_networks, &mut problems);
     if !problems.0.is_empty() {
@@ -76,6 +78,7 @@ pub(super) fn validate(file: LabFile) -> Result<Plan, Vec<Problem>> {
         external_networks,
         networks,
         routers,
+        security_groups,
         vms,
         floating_ips,
     };
@@ -119,6 +122,7 @@ fn names(file: &LabFile, problems: &mut Problems) {
     let networks = file.networks.iter().map(|network| ("network", network.name.as_str()));
     unique(external.chain(networks), problems);
     unique(file.routers.iter().map(|router| ("router", router.name.as_str())), problems);
+    unique(file.security_groups.iter().map(|group| ("security_group", group.name.as_str())), problems);
     unique(
         file.physical_networks.iter().map(|network| ("physical_network", network.name.as_str())),
         problems,
@@ -411,13 +415,41 @@ fn routers(
     resolved
 }
 
+fn security_groups(file: &LabFile, problems: &mut Problems) -> Vec<SecurityGroup> {
+    let names: Vec<&str> = file.security_groups.iter().map(|group| group.name.as_str()).collect();
+    let mut resolved = Vec::new();
+    for group in &file.security_groups {
+        let place = format!("security_group \"{}\".rules", group.name);
+        let mut rules = Vec::new();
+        for text in &group.rules {
+            match text.parse::<Rule>() {
+                Ok(rule) => rules.push(rule),
+                Err(reason) => problems.add(&place, format!("\"{text}\": {reason}"), ""),
+            }
+        }
+        for rule in &rules {
+            if let Remote::Group(name) = &rule.remote {
+                problems.resolve(&place, "security group", name, &names);
+            }
+        }
+        resolved.push(SecurityGroup { name: group.name.clone(), stateful: group.stateful, rules });
+    }
+    resolved
+}
+
 fn vms(file: &LabFile, networks: &[Network], problems: &mut Problems) -> Vec<Vm> {
     let hosts: Vec<&str> = file.hosts.iter().map(|host| host.name.as_str()).collect();
     let names: Vec<&str> = networks.iter().map(|network| network.name.as_str()).collect();
+    let groups: Vec<&str> = file.security_groups.iter().map(|group| group.name.as_str()).collect();
     let mut taken = BTreeMap::new();
     let mut resolved = Vec::new();
     for vm in &file.vms {
         let field = format!("vm \"{}\"", vm.name);
+        let security_groups = vm.security_groups.as_ref().map(|wanted| {
+            let place = format!("{field}.security_groups");
+            let found = wanted.iter().map(|name| problems.resolve(&place, "security group", name, &groups));
+            found.flatten().collect()
+        });
         let host = problems.resolve(&format!("{field}.host"), "host", &vm.host, &hosts);
         let network = problems.resolve(&format!("{field}.network"), "network", &vm.network, &names);
         let (Some(host), Some(network)) = (host, network) else { continue };
@@ -444,6 +476,7 @@ fn vms(file: &LabFile, networks: &[Network], problems: &mut Problems) -> Vec<Vm>
             subnet,
             address: vm.address,
             kind: vm.kind,
+            security_groups,
         });
     }
     resolved

@@ -25,7 +25,7 @@ pub(crate) async fn act<B: RouterActions + Facts>(
     let id = parse_id::<Router>(id)?;
     let body = received(body)?;
     if ACTIONS.contains(&action.as_str()) {
-        let router = shown::<Router, B>(&backend, id)?;
+        let router = shown::<Router, B>(&backend, &caller, id)?;
         Judge::new(&caller, &*backend).may_change::<Router>(&action, &id.to_string(), &router)?;
     }
     match action.as_str() {

@@ -63,10 +63,10 @@ pub const STANDARD: &[Attribute] = &[
 
 /// The checks, with Neutron's reasons.
 pub mod check {
-    use ipnet::Ipv4Net;
+    use ipnet::IpNet;
     use model::Mac;
     use serde_json::{Map, Value, json};
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::IpAddr;
     use uuid::Uuid;
 
     const TEXT_LENGTH_MAX: usize = 255;
@@ -136,10 +136,30 @@ pub mod check {
     pub fn ip_version(value: &Value) -> Checked {
         let number = integer(value)?;
         match number.as_i64() {
-            Some(4) => Ok(number),
-            Some(6) => Err("IPv6 is not supported".to_owned()),
+            Some(4 | 6) => Ok(number),
             _ => Err(format!("'{}' is not in [4, 6]", shown(value))),
         }
+    }
+
+    pub fn prefix_len_or_null(value: &Value) -> Checked {
+        or_null(value, |value| {
+            let number = integer(value)?;
+            match number.as_u64() {
+                Some(0..=128) => Ok(number),
+                _ => Err(format!("'{}' is not a prefix length, 0 to 128", shown(value))),
+            }
+        })
+    }
+
+    /// Not negative.
+    pub fn quota_or_null(value: &Value) -> Checked {
+        or_null(value, |value| {
+            let number = integer(value)?;
+            match number.as_u64() {
+                Some(_) => Ok(number),
+                None => Err(format!("'{}' must be non-negative", shown(value))),
+            }
+        })
     }
 
     pub fn uuid(value: &Value) -> Checked {
@@ -165,14 +185,21 @@ pub mod check {
     }
 
     pub fn address(value: &Value) -> Checked {
-        let text = value.as_str().unwrap_or_default();
-        if text.parse::<Ipv6Addr>().is_ok() {
-            return Err(format!("'{text}' is an IPv6 address, which is not supported"));
-        }
-        let parsed = text.parse::<Ipv4Addr>();
+        let parsed = value.as_str().unwrap_or_default().parse::<IpAddr>();
         parsed
             .map(|address| Value::String(address.to_string()))
             .map_err(|_| format!("'{}' is not a valid IP address", shown(value)))
+    }
+
+    pub fn ipv4_or_null(value: &Value) -> Checked {
+        or_null(value, |value| {
+            let address = address(value)?;
+            let text = shown(&address);
+            match text.parse::<std::net::Ipv4Addr>() {
+                Ok(_) => Ok(address),
+                Err(_) => Err(format!("'{text}' is not an IPv4 address")),
+            }
+        })
     }
 
     pub fn address_or_null(value: &Value) -> Checked {
@@ -186,10 +213,14 @@ pub mod check {
     /// A prefix, normalised to its network address.
     pub fn cidr(value: &Value) -> Checked {
         let text = value.as_str().unwrap_or_default();
-        let parsed = text.parse::<Ipv4Net>();
+        let parsed = text.parse::<IpNet>();
         parsed
             .map(|cidr| Value::String(cidr.trunc().to_string()))
             .map_err(|_| format!("'{}' is not a valid IP subnet", shown(value)))
+    }
+
+    pub fn cidrs(value: &Value) -> Checked {
+        list(value, cidr)
     }
 
     pub fn cidr_or_null(value: &Value) -> Checked {
@@ -199,9 +230,14 @@ pub mod check {
     /// An address or a prefix; the answer is always a prefix.
     fn address_or_cidr(value: &Value) -> Checked {
         match address(value) {
-            Ok(address) => Ok(Value::String(format!("{}/32", shown(&address)))),
+            Ok(address) => cidr(&address_prefix(&shown(&address))),
             Err(_) => cidr(value),
         }
+    }
+
+    fn address_prefix(address: &str) -> Value {
+        let bits = if address.contains(':') { 128 } else { 32 };
+        Value::String(format!("{address}/{bits}"))
     }
 
     pub fn texts(value: &Value) -> Checked {
@@ -235,9 +271,9 @@ pub mod check {
         })
     }
 
-    /// `[{ip_address, mac_address}]`.
+    /// `[{ip_address, mac_address}]`. How many and which there may be is the service's question.
     pub fn address_pairs(value: &Value) -> Checked {
-        list(value, |pair| {
+        items(value, |pair| {
             let pair = object(pair, &[("ip_address", address_or_cidr), ("mac_address", mac)])?;
             all_given(&pair, &["ip_address"])
         })
@@ -297,12 +333,37 @@ pub mod check {
         }
     }
 
+    pub fn ipv6_mode_or_null(value: &Value) -> Checked {
+        or_null(value, |value| one_of(value, &["slaac", "dhcpv6-stateless", "dhcpv6-stateful"]))
+    }
+
+    /// `[{opt_name, opt_value, ip_version}]`; without a value the option goes away.
+    pub fn dhcp_options(value: &Value) -> Checked {
+        list(value, |option| {
+            let keys: &[(&str, super::Check)] =
+                &[("opt_name", dhcp_option_name), ("opt_value", text), ("ip_version", ip_version)];
+            let option = object(option, keys)?;
+            all_given(&option, &["opt_name"])
+        })
+    }
+
+    fn dhcp_option_name(value: &Value) -> Checked {
+        match value.as_str() {
+            Some(name) if !name.trim().is_empty() => text(value),
+            _ => Err(format!("'{}' is not the name of a DHCP option", shown(value))),
+        }
+    }
+
     pub fn network_type(value: &Value) -> Checked {
         one_of(value, &["flat", "vlan", "geneve", "vxlan"])
     }
 
     pub fn egress(value: &Value) -> Checked {
         one_of(value, &["direct", "gateway"])
+    }
+
+    pub fn direction(value: &Value) -> Checked {
+        one_of(value, &["ingress", "egress"])
     }
 
     pub fn vnic_type(value: &Value) -> Checked {
@@ -336,8 +397,20 @@ pub mod check {
         if value.is_null() { Ok(Value::Null) } else { check(value) }
     }
 
-    /// null counts as an empty list, as clients send both.
+    /// Without duplicates.
     fn list(value: &Value, check: super::Check) -> Checked {
+        let checked = items(value, check)?;
+        let items = checked.as_array().map_or(&[][..], Vec::as_slice);
+        for (i, item) in items.iter().enumerate() {
+            if items.iter().take(i).any(|earlier| earlier == item) {
+                return Err(format!("Duplicate items in the list: '{}'", shown(item)));
+            }
+        }
+        Ok(checked)
+    }
+
+    /// null counts as an empty list, as clients send both.
+    fn items(value: &Value, check: super::Check) -> Checked {
         if value.is_null() {
             return Ok(json!([]));
         }
@@ -345,13 +418,7 @@ pub mod check {
         if items.len() > LIST_LENGTH_MAX {
             return Err(format!("a list of {} is longer than {LIST_LENGTH_MAX}", items.len()));
         }
-        let checked: Vec<Value> = items.iter().map(check).collect::<Result<_, _>>()?;
-        for (i, item) in checked.iter().enumerate() {
-            if checked.iter().take(i).any(|earlier| earlier == item) {
-                return Err(format!("Duplicate items in the list: '{}'", shown(item)));
-            }
-        }
-        Ok(Value::Array(checked))
+        items.iter().map(check).collect::<Result<_, _>>().map(Value::Array)
     }
 
     fn object(value: &Value, keys: &[(&str, super::Check)]) -> Result<Map<String, Value>, String> {

@@ -1,12 +1,14 @@
 //! What the API asks of the service behind it.
 
-use crate::resources::{InterfaceRequest, InterfaceView, RouteList};
+use crate::resources::{InterfaceRequest, InterfaceView, RouteList, SubnetPoolAction, SubnetPoolView};
 use crate::{Caller, Error, Resource};
-use model::RouterId;
 use model::question::Question;
 use model::quota::Counted;
 use model::resource::{FloatingIp, Host, Network, Port, Router, Subnet};
+use model::security::{SecurityGroup, SecurityGroupRule};
+use model::subnet_pool::{AddressScope, SubnetPool};
 use model::trace::{Description, Trace};
+use model::{RouterId, SubnetPoolId};
 use serde_json::Value;
 use std::future::Future;
 use std::net::SocketAddrV4;
@@ -16,6 +18,8 @@ use std::net::SocketAddrV4;
 #[derive(Clone, Debug, Default)]
 pub struct Hints {
     pub filters: Vec<(String, Vec<String>)>,
+    /// Nothing is seen but what belongs to that project or is on one of its networks.
+    pub owner: Option<String>,
     /// Only of lists that are neither filtered nor sorted, for callers who see all: nothing else is needed.
     pub page: Option<PageHint>,
 }
@@ -82,6 +86,19 @@ pub trait Handles<R: Resource>: Send + Sync + 'static {
     /// What Neutron answers; nothing was removed.
     fn delete(&self, caller: &Caller, id: R::Id, precondition: Precondition) -> Result<(), Error>;
 
+    /// A list that the caller asks for would lack something that is made when it is first looked for.
+    fn lacks(&self, _caller: &Caller) -> bool {
+        false
+    }
+
+    /// Makes what [`Handles::lacks`] told.
+    ///
+    /// # Errors
+    /// The store's.
+    fn supply(&self, _caller: &Caller) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Returns the tags after the change.
     ///
     /// # Errors
@@ -126,6 +143,18 @@ pub trait RouterActions: Handles<Router> {
         router: RouterId,
         routes: RouteList,
     ) -> Result<<Router as Resource>::View, Error>;
+}
+
+/// Actions on subnet pools.
+pub trait SubnetPoolActions: Handles<SubnetPool> {
+    /// # Errors
+    /// What Neutron answers; nothing was changed.
+    fn act(
+        &self,
+        caller: &Caller,
+        pool: SubnetPoolId,
+        action: SubnetPoolAction,
+    ) -> Result<SubnetPoolView, Error>;
 }
 
 /// Views under `/nanboku/v1`, for administrators.
@@ -225,6 +254,10 @@ pub trait Backend:
     + Handles<Port>
     + RouterActions
     + Handles<FloatingIp>
+    + SubnetPoolActions
+    + Handles<AddressScope>
+    + Handles<SecurityGroup>
+    + Handles<SecurityGroupRule>
     + Handles<Host>
     + Quotas
     + Admin
@@ -237,6 +270,10 @@ impl<T> Backend for T where
         + Handles<Port>
         + RouterActions
         + Handles<FloatingIp>
+        + SubnetPoolActions
+        + Handles<AddressScope>
+        + Handles<SecurityGroup>
+        + Handles<SecurityGroupRule>
         + Handles<Host>
         + Quotas
         + Admin

@@ -6,9 +6,13 @@
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use model::{FloatingIpId, Mac, NetworkId, PortId, RouterId, SubnetId};
+use model::security::Ethertype;
+use model::{
+    AddressGroupId, AddressScopeId, FloatingIpId, IpVersion, Mac, NetworkId, PortId, RouterId,
+    SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId,
+};
 use serde_json::json;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 macro_rules! errors {
     ($($status:literal { $($(#[$meta:meta])* $variant:ident $fields:tt $message:literal)* })*) => {
@@ -43,9 +47,9 @@ errors! {
         HTTPBadRequest { message: String } "{message}"
         InvalidInput { error_message: String } "Invalid input for operation: {error_message}."
         BadRequest { resource: &'static str, reason: String } "Bad {resource} request: {reason}."
-        InvalidIpForNetwork { address: Ipv4Addr }
+        InvalidIpForNetwork { address: IpAddr }
             "IP address {address} is not a valid IP for any of the subnets on the specified network."
-        InvalidIpForSubnet { address: Ipv4Addr }
+        InvalidIpForSubnet { address: IpAddr }
             "IP address {address} is not a valid IP for the specified subnet."
         InvalidAllocationPool { pool: String } "The allocation pool {pool} is not valid."
         OutOfBoundsAllocationPool { pool: String, cidr: String }
@@ -55,6 +59,59 @@ errors! {
             "Unable to complete operation for {router}. The number of routes exceeds the maximum {quota}."
         ExternalIpAddressExhausted { network: NetworkId }
             "Unable to find any IP address on external network {network}."
+        AllowedAddressPairExhausted { quota: usize }
+            "The number of allowed address pair exceeds the maximum {quota}."
+        DuplicateAddressPairInRequest { mac: Mac, address: String }
+            "Request contains duplicate address pair: mac_address {mac} ip_address {address}."
+        PortSecurityAndIPRequiredForSecurityGroups {}
+            "Port security must be enabled and port must have an IP address in order to use security groups."
+        SecurityGroupInvalidPortRange {}
+            "For TCP/UDP protocols, port_range_min must be <= port_range_max"
+        SecurityGroupInvalidProtocolForPort { protocol: u8 }
+            "Ports cannot be specified for protocol {protocol}. Ports are only supported for DCCP, SCTP, TCP, UDP, UDPLITE."
+        SecurityGroupInvalidPortValue { port: String } "Invalid value for port {port}"
+        SecurityGroupInvalidIcmpValue { field: &'static str, attribute: &'static str, value: u16 }
+            "Invalid value for ICMP {field} ({attribute}) {value}. It must be 0 to 255."
+        SecurityGroupMissingIcmpType { code: u16 }
+            "ICMP code (port-range-max) {code} is provided but ICMP type (port-range-min) is missing."
+        SecurityGroupEthertypeConflictWithProtocol { ethertype: Ethertype, protocol: String }
+            "Invalid ethertype {ethertype} for protocol {protocol}."
+        SecurityGroupRuleInvalidProtocol { protocol: String, values: String }
+            "Security group rule protocol {protocol} not supported. Only protocol values [{values}] and integer representations [0 to 255] are supported."
+        SecurityGroupRuleInvalidEtherType { ethertype: String }
+            "Security group rule for ethertype '{ethertype}' not supported. Allowed values are ['IPv4', 'IPv6']."
+        SecurityGroupRuleParameterConflict { ethertype: Ethertype, cidr: String }
+            "Conflicting value ethertype {ethertype} for CIDR {cidr}"
+        SecurityGroupProtocolRequiredWithPorts {} "Must also specify protocol if port range is given."
+        SecurityGroupMultipleRemoteEntites {}
+            "Only one of remote_ip_prefix or remote_group_id or remote_address_group_id may be provided."
+        SecurityGroupNotSingleGroupRules {}
+            "Only allowed to update rules for one security profile at a time"
+        SecurityGroupRulesNotSingleProject {}
+            "Multiple project_ids in bulk security group rule create not allowed"
+        InvalidCIDR { input: String } "Invalid CIDR {input} given as IP prefix."
+        AddressesAlreadyExist { addresses: String, group: AddressGroupId }
+            "Addresses {addresses} already exist in the address group {group}."
+        AllocationOnAutoAddressSubnet { address: IpAddr, subnet: SubnetId }
+            "IPv6 address {address} can not be directly assigned to a port on subnet {subnet} since the subnet is configured for automatic addresses"
+        EmptySubnetPoolPrefixList {} "Empty subnet pool prefix list."
+        PrefixVersionMismatch {} "Cannot mix IPv4 and IPv6 prefixes in a subnet pool."
+        IllegalSubnetPoolPrefixBounds { what: &'static str, length: u8, bound: &'static str, limit: u8 }
+            "Illegal prefix bounds: {what}={length}, {bound}={limit}."
+        IllegalSubnetPoolPrefixUpdate { reason: String } "Illegal update to prefixes: {reason}."
+        IllegalSubnetPoolAssociationToAddressScope { pool: SubnetPoolId, scope: AddressScopeId }
+            "Illegal subnetpool association: subnetpool {pool} cannot be associated with address scope {scope}."
+        IllegalSubnetPoolIpVersionAssociationToAddressScope { pool: SubnetPoolId, scope: AddressScopeId, version: IpVersion }
+            "Illegal subnetpool association: subnetpool {pool} cannot associate with address scope {scope} because subnetpool ip_version is not {version}."
+        MinPrefixSubnetAllocationError { length: u8, limit: u8 }
+            "Unable to allocate subnet with prefix length {length}, minimum allowed prefix is {limit}."
+        MaxPrefixSubnetAllocationError { length: u8, limit: u8 }
+            "Unable to allocate subnet with prefix length {length}, maximum allowed prefix is {limit}."
+        SubnetPoolDeleteError { reason: &'static str } "Unable to delete subnet pool: {reason}."
+        NetworkSubnetPoolAffinityError {}
+            "Subnets hosted on the same network must be allocated from the same subnet pool."
+        AddressScopeUpdateError { scope: AddressScopeId, reason: &'static str }
+            "Unable to update address scope {scope} : {reason}"
         InvalidMTU { mtu: u16, reason: String } "Invalid MTU {mtu}: {reason}."
     }
     401 {
@@ -74,7 +131,12 @@ errors! {
         AgentNotFound { id: String } "Agent {id} could not be found."
         HostNotFound { id: String } "Host {id} could not be found."
         SecurityGroupNotFound { id: String } "Security group {id} does not exist"
+        SecurityGroupRuleNotFound { id: String } "Security group rule {id} does not exist"
+        AddressGroupNotFound { id: String } "Address group {id} could not be found."
+        AddressesNotFound { addresses: String, group: AddressGroupId }
+            "Addresses {addresses} not found in the address group {group}."
         SubnetPoolNotFound { id: String } "Subnet pool {id} could not be found."
+        AddressScopeNotFound { id: String } "Address scope {id} could not be found."
         TagNotFound { tag: String } "Tag {tag} could not be found."
         ExtensionNotFound { alias: String } "Extension with alias {alias} does not exist"
         RouterInterfaceNotFound { router: RouterId, port: PortId }
@@ -87,6 +149,9 @@ errors! {
     405 {
         HTTPMethodNotAllowed {} "The method is not allowed for this resource."
     }
+    408 {
+        HTTPRequestTimeout {} "The body of the request did not come in time."
+    }
     409 {
         OverQuota { overs: String } "Quota exceeded for resources: {overs}."
         NetworkInUse { network: NetworkId, ports: String }
@@ -97,20 +162,32 @@ errors! {
             "Unable to complete operation on port {port} for network {network}. Port already has an attached device {device}."
         IpAddressGenerationFailure { network: NetworkId }
             "No more IP addresses available on network {network}."
-        IpAddressAlreadyAllocated { address: Ipv4Addr, subnet: SubnetId }
+        IpAddressAlreadyAllocated { address: IpAddr, subnet: SubnetId }
             "IP address {address} already allocated in subnet {subnet}"
         MacAddressInUse { network: NetworkId, mac: Mac }
             "Unable to complete operation for network {network}. The mac address {mac} is in use."
         OverlappingAllocationPools { first: String, second: String, cidr: String }
             "Found overlapping allocation pools: {first} {second} for subnet {cidr}."
-        GatewayConflictWithAllocationPools { address: Ipv4Addr, pool: String }
+        GatewayConflictWithAllocationPools { address: IpAddr, pool: String }
             "Gateway ip {address} conflicts with allocation pool {pool}."
-        GatewayIpInUse { address: Ipv4Addr, port: PortId }
+        GatewayIpInUse { address: IpAddr, port: PortId }
             "Current gateway ip {address} already in use by port {port}. Unable to update."
         ServicePortInUse { port: PortId, reason: String }
             "Port {port} cannot be deleted directly via the port API: {reason}."
         AddressPairAndPortSecurityRequired {}
             "Port Security must be enabled in order to have allowed address pairs on a port."
+        SecurityGroupInUse { group: SecurityGroupId } "Security Group {group} in use."
+        SecurityGroupCannotRemoveDefault {} "Insufficient rights for removing default security group."
+        SecurityGroupCannotUpdateDefault {} "Updating default security group not allowed."
+        SecurityGroupDefaultAlreadyExists {} "Default security group already exists."
+        SecurityGroupRuleExists { rule: SecurityGroupRuleId }
+            "Security group rule already exists. Rule id is {rule}."
+        DuplicateSecurityGroupRuleInPost {} "Duplicate Security Group Rule in POST."
+        SecurityGroupConflict { reason: &'static str } "Error {reason} while attempting the operation."
+        PortSecurityPortHasSecurityGroup {}
+            "Port has security group associated. Cannot disable port security or IP address until security group is removed."
+        AddressGroupInUse { group: AddressGroupId }
+            "Address group {group} is in use on one or more security group rules."
         RouterInUse { router: RouterId, reason: &'static str } "Router {router} {reason}"
         RouterInterfaceInUseByFloatingIP { router: RouterId, subnet: SubnetId }
             "Router interface for subnet {subnet} on router {router} cannot be deleted, as it is required by one or more floating IPs."
@@ -132,6 +209,12 @@ errors! {
             "Unable to create the flat network. Physical network {physical_network} is in use."
         TunnelIdInUse { tunnel: u32 }
             "Unable to create the network. The tunnel ID {tunnel} is in use."
+        SubnetAllocationError { reason: String } "Failed to allocate subnet: {reason}."
+        SubnetPoolQuotaExceeded {} "Per-tenant subnet pool prefix quota exceeded."
+        AddressScopePrefixConflict {}
+            "Failed to associate address scope: subnetpools within an address scope must have unique prefixes."
+        AddressScopeInUse { scope: AddressScopeId }
+            "Unable to complete operation on address scope {scope}. There are one or more subnet pools in use on the address scope"
         AgentInUse { id: String }
             "Agent {id} is alive or has ports bound to its host; stop it and move them first."
     }
@@ -143,6 +226,7 @@ errors! {
         HTTPRequestEntityTooLarge {} "The request body is larger than 1048576 bytes."
     }
     503 {
+        HTTPServiceUnavailable {} "The request took too long; it may still be carried out."
         /// The cause is logged with its chain, never told.
         IdentityUnavailable { cause: Box<dyn std::error::Error + Send + Sync> }
             "The identity service does not answer; nobody can say who you are."

@@ -35,6 +35,16 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("standard-attr-revisions", "standard-attr-revisions", "Revision numbers of resources."),
     ("standard-attr-tag", "Tag support for resources with standard attribute", "Tags of resources."),
     ("standard-attr-timestamp", "standard-attr-timestamp", "Times of creation and change."),
+    ("subnet_allocation", "Subnet Allocation", "Subnets get their prefixes from pools."),
+    ("default-subnetpools", "Default Subnetpools", "A pool for subnets that name none."),
+    ("subnet_onboard", "Subnet Onboard", "Makes subnets part of a pool."),
+    (
+        "subnetpool-prefix-ops",
+        "Subnet Pool Prefix Operations",
+        "Adds prefixes to a pool and takes them away.",
+    ),
+    ("address-scope", "Address scope", "Pools without common addresses."),
+    ("extra_dhcp_opt", "Neutron Extra DHCP options", "DHCP options of ports."),
 ];
 
 const UPDATED: &str = "2026-11-22T00:00:00-00:00";

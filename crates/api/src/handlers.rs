@@ -27,17 +27,27 @@ pub(crate) async fn list<R: Resource, B: Handles<R> + Facts>(
     uri: Uri,
 ) -> Answer {
     let query = Query::parse::<R>(&uri)?;
-    let judge = Judge::new(&caller, &*backend);
-    let views = backend.list(&caller, &query.hints(&caller));
-    let views = views.iter().filter_map(|of| view(of).map(|of| judge.visible::<R>(of)).transpose());
-    let views = views.collect::<Result<_, _>>()?;
-    let listed = list::apply::<R>(views, &query, &format!("{root}{}", uri.path()))?;
-    let mut answer = Map::new();
-    answer.insert(R::COLLECTION.to_owned(), Value::Array(listed.views));
-    if let Some(links) = listed.links {
-        answer.insert(format!("{}_links", R::COLLECTION), Value::Array(links));
+    if backend.lacks(&caller) {
+        let (service, of) = (Arc::clone(&backend), caller.clone());
+        blocking(move || service.supply(&of)).await?;
     }
-    Ok(Json(answer).into_response())
+    let base = format!("{root}{}", uri.path());
+    // Long ones take a while: off the threads that serve others.
+    blocking(move || listed::<R, B>(&backend, &caller, &query, &base)).await
+}
+
+/// `base` is the collection's URL, for links.
+fn listed<R: Resource, B: Handles<R> + Facts>(
+    backend: &B,
+    caller: &Caller,
+    query: &Query,
+    base: &str,
+) -> Answer {
+    let judge = Judge::new(caller, backend);
+    let views = backend.list(caller, &query.hints::<R>(caller));
+    let views = views.into_iter().filter_map(|of| view(&of).map(|of| judge.visible::<R>(of)).transpose());
+    let body = list::body::<R>(views, query, base)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 pub(crate) async fn create<R: Resource, B: Handles<R> + Facts>(
@@ -80,7 +90,7 @@ fn seen<R: Resource, B: Handles<R> + Facts>(
     caller: &Caller,
     id: String,
 ) -> Result<Map<String, Value>, Error> {
-    let view = shown::<R, B>(backend, parse_id::<R>(id.clone())?)?;
+    let view = shown::<R, B>(backend, caller, parse_id::<R>(id.clone())?)?;
     Judge::new(caller, backend).visible::<R>(view).ok_or_else(|| R::not_found(id))
 }
 
@@ -97,7 +107,7 @@ pub(crate) async fn update<R: Resource, B: Handles<R> + Facts>(
         let judge = Judge::new(&caller, &*backend);
         body::update::<R>(&body, |given| {
             let Ok(id) = &id else { return Ok(()) };
-            let current = shown::<R, B>(&backend, *id)?;
+            let current = shown::<R, B>(&backend, &caller, *id)?;
             judge.may_change::<R>("update", &id.to_string(), &current)?;
             judge.may_update::<R>(&current, given)
         })?
@@ -129,7 +139,7 @@ fn changeable<R: Resource, B: Handles<R> + Facts>(
     text: String,
 ) -> Result<R::Id, Error> {
     let id = parse_id::<R>(text.clone())?;
-    let current = shown::<R, B>(backend, id)?;
+    let current = shown::<R, B>(backend, caller, id)?;
     Judge::new(caller, backend).may_change::<R>(action, &text, &current)?;
     Ok(id)
 }

@@ -18,6 +18,7 @@ mod list;
 mod observe;
 mod overview;
 mod policy;
+mod pool_actions;
 mod query;
 mod quotas;
 mod resource;
@@ -28,7 +29,7 @@ mod trace;
 pub use attribute::Attribute;
 pub use backend::{
     Admin, Backend, Handles, Hints, PageHint, Part, Parts, Precondition, QuotaUse, Quotas, RouterActions,
-    TagChange,
+    SubnetPoolActions, TagChange,
 };
 pub use caller::{Authenticate, AuthenticationError, Caller, Rank};
 pub use error::Error;

@@ -1,4 +1,7 @@
 //! Lists: filter, sort, page and trim views that are already JSON, the same for every resource.
+//!
+//! A list may be long: a view is text as soon as it has passed the filters, because its parts take several times as
+//! much.
 
 use crate::query::{Page, Query};
 use crate::{Error, Resource};
@@ -7,22 +10,65 @@ use std::cmp::Ordering;
 
 type View = Map<String, Value>;
 
-/// A page of views and, when paging, its links.
-pub(crate) struct Listed {
-    pub(crate) views: Vec<Value>,
-    pub(crate) links: Option<Vec<Value>>,
+/// A view that waits for its place in the list.
+struct Entry {
+    /// In the order of the sort keys.
+    keys: Vec<Value>,
+    id: String,
+    text: Vec<u8>,
 }
 
-/// `base` is the collection's URL, for links.
-pub(crate) fn apply<R: Resource>(mut views: Vec<View>, query: &Query, base: &str) -> Result<Listed, Error> {
-    views.retain(|view| query.filters.iter().all(|(key, values)| matches(view, key, values)));
-    sort(&mut views, query);
-    let Some(page) = &query.page else {
-        return Ok(Listed { views: trimmed(views, query), links: None });
-    };
-    let views = cut::<R>(views, page)?;
-    let links = links(&views, page, query, base);
-    Ok(Listed { views: trimmed(views, query), links: Some(links) })
+/// The body of an answer. `base` is the collection's URL, for links.
+pub(crate) fn body<R: Resource>(
+    views: impl Iterator<Item = Result<View, Error>>,
+    query: &Query,
+    base: &str,
+) -> Result<Vec<u8>, Error> {
+    let passes = |view: &View| query.filters.iter().all(|(key, values)| matches(view, key, values));
+    let views = views.filter(|view| view.as_ref().map_or(true, passes));
+    let mut body = format!("{{\"{}\":[", R::COLLECTION).into_bytes();
+    if query.sort.is_empty() && query.page.is_none() {
+        for (index, view) in views.enumerate() {
+            separate(&mut body, index);
+            write(&mut body, &trim(view?, &query.fields))?;
+        }
+        body.extend_from_slice(b"]}");
+        return Ok(body);
+    }
+    let mut entries = views.map(|view| entry(view?, query)).collect::<Result<Vec<_>, _>>()?;
+    sort(&mut entries, query);
+    if let Some(page) = &query.page {
+        entries = cut::<R>(entries, page)?;
+    }
+    for (index, entry) in entries.iter().enumerate() {
+        separate(&mut body, index);
+        body.extend_from_slice(&entry.text);
+    }
+    body.push(b']');
+    if let Some(page) = &query.page {
+        body.extend_from_slice(format!(",\"{}_links\":", R::COLLECTION).as_bytes());
+        write(&mut body, &Value::Array(links(&entries, page, query, base)))?;
+    }
+    body.push(b'}');
+    Ok(body)
+}
+
+fn separate(body: &mut Vec<u8>, index: usize) {
+    if index > 0 {
+        body.push(b',');
+    }
+}
+
+fn write(body: &mut Vec<u8>, value: &Value) -> Result<(), Error> {
+    serde_json::to_writer(body, value).map_err(Error::internal)
+}
+
+fn entry(view: View, query: &Query) -> Result<Entry, Error> {
+    let keys = query.sort.iter().map(|(key, _)| view.get(key).cloned().unwrap_or_default()).collect();
+    let id = view.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut text = Vec::new();
+    write(&mut text, &trim(view, &query.fields))?;
+    Ok(Entry { keys, id, text })
 }
 
 /// Only the fields asked for; all if none were.
@@ -31,10 +77,6 @@ pub(crate) fn trim(mut view: View, fields: &[String]) -> Value {
         view.retain(|key, _| fields.iter().any(|field| field == key));
     }
     Value::Object(view)
-}
-
-fn trimmed(views: Vec<View>, query: &Query) -> Vec<Value> {
-    views.into_iter().map(|view| trim(view, &query.fields)).collect()
 }
 
 fn matches(view: &View, key: &str, values: &[String]) -> bool {
@@ -91,68 +133,62 @@ fn matches_fixed_ips(view: &View, values: &[String]) -> bool {
 }
 
 /// By the keys asked for, then by id, so that pages are stable.
-fn sort(views: &mut [View], query: &Query) {
-    if query.sort.is_empty() && query.page.is_none() {
-        return;
-    }
-    views.sort_by(|a, b| {
-        let by_keys = query.sort.iter().map(|(key, descending)| {
-            let order = compare(a.get(key), b.get(key));
+fn sort(entries: &mut [Entry], query: &Query) {
+    entries.sort_by(|a, b| {
+        let by_keys = a.keys.iter().zip(&b.keys).zip(&query.sort).map(|((a, b), (_, descending))| {
+            let order = compare(a, b);
             if *descending { order.reverse() } else { order }
         });
-        by_keys.fold(Ordering::Equal, Ordering::then).then_with(|| compare(a.get("id"), b.get("id")))
+        by_keys.fold(Ordering::Equal, Ordering::then).then_with(|| a.id.cmp(&b.id))
     });
 }
 
-fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
+fn compare(a: &Value, b: &Value) -> Ordering {
     match (a, b) {
-        (Some(Value::String(a)), Some(Value::String(b))) => a.cmp(b),
-        (Some(Value::Number(a)), Some(Value::Number(b))) => a.as_i64().cmp(&b.as_i64()),
-        (Some(Value::Bool(a)), Some(Value::Bool(b))) => a.cmp(b),
+        (Value::String(a), Value::String(b)) => a.cmp(b),
+        (Value::Number(a), Value::Number(b)) => a.as_i64().cmp(&b.as_i64()),
+        (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
         (a, b) => rank(a).cmp(&rank(b)),
     }
 }
 
 /// Nulls first, as the reference's database does.
-fn rank(value: Option<&Value>) -> u8 {
-    u8::from(!matches!(value, None | Some(Value::Null)))
+fn rank(value: &Value) -> u8 {
+    u8::from(!value.is_null())
 }
 
-fn cut<R: Resource>(mut views: Vec<View>, page: &Page) -> Result<Vec<View>, Error> {
+fn cut<R: Resource>(mut entries: Vec<Entry>, page: &Page) -> Result<Vec<Entry>, Error> {
     let at = match &page.marker {
         None => None,
-        Some(marker) => Some(
-            views.iter().position(|view| id(view) == marker).ok_or_else(|| R::not_found(marker.clone()))?,
-        ),
+        Some(marker) => {
+            let at = entries.iter().position(|entry| entry.id == *marker);
+            Some(at.ok_or_else(|| R::not_found(marker.clone()))?)
+        }
     };
     let range = if page.reverse {
-        let end = at.unwrap_or(views.len());
+        let end = at.unwrap_or(entries.len());
         end.saturating_sub(page.limit)..end
     } else {
         let start = at.map_or(0, |at| at + 1);
-        start..start.saturating_add(page.limit).min(views.len())
+        start..start.saturating_add(page.limit).min(entries.len())
     };
-    Ok(views.drain(range).collect())
-}
-
-fn id(view: &View) -> &str {
-    view.get("id").and_then(Value::as_str).unwrap_or_default()
+    Ok(entries.drain(range).collect())
 }
 
 /// `next` when the page is full, `previous` always, except where paging backwards reached the start.
-fn links(views: &[View], page: &Page, query: &Query, base: &str) -> Vec<Value> {
-    let full = views.len() >= page.limit;
+fn links(entries: &[Entry], page: &Page, query: &Query, base: &str) -> Vec<Value> {
+    let full = entries.len() >= page.limit;
     let mut links = Vec::new();
     if full || page.reverse {
-        links.push(json!({"rel": "next", "href": href(query, base, views.last(), false)}));
+        links.push(json!({"rel": "next", "href": href(query, base, entries.last(), false)}));
     }
     if full || !page.reverse {
-        links.push(json!({"rel": "previous", "href": href(query, base, views.first(), true)}));
+        links.push(json!({"rel": "previous", "href": href(query, base, entries.first(), true)}));
     }
     links
 }
 
-fn href(query: &Query, base: &str, marker: Option<&View>, reverse: bool) -> String {
+fn href(query: &Query, base: &str, marker: Option<&Entry>, reverse: bool) -> String {
     let mut pairs: Vec<(&str, &str)> = query
         .pairs
         .iter()
@@ -160,7 +196,7 @@ fn href(query: &Query, base: &str, marker: Option<&View>, reverse: bool) -> Stri
         .map(|(key, value)| (key.as_str(), value.as_str()))
         .collect();
     if let Some(marker) = marker {
-        pairs.push(("marker", id(marker)));
+        pairs.push(("marker", &marker.id));
     }
     if reverse {
         pairs.push(("page_reverse", "True"));

@@ -7,6 +7,7 @@ use crate::{Caller, Error, Resource};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::IntoResponse;
+use model::ip::number;
 use model::resource::{Network, Port, Subnet};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -28,12 +29,9 @@ pub(crate) async fn ip_availabilities<B: Backend>(
         true => Handles::<Network>::list(&*backend, &caller, &Hints::default()),
         false => Vec::new(),
     };
-    let is_v4 = filters.iter().all(|(key, value)| key != "ip_version" || value == "4");
-    let views = networks.iter().map(|network| ip_availability(&*backend, &caller, network));
-    let mut views: Vec<Value> = views.filter(|view| passes(view, &filters)).collect();
-    if !is_v4 {
-        views.clear();
-    }
+    let version = filters.iter().find(|(key, _)| key == "ip_version").map(|(_, value)| value.as_str());
+    let views = networks.iter().map(|network| ip_availability(&*backend, &caller, network, version));
+    let views: Vec<Value> = views.filter(|view| passes(view, &filters)).collect();
     Ok(Json(json!({"network_ip_availabilities": views})).into_response())
 }
 
@@ -45,11 +43,17 @@ pub(crate) async fn ip_availability_of<B: Backend>(
     let parsed = id.parse().ok().filter(|_| caller.is_admin());
     let network = parsed.ok_or_else(|| Network::not_found(id))?;
     let network = Handles::<Network>::show(&*backend, &caller, network)?;
-    let view = ip_availability(&*backend, &caller, &network);
+    let view = ip_availability(&*backend, &caller, &network, None);
     Ok(Json(json!({"network_ip_availability": view})).into_response())
 }
 
-fn ip_availability<B: Backend>(backend: &B, caller: &Caller, network: &NetworkView) -> Value {
+/// `version`: only of subnets of that IP version.
+fn ip_availability<B: Backend>(
+    backend: &B,
+    caller: &Caller,
+    network: &NetworkView,
+    version: Option<&str>,
+) -> Value {
     let own =
         Hints { filters: vec![("network_id".to_owned(), vec![network.id.to_string()])], ..Hints::default() };
     let ports = Handles::<Port>::list(backend, caller, &own);
@@ -57,26 +61,32 @@ fn ip_availability<B: Backend>(backend: &B, caller: &Caller, network: &NetworkVi
         let ips = ports.iter().flat_map(|port| &port.fixed_ips);
         ips.filter(|ip| ip.subnet_id == subnet.id).count() as u64
     };
-    let total = |subnet: &SubnetView| -> u64 {
+    let total = |subnet: &SubnetView| -> u128 {
         let pools = subnet.allocation_pools.iter();
-        pools.map(|pool| u64::from(u32::from(pool.end).saturating_sub(pool.start.into())) + 1).sum()
+        pools.map(|pool| number(pool.end).saturating_sub(number(pool.start)) + 1).sum()
     };
     let (mut used_ips, mut total_ips) = (0, 0);
     let mut subnets = Vec::new();
-    for subnet in Handles::<Subnet>::list(backend, caller, &own) {
+    let is_asked = |subnet: &SubnetView| version.is_none_or(|text| text == subnet.ip_version.to_string());
+    for subnet in Handles::<Subnet>::list(backend, caller, &own).into_iter().filter(is_asked) {
         let (used, total) = (used(&subnet), total(&subnet));
         used_ips += used;
         total_ips += total;
         subnets.push(json!({
-            "subnet_id": subnet.id, "subnet_name": subnet.name, "cidr": subnet.cidr, "ip_version": 4,
-            "total_ips": total, "used_ips": used,
+            "subnet_id": subnet.id, "subnet_name": subnet.name, "cidr": subnet.cidr,
+            "ip_version": subnet.ip_version, "total_ips": json_number(total), "used_ips": used,
         }));
     }
     json!({
         "network_id": network.id, "network_name": network.name, "project_id": network.standard.project_id,
-        "tenant_id": network.standard.project_id, "total_ips": total_ips, "used_ips": used_ips,
+        "tenant_id": network.standard.project_id, "total_ips": json_number(total_ips), "used_ips": used_ips,
         "subnet_ip_availability": subnets,
     })
+}
+
+/// IPv6 subnets have more addresses than fit into the integers of JSON libraries; as a float it is still a number.
+fn json_number(count: u128) -> Value {
+    u64::try_from(count).map_or_else(|_| json!(count as f64), |count| json!(count))
 }
 
 /// `/v2.0/availability_zones`.

@@ -14,6 +14,7 @@ use crate::caller::{Caller, Rank};
 use crate::handlers::view;
 use crate::{Error, Resource};
 use model::resource::{Network, Port, Subnet};
+use model::security::{SecurityGroup, SecurityGroupRule};
 use serde_json::{Map, Value};
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -33,6 +34,13 @@ pub struct Policy {
     pub(crate) hidden: &'static [&'static str],
 }
 
+impl Policy {
+    /// Only the project it belongs to sees it, and whose network it is on.
+    pub(crate) fn is_private(&self) -> bool {
+        self.see.iter().all(|see| matches!(see, See::NetworkOwner))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum See {
     /// All, if it or its network is shared.
@@ -41,6 +49,8 @@ pub(crate) enum See {
     External,
     /// The owner of its network.
     NetworkOwner,
+    /// The owner of its security group, who may change it too.
+    GroupOwner,
 }
 
 /// `name` is that of an attribute, or `attribute:key` for a key within it.
@@ -74,7 +84,10 @@ pub(crate) enum Who {
 /// What the policy asks about the things that a request names.
 pub(crate) trait Facts: Send + Sync + 'static {
     /// None: there is no such network.
-    fn network(&self, id: &str) -> Option<NetworkFacts>;
+    fn network(&self, caller: &Caller, id: &str) -> Option<NetworkFacts>;
+
+    /// None: there is no such group.
+    fn security_group(&self, caller: &Caller, id: &str) -> Option<SharedFacts>;
 
     /// Ids of the networks of a project.
     fn networks_of(&self, project_id: &str) -> HashSet<String>;
@@ -89,13 +102,21 @@ pub(crate) trait Facts: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NetworkFacts {
     pub project_id: String,
+    /// With the caller.
     pub shared: bool,
     pub external: bool,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SharedFacts {
+    pub project_id: String,
+    /// With the caller.
+    pub shared: bool,
+}
+
 impl<B: Backend> Facts for B {
-    fn network(&self, id: &str) -> Option<NetworkFacts> {
-        let view = Handles::<Network>::show(self, &Caller::nobody(), id.parse().ok()?).ok()?;
+    fn network(&self, caller: &Caller, id: &str) -> Option<NetworkFacts> {
+        let view = Handles::<Network>::show(self, caller, id.parse().ok()?).ok()?;
         Some(NetworkFacts {
             project_id: view.standard.project_id,
             shared: view.shared,
@@ -103,8 +124,15 @@ impl<B: Backend> Facts for B {
         })
     }
 
+    fn security_group(&self, caller: &Caller, id: &str) -> Option<SharedFacts> {
+        let view = Handles::<SecurityGroup>::show(self, caller, id.parse().ok()?).ok()?;
+        Some(SharedFacts { project_id: view.standard.project_id, shared: view.shared })
+    }
+
     fn networks_of(&self, project_id: &str) -> HashSet<String> {
-        let all = Handles::<Network>::list(self, &Caller::nobody(), &crate::Hints::default());
+        let filters = vec![("project_id".to_owned(), vec![project_id.to_owned()])];
+        let hints = crate::Hints { filters, ..Default::default() };
+        let all = Handles::<Network>::list(self, &Caller::nobody(), &hints);
         let own = all.into_iter().filter(|view| view.standard.project_id == project_id);
         own.map(|view| view.id.to_string()).collect()
     }
@@ -149,6 +177,7 @@ impl<'a, F: Facts> Judge<'a, F> {
                 See::Shared => is("shared"),
                 See::External => is("router:external"),
                 See::NetworkOwner => self.owns_network_of(view),
+                See::GroupOwner => self.owns_group_of(view),
             })
     }
 
@@ -162,6 +191,12 @@ impl<'a, F: Facts> Judge<'a, F> {
         network.is_some_and(|id| self.own_networks.get_or_init(own).contains(id))
     }
 
+    fn owns_group_of(&self, view: &View) -> bool {
+        let group = view.get("security_group_id").and_then(Value::as_str);
+        let facts = group.and_then(|id| self.facts.security_group(self.caller, id));
+        facts.is_some_and(|group| self.caller.owns(&group.project_id))
+    }
+
     /// # Errors
     /// Not found if the caller cannot see it, forbidden if it can.
     pub(crate) fn may_change<R: Resource>(&self, action: &str, id: &str, view: &View) -> Result<(), Error> {
@@ -171,7 +206,9 @@ impl<'a, F: Facts> Judge<'a, F> {
         if !self.sees::<R>(view) {
             return Err(R::not_found(id.to_owned()));
         }
-        let own = self.owns(view) || (R::POLICY.network_owner_changes && self.owns_network_of(view));
+        let own = self.owns(view)
+            || (R::POLICY.network_owner_changes && self.owns_network_of(view))
+            || (R::POLICY.see.contains(&See::GroupOwner) && self.owns_group_of(view));
         if own && self.caller.rank >= Rank::Member { Ok(()) } else { Err(forbidden(action, R::NAME)) }
     }
 
@@ -211,7 +248,7 @@ impl<'a, F: Facts> Judge<'a, F> {
     }
 
     fn may_set<R: Resource>(&self, action: &str, network: Option<&str>, given: &View) -> Result<(), Error> {
-        let facts = network.and_then(|id| self.facts.network(id));
+        let facts = network.and_then(|id| self.facts.network(self.caller, id));
         let owner = facts.as_ref().is_some_and(|network| self.caller.owns(&network.project_id));
         let shared = facts.as_ref().is_some_and(|network| network.shared);
         for rule in R::POLICY.attributes {
@@ -243,18 +280,49 @@ impl<'a, F: Facts> Judge<'a, F> {
         if let Some(id) = gateway.and_then(Value::as_str) {
             self.may_use_network(id)?;
         }
+        if let Some(id) = given.get("security_group_id").and_then(Value::as_str) {
+            self.may_fill_group(id)?;
+        }
+        if let Some(id) = given.get("remote_group_id").and_then(Value::as_str) {
+            self.may_use_group(id)?;
+        }
         match given.get("port_id").and_then(Value::as_str) {
             Some(id) => self.may_use_port(id),
             None => Ok(()),
         }
     }
 
+    /// # Errors
+    /// `NetworkNotFound` of one that is not the caller's own.
+    pub(crate) fn may_own_network(&self, id: &str) -> Result<(), Error> {
+        let network = self.facts.network(self.caller, id);
+        let is_own = |network: &NetworkFacts| self.caller.is_admin() || self.caller.owns(&network.project_id);
+        if network.as_ref().is_some_and(is_own) { Ok(()) } else { Err(Network::not_found(id.to_owned())) }
+    }
+
     fn may_use_network(&self, id: &str) -> Result<(), Error> {
-        let network = self.facts.network(id);
+        let network = self.facts.network(self.caller, id);
         let sees = |network: &NetworkFacts| {
             network.shared || network.external || self.caller.owns(&network.project_id)
         };
         if network.as_ref().is_some_and(sees) { Ok(()) } else { Err(Network::not_found(id.to_owned())) }
+    }
+
+    /// The caller's own, or shared with it.
+    fn may_use_group(&self, id: &str) -> Result<SharedFacts, Error> {
+        let group = self.facts.security_group(self.caller, id);
+        let sees = |group: &SharedFacts| group.shared || self.caller.owns(&group.project_id);
+        group.filter(sees).ok_or_else(|| SecurityGroup::not_found(id.to_owned()))
+    }
+
+    /// Rules are put into one's own groups only.
+    fn may_fill_group(&self, id: &str) -> Result<(), Error> {
+        let group = self.may_use_group(id)?;
+        if self.caller.owns(&group.project_id) {
+            Ok(())
+        } else {
+            Err(forbidden("create", SecurityGroupRule::NAME))
+        }
     }
 
     /// The caller's own, or on its own network.
@@ -272,7 +340,7 @@ impl<'a, F: Facts> Judge<'a, F> {
     /// `SubnetNotFound`, or 400 for one that the caller sees but does not own.
     pub(crate) fn may_connect_subnet(&self, id: &str) -> Result<(), Error> {
         let known = self.facts.subnet(id);
-        let network = known.as_ref().and_then(|(_, network)| self.facts.network(network));
+        let network = known.as_ref().and_then(|(_, network)| self.facts.network(self.caller, network));
         if self.is_own(known) {
             return Ok(());
         }
@@ -285,8 +353,10 @@ impl<'a, F: Facts> Judge<'a, F> {
 
     /// Of project and network.
     fn is_own(&self, known: Option<(String, String)>) -> bool {
-        let owns_network =
-            |id: &str| self.facts.network(id).is_some_and(|network| self.caller.owns(&network.project_id));
+        let owns_network = |id: &str| {
+            let network = self.facts.network(self.caller, id);
+            network.is_some_and(|network| self.caller.owns(&network.project_id))
+        };
         self.caller.is_admin()
             || known.is_some_and(|(project, network)| self.caller.owns(&project) || owns_network(&network))
     }
@@ -312,12 +382,16 @@ pub(crate) fn forbidden(action: &str, what: &str) -> Error {
     Error::PolicyNotAuthorized { rule: format!("{action}_{what}") }
 }
 
-/// What the service says of it, for a caller that may see it. For the service all callers are administrators.
+/// What the service says of it to that caller. Whether the caller may see it is not the service's question.
 ///
 /// # Errors
 /// Not found.
-pub(crate) fn shown<R: Resource, B: Handles<R>>(backend: &B, id: R::Id) -> Result<View, Error> {
-    view(&backend.show(&Caller::nobody(), id)?)
+pub(crate) fn shown<R: Resource, B: Handles<R>>(
+    backend: &B,
+    caller: &Caller,
+    id: R::Id,
+) -> Result<View, Error> {
+    view(&backend.show(caller, id)?)
 }
 
 #[cfg(test)]
@@ -341,6 +415,8 @@ mod tests {
             entry::<Port>(),
             entry::<Router>(),
             entry::<FloatingIp>(),
+            entry::<SecurityGroup>(),
+            entry::<SecurityGroupRule>(),
             entry::<Host>(),
         ];
         for (collection, policy, attributes) in all {

@@ -51,14 +51,15 @@ impl Query {
         Ok(fields.map(|(_, value)| value).collect())
     }
 
-    pub(crate) fn hints(&self, caller: &Caller) -> Hints {
+    pub(crate) fn hints<R: Resource>(&self, caller: &Caller) -> Hints {
         let is_plain = self.filters.is_empty() && self.sort.is_empty() && caller.is_admin();
         let page = self.page.as_ref().filter(|_| is_plain).map(|page| PageHint {
             marker: page.marker.clone(),
             limit: page.limit,
             reverse: page.reverse,
         });
-        Hints { filters: self.filters.clone(), page }
+        let owner = (!caller.is_admin() && R::POLICY.is_private()).then(|| caller.project_id.clone());
+        Hints { filters: self.filters.clone(), owner, page }
     }
 }
 

@@ -19,8 +19,10 @@ pub trait Resource: Send + Sync + 'static {
 
     /// Envelope of one: `network`.
     const NAME: &'static str;
-    /// Envelope of many, and the path: `networks`.
+    /// Envelope of many: `networks`.
     const COLLECTION: &'static str;
+    /// The path, where it differs from the envelope.
+    const PATH: &'static str = Self::COLLECTION;
     /// Further than [`crate::attribute::STANDARD`].
     const ATTRIBUTES: &'static [Attribute];
     /// Standard attributes the resource lacks.

@@ -4,7 +4,10 @@ use crate::backend::{Backend, Handles};
 use crate::caller::Authenticate;
 use crate::handlers::{self, Answer, Root};
 use crate::policy::Facts;
-use crate::{Error, Resource, access, actions, admin, capture, extensions, observe, overview, quotas, trace};
+use crate::{
+    Error, Resource, access, actions, admin, capture, extensions, observe, overview, pool_actions, quotas,
+    trace,
+};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Request};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -13,6 +16,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use axum::{Json, http::HeaderName};
 use model::resource;
+use model::security::{SecurityGroup, SecurityGroupRule};
+use model::subnet_pool::{AddressScope, SubnetPool};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -85,7 +90,12 @@ fn routes<B: Backend>() -> Routes<Arc<B>> {
         .merge(tagged::<resource::Port, B>())
         .merge(tagged::<resource::Router, B>())
         .merge(tagged::<resource::FloatingIp, B>())
+        .merge(tagged::<SecurityGroup, B>())
+        .merge(security_group_rules::<B>())
+        .merge(tagged::<SubnetPool, B>())
+        .merge(plain::<AddressScope, B>())
         .merge(agents::<B>())
+        .route("/v2.0/subnetpools/{id}/{action}", put(pool_actions::act::<B>))
         .route("/v2.0/routers/{id}/{action}", put(actions::act::<B>))
         .route("/v2.0/network-ip-availabilities", get(overview::ip_availabilities::<B>))
         .route("/v2.0/network-ip-availabilities/{id}", get(overview::ip_availability_of::<B>))
@@ -117,7 +127,7 @@ fn routes<B: Backend>() -> Routes<Arc<B>> {
 }
 
 fn tagged<R: Resource, B: Handles<R> + Facts>() -> Routes<Arc<B>> {
-    let collection = format!("/v2.0/{}", R::COLLECTION);
+    let collection = format!("/v2.0/{}", R::PATH);
     let one = format!("{collection}/{{id}}");
     let all_tags = get(handlers::list_tags::<R, B>)
         .put(handlers::replace_tags::<R, B>)
@@ -132,6 +142,23 @@ fn tagged<R: Resource, B: Handles<R> + Facts>() -> Routes<Arc<B>> {
         )
         .route(&format!("{one}/tags"), all_tags)
         .route(&format!("{one}/tags/{{tag}}"), one_tag)
+}
+
+/// Rules never change and have no tags.
+fn security_group_rules<B: Handles<SecurityGroupRule> + Facts>() -> Routes<Arc<B>> {
+    let collection = format!("/v2.0/{}", SecurityGroupRule::PATH);
+    let all = get(handlers::list::<SecurityGroupRule, B>).post(handlers::create::<SecurityGroupRule, B>);
+    let one = get(handlers::show::<SecurityGroupRule, B>).delete(handlers::delete::<SecurityGroupRule, B>);
+    Routes::new().route(&collection, all).route(&format!("{collection}/{{id}}"), one)
+}
+
+/// Without tags.
+fn plain<R: Resource, B: Handles<R> + Facts>() -> Routes<Arc<B>> {
+    let collection = format!("/v2.0/{}", R::PATH);
+    Routes::new().route(&collection, get(handlers::list::<R, B>).post(handlers::create::<R, B>)).route(
+        &format!("{collection}/{{id}}"),
+        get(handlers::show::<R, B>).put(handlers::update::<R, B>).delete(handlers::delete::<R, B>),
+    )
 }
 
 /// Agents are made by connecting and have no tags.
@@ -165,6 +192,10 @@ async fn resources(Root(root): Root) -> Json<Value> {
         (resource::Port::NAME, resource::Port::COLLECTION),
         (resource::Router::NAME, resource::Router::COLLECTION),
         (resource::FloatingIp::NAME, resource::FloatingIp::COLLECTION),
+        (SecurityGroup::NAME, SecurityGroup::PATH),
+        (SecurityGroupRule::NAME, SecurityGroupRule::PATH),
+        (SubnetPool::NAME, SubnetPool::PATH),
+        (AddressScope::NAME, AddressScope::PATH),
         (resource::Host::NAME, resource::Host::COLLECTION),
         ("extension", "extensions"),
     ];

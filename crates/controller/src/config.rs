@@ -9,6 +9,7 @@ mod nat;
 pub use access::{AccessFlags, Auth, AuthKind, TlsFiles};
 pub use nat::{Nat, NatFlags};
 
+use crate::connections::Limits;
 use model::Mac;
 use serde::Deserialize;
 use std::fmt;
@@ -34,6 +35,8 @@ pub struct Config {
     pub api_tls: Option<TlsFiles>,
     /// Made with mode 0600. Who reaches it is the administrator.
     pub api_socket: Option<PathBuf>,
+    /// IPv6 subnets may be made, without effect on any host.
+    pub api_ipv6: bool,
     pub agents_listen: SocketAddr,
     /// Where Prometheus may scrape, without authentication; none: nowhere.
     pub metrics_listen: Option<SocketAddr>,
@@ -47,6 +50,8 @@ pub struct Config {
     /// How long a host stays live after its agent's stream broke.
     pub liveness_grace: Duration,
     pub nat: Nat,
+    /// Of the API's connections.
+    pub limits: Limits,
 }
 
 /// How hosts send to one another: one choice for the cluster. Displays as agents are told it.
@@ -93,6 +98,7 @@ struct File {
     data_dir: Option<PathBuf>,
     api_listen: Option<String>,
     api_socket: Option<PathBuf>,
+    api_ipv6: Option<bool>,
     agents_listen: Option<String>,
     metrics_listen: Option<String>,
     certificates: Option<PathBuf>,
@@ -258,6 +264,7 @@ fn build(file: File, nat: Nat, access: &AccessFlags) -> Result<Config, ConfigErr
         api_tls: access.tls(listen, &certificates, &certificate)?,
         auth,
         api_socket: file.api_socket,
+        api_ipv6: file.api_ipv6.unwrap_or(false),
         agents_listen: address("agents_listen", file.agents_listen.as_deref().unwrap_or("0.0.0.0:9697"))?,
         metrics_listen: file.metrics_listen.map(|text| address("metrics_listen", &text)).transpose()?,
         certificates,
@@ -267,6 +274,7 @@ fn build(file: File, nat: Nat, access: &AccessFlags) -> Result<Config, ConfigErr
         dvr_base_mac: base_mac(file.dvr_base_mac.as_deref().unwrap_or("fa:16:3f:00:00:00"))?,
         liveness_grace: grace(file.liveness_grace_ms.unwrap_or(10_000))?,
         nat,
+        limits: Limits::default(),
     })
 }
 

@@ -4,14 +4,14 @@
 //! one sentence. Port 0 takes any free port, for tests: [`Server::api_address`] says which.
 
 use crate::agents::{self, Hub};
-use crate::api_server::{self, Peer, TlsListener};
+use crate::api_server;
 use crate::config::{Config, Protocol, TUNNEL_OVERHEAD};
+use crate::connections;
 use crate::meters::{self, ApiMeters};
 use crate::nat_log::NatLog;
 use crate::service;
 use api::resources::NetworkType;
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
+use axum::serve::ListenerExt as _;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -149,14 +149,14 @@ impl Server {
         if let Some(api) = api {
             let data_dir = config.data_dir.as_deref();
             let router = api_server::listener_router(&config.auth, data_dir, Arc::clone(&service))?;
-            let router = counted(api_server::with_origin(router, config.api_tls.is_some()));
-            match &config.api_tls {
-                Some(files) => tasks.spawn(serve_api(TlsListener::new(api, files)?, router, stop.clone())),
-                None => tasks.spawn(serve_api(api, router, stop.clone())),
-            };
+            let tls = config.api_tls.as_ref().map(api_server::acceptor).transpose()?;
+            // Without Nagle: an answer is one write, and waits for nobody.
+            let api = api.tap_io(|stream| drop(stream.set_nodelay(true)));
+            tasks.spawn(connections::serve(api, tls, counted(router), config.limits, stop.clone()));
         }
         if let Some(socket) = socket {
-            tasks.spawn(serve_api(socket, counted(api::router(service)), stop.clone()));
+            let router = counted(api::router(service));
+            tasks.spawn(connections::serve(socket, None, router, config.limits, stop.clone()));
         }
         tracing::info!(api = ?api_address, agents = %agents_address, "controller started");
         let api_socket = config.api_socket;
@@ -279,16 +279,6 @@ fn listen_unix(path: &Path) -> Result<UnixListener, ServerError> {
     })
 }
 
-async fn serve_api<L>(listener: L, router: axum::Router, stop: CancellationToken)
-where
-    L: axum::serve::Listener,
-    L::Addr: std::fmt::Debug,
-    Peer: for<'a> Connected<IncomingStream<'a, L>>,
-{
-    let service = router.into_make_service_with_connect_info::<Peer>();
-    logged("api", axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await);
-}
-
 fn logged(part: &str, result: Result<(), impl std::error::Error>) {
     if let Err(error) = result {
         tracing::error!(part, error = %agents::control::chain(&error), "stopped");
@@ -307,6 +297,7 @@ fn api_service(
             Protocol::Geneve => NetworkType::Geneve,
             Protocol::Vxlan => NetworkType::Vxlan,
         },
+        ipv6: config.api_ipv6,
         ..service::Settings::default()
     };
     let service = service::Service::new(Arc::clone(store), Arc::clone(hub), settings, agents::now_s);

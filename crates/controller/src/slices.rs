@@ -12,19 +12,22 @@
 //! routers' interfaces and addresses. A router's interfaces are listed as far as their networks are in the
 //! slice: all of them, or none where the host is only a gateway for the router.
 //!
+//! Hosts carry IPv4 only: IPv6 subnets, addresses and routes are left out.
+//!
 //! The cost is that of the slice itself: nothing here walks over what the host does not touch, except hosts
 //! and external networks.
 
-use model::resource::{self, device_owner};
-use model::slice::{
 mod security;
 
+use model::resource::{self, device_owner};
+use model::slice::{
     Block, BlockId, DhcpOption, ExternalNetwork, FloatingIp, Guest, Host, Interface, Network, Port, Router,
     RouterGateway, Slice, Subnet, SubnetDhcp,
 };
 use model::{HostId, IpVersion, NetworkId, RouterId, SubnetId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use store::Snapshot;
 
 /// The slice of a host; of a host the store does not know, an empty one.
@@ -36,10 +39,10 @@ pub fn slice_for(snapshot: &Snapshot, host: HostId) -> Slice {
         Builder { snapshot, own, slice: Slice { revision: snapshot.revision, ..Slice::default() } };
     builder.touched_by_ports();
     builder.gateway_duties();
+    security::add(snapshot, &mut builder.slice);
     builder.named_hosts();
     builder.slice
 }
-    security::add(snapshot, &mut builder.slice);
 
 /// The networks of the host's own ports: tenant networks only, a host never forwards for a VM that sits on an
 /// external network.
@@ -66,7 +69,7 @@ fn is_tenant(snapshot: &Snapshot, network: NetworkId) -> bool {
 }
 
 fn addresses(port: &resource::Port) -> Vec<Ipv4Addr> {
-    port.fixed_ips.iter().map(|fixed_ip| fixed_ip.address).collect()
+    port.fixed_ips.iter().filter_map(resource::FixedIp::ipv4).collect()
 }
 
 fn has_physical_network(host: &resource::Host, name: &str) -> bool {
@@ -197,7 +200,7 @@ impl Builder<'_> {
             admin_up: router.admin_state_up,
             interfaces: legs.flat_map(interfaces).collect(),
             gateway,
-            routes: router.routes.clone(),
+            routes: router.routes.iter().filter_map(resource::Route::ipv4).collect(),
         };
         self.slice.routers.insert(router.id, told);
     }
@@ -223,12 +226,11 @@ impl Builder<'_> {
             admin_up: port.admin_state_up,
             port_security: port.port_security_enabled,
             allowed_pairs: port.allowed_address_pairs.clone(),
+            security_groups: security::groups_of(port, &self.own.name),
             guest: (port.binding_host == self.own.name).then(|| guest(port)),
         }
     }
 }
-            security_groups: security::groups_of(port, &self.own.name),
-            guest: (port.binding_host == self.own.name).then(|| guest(port)),
 
 /// The host a port is bound to; none if nowhere or to a name no agent came with yet.
 pub(crate) fn host_of(snapshot: &Snapshot, port: &resource::Port) -> Option<HostId> {
@@ -264,23 +266,24 @@ fn interface_ports(snapshot: &Snapshot, router: RouterId) -> Vec<&resource::Port
 }
 
 fn interfaces(port: &resource::Port) -> impl Iterator<Item = Interface> {
-    port.fixed_ips.iter().map(|fixed_ip| Interface {
-        port: port.id,
-        network: port.network,
-        subnet: fixed_ip.subnet,
-        mac: port.mac,
-        address: fixed_ip.address,
-    })
+    let told = |fixed_ip: &resource::FixedIp| {
+        Some(Interface {
+            port: port.id,
+            network: port.network,
+            subnet: fixed_ip.subnet,
+            mac: port.mac,
+            address: fixed_ip.ipv4()?,
+        })
+    };
+    port.fixed_ips.iter().filter_map(told)
 }
 
 fn subnets(snapshot: &Snapshot, network: NetworkId) -> BTreeMap<SubnetId, Subnet> {
-    let subnets = snapshot.subnets_of_network(network);
-    subnets
-        .map(|subnet| {
-            let (cidr, gateway) = (subnet.cidr, subnet.gateway_ip);
-            (subnet.id, Subnet { cidr, gateway, dhcp: subnet.enable_dhcp.then(|| subnet_dhcp(subnet)) })
-        })
-        .collect()
+    let told = |subnet: &Arc<resource::Subnet>| {
+        let (cidr, gateway) = (subnet.ipv4_cidr()?, subnet.ipv4_gateway());
+        Some((subnet.id, Subnet { cidr, gateway, dhcp: subnet.enable_dhcp.then(|| subnet_dhcp(subnet)) }))
+    };
+    snapshot.subnets_of_network(network).filter_map(told).collect()
 }
 
 fn subnet_dhcp(subnet: &resource::Subnet) -> SubnetDhcp {
@@ -288,7 +291,7 @@ fn subnet_dhcp(subnet: &resource::Subnet) -> SubnetDhcp {
     SubnetDhcp {
         // DHCPv4 has no place for others.
         dns_nameservers: servers.filter_map(|server| server.parse().ok()).collect(),
-        host_routes: subnet.host_routes.clone(),
+        host_routes: subnet.host_routes.iter().filter_map(resource::Route::ipv4).collect(),
     }
 }
 

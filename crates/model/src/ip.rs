@@ -1,5 +1,6 @@
 //! Addresses of both IP versions as numbers: what allocating addresses and prefixes needs.
 
+use crate::Mac;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -85,4 +86,23 @@ pub fn number(address: IpAddr) -> u128 {
 /// Whether they have an address in common.
 pub fn overlap(a: IpNet, b: IpNet) -> bool {
     a.contains(&b) || b.contains(&a)
+}
+
+/// The address that a guest makes of a prefix of 64 bits and its MAC address (RFC 4291 appendix A).
+pub fn eui64(prefix: Ipv6Addr, mac: Mac) -> Ipv6Addr {
+    let Mac([a, b, c, d, e, f]) = mac;
+    let identifier = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+    Ipv6Addr::from(u128::from(prefix) >> 64 << 64 | u128::from(identifier))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_identifier_as_in_the_rfc() {
+        let mac = Mac([0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]);
+        let address = eui64("2001:db8:1:2::".parse().unwrap(), mac);
+        assert_eq!(address.to_string(), "2001:db8:1:2:3656:78ff:fe9a:bcde");
+    }
 }

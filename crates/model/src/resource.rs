@@ -6,9 +6,9 @@ use crate::{
     FloatingIpId, HostId, IpVersion, Mac, NetworkId, PortId, RouterId, SecurityGroupId, SubnetId,
     SubnetPoolId, Vni,
 };
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// What every resource has (Neutron's standard attributes).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,23 +59,83 @@ pub struct Subnet {
     pub id: SubnetId,
     pub standard: Standard,
     pub network: NetworkId,
-    pub cidr: Ipv4Net,
-    pub gateway_ip: Option<Ipv4Addr>,
+    /// In its network form.
+    pub cidr: IpNet,
+    pub gateway_ip: Option<IpAddr>,
     pub enable_dhcp: bool,
     pub allocation_pools: Vec<AddressRange>,
     pub dns_nameservers: Vec<String>,
-    pub host_routes: Vec<StaticRoute>,
+    pub host_routes: Vec<Route>,
     pub service_types: Vec<String>,
     /// Where its prefix is from.
     #[serde(default)]
     pub pool: Option<SubnetPoolId>,
+    /// Of an IPv6 subnet: how guests get addresses, as its routers say and as Nanboku does.
+    #[serde(default)]
+    pub ipv6_ra_mode: Option<Ipv6Mode>,
+    #[serde(default)]
+    pub ipv6_address_mode: Option<Ipv6Mode>,
+}
+
+impl Subnet {
+    pub fn ip_version(&self) -> IpVersion {
+        IpVersion::of_net(self.cidr)
+    }
+
+    /// The prefix of an IPv4 subnet: all that hosts know of.
+    pub fn ipv4_cidr(&self) -> Option<Ipv4Net> {
+        match self.cidr {
+            IpNet::V4(cidr) => Some(cidr),
+            IpNet::V6(_) => None,
+        }
+    }
+
+    pub fn ipv4_gateway(&self) -> Option<Ipv4Addr> {
+        match self.gateway_ip {
+            Some(IpAddr::V4(address)) => Some(address),
+            _ => None,
+        }
+    }
+
+    /// Guests make their addresses from the prefix and their MAC address.
+    pub fn has_auto_addresses(&self) -> bool {
+        let auto = |mode| matches!(mode, Some(Ipv6Mode::Slaac | Ipv6Mode::Stateless));
+        auto(self.ipv6_ra_mode) || auto(self.ipv6_address_mode)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ipv6Mode {
+    #[serde(rename = "slaac")]
+    Slaac,
+    #[serde(rename = "dhcpv6-stateless")]
+    Stateless,
+    #[serde(rename = "dhcpv6-stateful")]
+    Stateful,
+}
+
+/// Of a router, or told to guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    pub destination: IpNet,
+    pub next_hop: IpAddr,
+}
+
+impl Route {
+    /// As hosts have it; they know IPv4 only.
+    pub fn ipv4(&self) -> Option<StaticRoute> {
+        match (self.destination, self.next_hop) {
+            (IpNet::V4(destination), IpAddr::V4(next_hop)) => Some(StaticRoute { destination, next_hop }),
+            _ => None,
+        }
+    }
 }
 
 /// First and last address, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressRange {
-    pub start: Ipv4Addr,
-    pub end: Ipv4Addr,
+    pub start: IpAddr,
+    pub end: IpAddr,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,7 +194,16 @@ impl Port {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FixedIp {
     pub subnet: SubnetId,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
+}
+
+impl FixedIp {
+    pub const fn ipv4(&self) -> Option<Ipv4Addr> {
+        match self.address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,7 +214,7 @@ pub struct Router {
     /// Of its transit network.
     pub vni: Vni,
     pub gateway: Option<GatewayInfo>,
-    pub routes: Vec<StaticRoute>,
+    pub routes: Vec<Route>,
 }
 
 /// `external_gateway_info`. Its addresses are the fixed IPs of the gateway port.

@@ -17,6 +17,10 @@ use uuid::Uuid;
 /// Format of the file. Grows when an older version could not read what a newer one wrote.
 pub(crate) const FORMAT: u64 = 1;
 
+/// Pages of the file kept in memory. Reads come from the snapshot: the file is read once, at the start, and what
+/// writers touch again is the upper part of the trees.
+const CACHE_BYTES: usize = 16 << 20;
+
 const MARKS: TableDefinition<'_, &str, &str> = TableDefinition::new("marks");
 const FORMAT_MARK: &str = "format";
 const REVISION_MARK: &str = "revision";
@@ -36,10 +40,11 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn open(path: &Path) -> Result<(Self, Snapshot), StoreError> {
-        let database = Database::create(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::Locked(path.to_owned()),
-            other => StoreError::Unreadable { path: path.to_owned(), source: Box::new(other) },
-        })?;
+        let database =
+            Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
+                DatabaseError::DatabaseAlreadyOpen => StoreError::Locked(path.to_owned()),
+                other => StoreError::Unreadable { path: path.to_owned(), source: Box::new(other) },
+            })?;
         let disk = Self {
             database,
             #[cfg(test)]

@@ -7,6 +7,7 @@
 //! Not here: what a record means, who may change it, HTTP.
 
 pub mod allocate;
+mod audit;
 mod disk;
 mod error;
 mod group;
@@ -16,7 +17,7 @@ mod transaction;
 
 pub use allocate::{Exhausted, VniRange};
 pub use error::{Doing, StoreError};
-pub use record::{Record, Table};
+pub use record::{Owned, Record, Table};
 pub use snapshot::Snapshot;
 pub use transaction::Transaction;
 

@@ -6,7 +6,7 @@ use model::identity::{
     ApplicationCredential, ApplicationCredentialId, Assignment, Domain, DomainId, Project, ProjectId, Role,
     RoleId, Token, TokenId, User, UserId,
 };
-use model::quota::{Quota, QuotaId};
+use model::quota::{Counted, Quota, QuotaId};
 use model::rbac::RbacPolicy;
 use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet};
 use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Records by id. Cloning is one reference count; values are shared between snapshots.
 pub type Table<R> = OrdMap<<R as Record>::Id, Arc<R>>;
@@ -36,6 +37,37 @@ pub trait Record: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync
     fn table_mut(snapshot: &mut Snapshot) -> &mut Table<Self>;
     /// Adds the record's index entries, or takes them away.
     fn index(&self, snapshot: &mut Snapshot, present: bool);
+}
+
+/// A kind of record that belongs to a project and counts against its quota.
+pub trait Owned: Record {
+    const COUNTED: Counted;
+
+    fn id_from(uuid: Uuid) -> Self::Id;
+}
+
+macro_rules! owned {
+    ($($record:ident, $id:ident;)*) => {$(
+        impl Owned for $record {
+            const COUNTED: Counted = Counted::$record;
+
+            fn id_from(uuid: Uuid) -> $id {
+                $id::from_uuid(uuid)
+            }
+        }
+    )*};
+}
+
+owned! {
+    Network, NetworkId;
+    Subnet, SubnetId;
+    Port, PortId;
+    Router, RouterId;
+    FloatingIp, FloatingIpId;
+    SubnetPool, SubnetPoolId;
+    SecurityGroup, SecurityGroupId;
+    SecurityGroupRule, SecurityGroupRuleId;
+    RbacPolicy, RbacPolicyId;
 }
 
 macro_rules! records {

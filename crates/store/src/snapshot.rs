@@ -4,7 +4,7 @@ mod identity;
 mod security;
 mod subnet_pool;
 
-use crate::record::{Record, Table};
+use crate::record::{Owned, Record, Table};
 use imbl::{OrdMap, OrdSet};
 use model::identity::{
     ApplicationCredential, Assignment, Domain, DomainId, Project, ProjectId, Role, RoleId, Token, TokenId,
@@ -20,7 +20,7 @@ use model::{
     AddressGroupId, AddressScopeId, FloatingIpId, HostId, Mac, NetworkId, PortId, RbacPolicyId, RouterId,
     SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId, Vni,
 };
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -67,7 +67,7 @@ pub(crate) struct Indexes {
     pub(crate) ports_by_host: OrdSet<(String, PortId)>,
     pub(crate) ports_by_subnet: OrdSet<(SubnetId, PortId)>,
     /// Several gateway ports may share an address.
-    pub(crate) ports_by_address: OrdSet<(NetworkId, Ipv4Addr, PortId)>,
+    pub(crate) ports_by_address: OrdSet<(NetworkId, IpAddr, PortId)>,
     pub(crate) ports_by_mac: OrdMap<(NetworkId, Mac), PortId>,
     pub(crate) routers_by_external_network: OrdSet<(NetworkId, RouterId)>,
     pub(crate) floating_ips_by_address: OrdMap<(NetworkId, Ipv4Addr), FloatingIpId>,
@@ -88,7 +88,8 @@ pub(crate) struct Indexes {
     pub(crate) roles_by_name: OrdMap<String, RoleId>,
     pub(crate) tokens_by_user: OrdSet<(UserId, TokenId)>,
     pub(crate) tokens_by_expiry: OrdSet<(i64, TokenId)>,
-    /// What projects have; none: nothing.
+    pub(crate) by_project: OrdSet<(Counted, String, Uuid)>,
+    /// How many of them; none: nothing.
     pub(crate) counts: OrdMap<(Counted, String), u64>,
 }
 
@@ -138,6 +139,16 @@ impl Snapshot {
         self.indexes.counts.get(&(counted, project_id.to_owned())).copied().unwrap_or(0)
     }
 
+    /// What belongs to that project, by id.
+    pub fn of_project<'a, R: Owned>(
+        &'a self,
+        project_id: &str,
+    ) -> impl Iterator<Item = &'a Arc<R>> + use<'a, R> {
+        let at = |id| (R::COUNTED, project_id.to_owned(), id);
+        let ids = self.indexes.by_project.range(at(Uuid::nil())..=at(Uuid::max()));
+        ids.filter_map(|(_, _, id)| self.get::<R>(R::id_from(*id)))
+    }
+
     /// A network or a router has it.
     pub fn vni_used(&self, vni: Vni) -> bool {
         self.indexes.vnis.contains(&vni)
@@ -182,14 +193,15 @@ impl Snapshot {
     pub fn ports_by_address(
         &self,
         network: NetworkId,
-        address: Ipv4Addr,
+        address: impl Into<IpAddr>,
     ) -> impl Iterator<Item = &Arc<Port>> {
+        let address = address.into();
         let range = (network, address, PortId::MIN)..=(network, address, PortId::MAX);
         self.ports_at(self.indexes.ports_by_address.range(range).map(|(_, _, id)| id))
     }
 
     /// One port that holds the address on that network.
-    pub fn port_by_address(&self, network: NetworkId, address: Ipv4Addr) -> Option<&Arc<Port>> {
+    pub fn port_by_address(&self, network: NetworkId, address: impl Into<IpAddr>) -> Option<&Arc<Port>> {
         self.ports_by_address(network, address).next()
     }
 
@@ -201,9 +213,9 @@ impl Snapshot {
     pub fn addresses_used(
         &self,
         network: NetworkId,
-        first: Ipv4Addr,
-        last: Ipv4Addr,
-    ) -> impl Iterator<Item = Ipv4Addr> {
+        first: IpAddr,
+        last: IpAddr,
+    ) -> impl Iterator<Item = IpAddr> {
         let range = (network, first, PortId::MIN)..=(network, last, PortId::MAX);
         self.indexes.ports_by_address.range(range).map(|(_, address, _)| *address)
     }
@@ -261,7 +273,9 @@ const BLOCK_MAX: BlockId =
     BlockId { external_network: NetworkId::MAX, address: Ipv4Addr::BROADCAST, first_port: u16::MAX };
 
 impl Indexes {
-    fn count(&mut self, counted: Counted, standard: &Standard, present: bool) {
+    /// Notes who has it.
+    fn own(&mut self, counted: Counted, id: Uuid, standard: &Standard, present: bool) {
+        set(&mut self.by_project, (counted, standard.project_id.clone(), id), present);
         let key = (counted, standard.project_id.clone());
         let count = self.counts.get(&key).copied().unwrap_or(0);
         match if present { count + 1 } else { count.saturating_sub(1) } {
@@ -275,7 +289,7 @@ impl Indexes {
 
     pub(crate) fn networks(&mut self, network: &Network, present: bool) {
         set(&mut self.vnis, network.vni, present);
-        self.count(Counted::Network, &network.standard, present);
+        self.own(Counted::Network, network.id.uuid(), &network.standard, present);
     }
 
     pub(crate) fn subnets(&mut self, subnet: &Subnet, present: bool) {
@@ -283,12 +297,12 @@ impl Indexes {
         if let Some(pool) = subnet.pool {
             set(&mut self.subnets_by_pool, (pool, subnet.id), present);
         }
-        self.count(Counted::Subnet, &subnet.standard, present);
+        self.own(Counted::Subnet, subnet.id.uuid(), &subnet.standard, present);
     }
 
     pub(crate) fn ports(&mut self, port: &Port, present: bool) {
         set(&mut self.ports_by_network, (port.network, port.id), present);
-        self.count(Counted::Port, &port.standard, present);
+        self.own(Counted::Port, port.id.uuid(), &port.standard, present);
         map(&mut self.ports_by_mac, (port.network, port.mac), port.id, present);
         if !port.device_id.is_empty() {
             set(&mut self.ports_by_device, (port.device_id.clone(), port.id), present);
@@ -307,14 +321,14 @@ impl Indexes {
 
     pub(crate) fn routers(&mut self, router: &Router, present: bool) {
         set(&mut self.vnis, router.vni, present);
-        self.count(Counted::Router, &router.standard, present);
+        self.own(Counted::Router, router.id.uuid(), &router.standard, present);
         if let Some(gateway) = &router.gateway {
             set(&mut self.routers_by_external_network, (gateway.network, router.id), present);
         }
     }
 
     pub(crate) fn floating_ips(&mut self, floating_ip: &FloatingIp, present: bool) {
-        self.count(Counted::FloatingIp, &floating_ip.standard, present);
+        self.own(Counted::FloatingIp, floating_ip.id.uuid(), &floating_ip.standard, present);
         let key = (floating_ip.network, floating_ip.address);
         map(&mut self.floating_ips_by_address, key, floating_ip.id, present);
         if let Some(association) = floating_ip.association {

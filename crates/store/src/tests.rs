@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 #[derive(Debug, thiserror::Error)]
 enum Refused {
@@ -35,7 +35,7 @@ pub(crate) fn network(vni: u32) -> Network {
     }
 }
 
-fn port(network: NetworkId, address: Ipv4Addr, mac_last: u32) -> Port {
+pub(crate) fn port(network: NetworkId, address: IpAddr, mac_last: u32) -> Port {
     let [_, b, c, d] = mac_last.to_be_bytes();
     Port {
         id: PortId::random(),
@@ -120,7 +120,7 @@ fn everything_is_there_after_a_restart() {
     let path = directory.path().join("store.redb");
     let store = Store::open(Some(&path)).unwrap();
     let (blue, green) = (network(1), network(2));
-    let vm = port(blue.id, Ipv4Addr::new(10, 0, 0, 5), 1);
+    let vm = port(blue.id, [10, 0, 0, 5].into(), 1);
     store
         .transact(|tx| {
             tx.put(blue.clone());
@@ -144,7 +144,7 @@ fn everything_is_there_after_a_restart() {
 #[test]
 fn an_address_that_two_ports_share_is_held_until_both_are_gone() {
     let store = Store::open(None).unwrap();
-    let (blue, address) = (network(1).id, Ipv4Addr::new(172, 22, 7, 27));
+    let (blue, address) = (network(1).id, IpAddr::from([172, 22, 7, 27]));
     let (first, second) = (port(blue, address, 1), port(blue, address, 2));
     put(&store, first.clone());
     put(&store, second.clone());

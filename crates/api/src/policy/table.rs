@@ -73,6 +73,30 @@ pub(crate) const FLOATING_IP: Policy = Policy {
     hidden: &[],
 };
 
+pub(crate) const SECURITY_GROUP: Policy =
+    Policy { see: &[See::Shared], network_owner_changes: false, attributes: &[], hidden: &[] };
+
+/// Whoever sees a shared group sees its rules within it, not by themselves.
+pub(crate) const SECURITY_GROUP_RULE: Policy =
+    Policy { see: &[See::GroupOwner], network_owner_changes: false, attributes: &[], hidden: &[] };
+
+pub(crate) const SUBNET_POOL: Policy = Policy {
+    see: &[See::Shared],
+    network_owner_changes: false,
+    attributes: &[
+        AttributeRule::new("shared", Who::Admin).with_default(false),
+        AttributeRule::new("is_default", Who::Admin).with_default(false),
+    ],
+    hidden: &[],
+};
+
+pub(crate) const ADDRESS_SCOPE: Policy = Policy {
+    see: &[See::Shared],
+    network_owner_changes: false,
+    attributes: &[AttributeRule::new("shared", Who::Admin).with_default(false)],
+    hidden: &[],
+};
+
 /// Nobody's: administrators alone see them.
 pub(crate) const AGENT: Policy =
     Policy { see: &[], network_owner_changes: false, attributes: &[], hidden: &[] };

@@ -21,10 +21,10 @@ impl Resource for FloatingIp {
     const LACKS: &'static [&'static str] = &["name"];
     const ATTRIBUTES: &'static [Attribute] = &[
         Attribute::fixed("floating_network_id", check::uuid).required(),
-        Attribute::fixed("floating_ip_address", check::address_or_null),
+        Attribute::fixed("floating_ip_address", check::ipv4_or_null),
         Attribute { filter: false, ..Attribute::fixed("subnet_id", check::uuid_or_null) },
         Attribute::writable("port_id", check::uuid_or_null),
-        Attribute::writable("fixed_ip_address", check::address_or_null),
+        Attribute::writable("fixed_ip_address", check::ipv4_or_null),
         Attribute::read_only("router_id", check::uuid),
     ];
 

@@ -1,21 +1,31 @@
 //! The resources: attributes, typed requests and views, one file each with the same skeleton.
 
+mod address_scope;
 mod agent;
 mod floating_ip;
 mod network;
 mod port;
 mod router;
+mod security_group;
+mod security_group_rule;
 mod subnet;
+mod subnet_pool;
 
+pub use address_scope::{AddressScopeCreate, AddressScopeUpdate, AddressScopeView};
 pub use agent::{AgentConfigurations, AgentCreate, AgentUpdate, AgentView};
 pub use floating_ip::{FloatingIpCreate, FloatingIpUpdate, FloatingIpView, PortDetails};
 pub use network::{NetworkCreate, NetworkType, NetworkUpdate, NetworkView};
-pub use port::{AddressPair, FixedIpRequest, FixedIpView, PortCreate, PortFacts, PortUpdate, PortView};
+pub use port::{
+    AddressPair, DhcpOptionChange, FixedIpRequest, FixedIpView, PortCreate, PortFacts, PortUpdate, PortView,
+};
 pub use router::{
     GatewayRequest, GatewayView, InterfaceRequest, InterfaceView, RouteList, RouteView, RouterCreate,
     RouterUpdate, RouterView,
 };
+pub use security_group::{SecurityGroupCreate, SecurityGroupUpdate, SecurityGroupView};
+pub use security_group_rule::{SecurityGroupRuleCreate, SecurityGroupRuleUpdate, SecurityGroupRuleView};
 pub use subnet::{SubnetCreate, SubnetUpdate, SubnetView};
+pub use subnet_pool::{SubnetPoolAction, SubnetPoolCreate, SubnetPoolUpdate, SubnetPoolView};
 
 use model::resource::Standard;
 use serde::{Deserialize, Serialize};

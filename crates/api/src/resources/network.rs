@@ -6,7 +6,7 @@ use crate::policy::{Policy, table};
 use crate::{Attribute, Error, Resource};
 use model::resource::Network;
 use model::slice::Egress;
-use model::{NetworkId, SubnetId};
+use model::{AddressScopeId, NetworkId, SubnetId};
 use serde::{Deserialize, Serialize};
 
 impl Resource for Network {
@@ -107,8 +107,8 @@ pub struct NetworkView {
     pub port_security_enabled: bool,
     pub availability_zone_hints: [String; 0],
     pub availability_zones: [String; 0],
-    pub ipv4_address_scope: Option<String>,
-    pub ipv6_address_scope: Option<String>,
+    pub ipv4_address_scope: Option<AddressScopeId>,
+    pub ipv6_address_scope: Option<AddressScopeId>,
     pub l2_adjacency: bool,
     #[serde(rename = "provider:network_type")]
     pub network_type: NetworkType,

@@ -5,12 +5,12 @@ use crate::attribute::check;
 use crate::policy::{Policy, table};
 use crate::{Attribute, Error, Resource};
 use ipnet::Ipv4Net;
-use model::resource::Port;
+use model::resource::{DhcpOption, Port};
 use model::slice::AllowedPair;
-use model::{Mac, NetworkId, PortId, SubnetId};
+use model::{IpVersion, Mac, NetworkId, PortId, SecurityGroupId, SubnetId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 impl Resource for Port {
     type Id = PortId;
@@ -34,6 +34,8 @@ impl Resource for Port {
         Attribute::writable("binding:vnic_type", check::vnic_type),
         Attribute::writable("binding:profile", check::dictionary).not_filterable(),
         Attribute::read_only("binding:vif_type", check::text),
+        Attribute::writable("extra_dhcp_opts", check::dhcp_options).not_filterable(),
+        Attribute::read_only("ip_allocation", check::text).not_filterable(),
     ];
 
     const POLICY: &'static Policy = &table::PORT;
@@ -47,13 +49,13 @@ impl Resource for Port {
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct FixedIpRequest {
     pub subnet_id: Option<SubnetId>,
-    pub ip_address: Option<Ipv4Addr>,
+    pub ip_address: Option<IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct FixedIpView {
     pub subnet_id: SubnetId,
-    pub ip_address: Ipv4Addr,
+    pub ip_address: IpAddr,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -82,8 +84,8 @@ pub struct PortCreate {
     pub device_owner: String,
     /// Absent: one address of a subnet of the network; empty: none.
     pub fixed_ips: Option<Vec<FixedIpRequest>>,
-    #[serde(default)]
-    pub security_groups: Vec<String>,
+    /// Absent: the project's default group; empty: none.
+    pub security_groups: Option<Vec<SecurityGroupId>>,
     #[serde(default)]
     pub allowed_address_pairs: Vec<AddressPair>,
     /// Absent: as the network.
@@ -92,6 +94,8 @@ pub struct PortCreate {
     pub host: Option<String>,
     #[serde(rename = "binding:profile", default)]
     pub profile: Map<String, Value>,
+    #[serde(default)]
+    pub extra_dhcp_opts: Vec<DhcpOptionChange>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -103,7 +107,7 @@ pub struct PortUpdate {
     pub device_id: Option<String>,
     pub device_owner: Option<String>,
     pub fixed_ips: Option<Vec<FixedIpRequest>>,
-    pub security_groups: Option<Vec<String>>,
+    pub security_groups: Option<Vec<SecurityGroupId>>,
     pub allowed_address_pairs: Option<Vec<AddressPair>>,
     pub port_security_enabled: Option<bool>,
     /// Null unbinds, as the empty name does.
@@ -111,6 +115,36 @@ pub struct PortUpdate {
     pub host: Option<Option<String>>,
     #[serde(rename = "binding:profile")]
     pub profile: Option<Map<String, Value>>,
+    /// Names that are not told stay.
+    #[serde(default)]
+    pub extra_dhcp_opts: Vec<DhcpOptionChange>,
+}
+
+/// One option set, or (without a value) taken away.
+#[derive(Clone, Debug, Deserialize)]
+pub struct DhcpOptionChange {
+    pub opt_name: String,
+    pub opt_value: Option<String>,
+    #[serde(default = "version_4")]
+    pub ip_version: IpVersion,
+}
+
+const fn version_4() -> IpVersion {
+    IpVersion::V4
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct DhcpOptionView {
+    opt_name: String,
+    opt_value: String,
+    ip_version: IpVersion,
+}
+
+impl From<&DhcpOption> for DhcpOptionView {
+    fn from(option: &DhcpOption) -> Self {
+        let DhcpOption { name, value, ip_version } = option.clone();
+        Self { opt_name: name, opt_value: value, ip_version }
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -130,9 +164,11 @@ pub struct PortView {
     pub device_id: String,
     pub device_owner: String,
     pub fixed_ips: Vec<FixedIpView>,
-    pub security_groups: [String; 0],
+    pub security_groups: Vec<SecurityGroupId>,
     allowed_address_pairs: Vec<AddressPairView>,
-    pub extra_dhcp_opts: [String; 0],
+    pub extra_dhcp_opts: Vec<DhcpOptionView>,
+    /// `immediate`, `none`: addresses are chosen when the port is made.
+    pub ip_allocation: &'static str,
     pub port_security_enabled: bool,
     #[serde(rename = "binding:vnic_type")]
     pub vnic_type: String,
@@ -181,9 +217,10 @@ impl PortView {
                 .iter()
                 .map(|ip| FixedIpView { subnet_id: ip.subnet, ip_address: ip.address })
                 .collect(),
-            security_groups: [],
+            security_groups: port.security_groups.clone().unwrap_or_default(),
             allowed_address_pairs: pairs.collect(),
-            extra_dhcp_opts: [],
+            extra_dhcp_opts: port.extra_dhcp_options.iter().map(DhcpOptionView::from).collect(),
+            ip_allocation: if port.fixed_ips.is_empty() { "none" } else { "immediate" },
             port_security_enabled: port.port_security_enabled,
             vnic_type: port.vnic_type.clone(),
             host: port.binding_host.clone(),

@@ -6,12 +6,12 @@ use crate::attribute::check;
 use crate::policy::{Policy, table};
 use crate::resource::present;
 use crate::{Attribute, Error, Resource};
-use ipnet::Ipv4Net;
-use model::resource::Router;
-use model::slice::{Filtering, StaticRoute};
+use ipnet::IpNet;
+use model::resource::{Route, Router};
+use model::slice::Filtering;
 use model::{NetworkId, PortId, RouterId, SubnetId};
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 impl Resource for Router {
     type Id = RouterId;
@@ -36,17 +36,17 @@ impl Resource for Router {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteView {
-    pub destination: Ipv4Net,
-    pub nexthop: Ipv4Addr,
+    pub destination: IpNet,
+    pub nexthop: IpAddr,
 }
 
-impl From<&StaticRoute> for RouteView {
-    fn from(route: &StaticRoute) -> Self {
+impl From<&Route> for RouteView {
+    fn from(route: &Route) -> Self {
         Self { destination: route.destination, nexthop: route.next_hop }
     }
 }
 
-impl From<RouteView> for StaticRoute {
+impl From<RouteView> for Route {
     fn from(route: RouteView) -> Self {
         Self { destination: route.destination, next_hop: route.nexthop }
     }

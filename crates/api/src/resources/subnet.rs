@@ -6,11 +6,11 @@ use crate::attribute::check;
 use crate::policy::{Policy, table};
 use crate::resource::present;
 use crate::{Attribute, Error, Resource};
-use ipnet::Ipv4Net;
-use model::resource::{AddressRange, Subnet};
-use model::{NetworkId, SubnetId};
+use ipnet::IpNet;
+use model::resource::{AddressRange, Ipv6Mode, Subnet};
+use model::{IpVersion, NetworkId, SubnetId, SubnetPoolId};
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 impl Resource for Subnet {
     type Id = SubnetId;
@@ -32,6 +32,10 @@ impl Resource for Subnet {
         Attribute::writable("host_routes", check::routes).not_filterable(),
         Attribute::writable("service_types", check::texts).not_filterable(),
         Attribute::fixed("subnetpool_id", check::uuid_or_null),
+        Attribute::fixed("prefixlen", check::prefix_len_or_null).not_filterable(),
+        Attribute::fixed("use_default_subnetpool", check::boolean).not_filterable(),
+        Attribute::fixed("ipv6_ra_mode", check::ipv6_mode_or_null),
+        Attribute::fixed("ipv6_address_mode", check::ipv6_mode_or_null),
         Attribute::read_only("shared", check::boolean),
         Attribute::read_only("router:external", check::boolean),
     ];
@@ -48,10 +52,11 @@ pub struct SubnetCreate {
     #[serde(flatten)]
     pub standard: StandardCreate,
     pub network_id: NetworkId,
-    pub cidr: Option<Ipv4Net>,
+    pub ip_version: IpVersion,
+    pub cidr: Option<IpNet>,
     /// Absent: the first address; null: none.
     #[serde(default, deserialize_with = "present")]
-    pub gateway_ip: Option<Option<Ipv4Addr>>,
+    pub gateway_ip: Option<Option<IpAddr>>,
     #[serde(default = "yes")]
     pub enable_dhcp: bool,
     pub allocation_pools: Option<Vec<AddressRange>>,
@@ -61,7 +66,14 @@ pub struct SubnetCreate {
     pub host_routes: Vec<RouteView>,
     #[serde(default)]
     pub service_types: Vec<String>,
-    pub subnetpool_id: Option<String>,
+    pub subnetpool_id: Option<SubnetPoolId>,
+    /// Of the prefix that the pool is to give.
+    pub prefixlen: Option<u8>,
+    /// From the default pool of its version.
+    #[serde(default)]
+    pub use_default_subnetpool: bool,
+    pub ipv6_ra_mode: Option<Ipv6Mode>,
+    pub ipv6_address_mode: Option<Ipv6Mode>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -69,7 +81,7 @@ pub struct SubnetUpdate {
     #[serde(flatten)]
     pub standard: StandardUpdate,
     #[serde(default, deserialize_with = "present")]
-    pub gateway_ip: Option<Option<Ipv4Addr>>,
+    pub gateway_ip: Option<Option<IpAddr>>,
     pub enable_dhcp: Option<bool>,
     pub allocation_pools: Option<Vec<AddressRange>>,
     pub dns_nameservers: Option<Vec<String>>,
@@ -82,18 +94,18 @@ pub struct SubnetView {
     pub id: SubnetId,
     pub name: String,
     pub network_id: NetworkId,
-    pub ip_version: u8,
-    pub cidr: Ipv4Net,
-    pub gateway_ip: Option<Ipv4Addr>,
+    pub ip_version: IpVersion,
+    pub cidr: IpNet,
+    pub gateway_ip: Option<IpAddr>,
     pub enable_dhcp: bool,
     pub allocation_pools: Vec<AddressRange>,
     pub dns_nameservers: Vec<String>,
     pub host_routes: Vec<RouteView>,
     pub service_types: Vec<String>,
-    pub subnetpool_id: Option<String>,
+    pub subnetpool_id: Option<SubnetPoolId>,
     pub segment_id: Option<String>,
-    pub ipv6_ra_mode: Option<String>,
-    pub ipv6_address_mode: Option<String>,
+    pub ipv6_ra_mode: Option<Ipv6Mode>,
+    pub ipv6_address_mode: Option<Ipv6Mode>,
     pub shared: bool,
     #[serde(rename = "router:external")]
     pub external: bool,
@@ -108,7 +120,7 @@ impl SubnetView {
             id: subnet.id,
             name: subnet.standard.name.clone(),
             network_id: subnet.network,
-            ip_version: 4,
+            ip_version: subnet.ip_version(),
             cidr: subnet.cidr,
             gateway_ip: subnet.gateway_ip,
             enable_dhcp: subnet.enable_dhcp,
@@ -116,10 +128,10 @@ impl SubnetView {
             dns_nameservers: subnet.dns_nameservers.clone(),
             host_routes: subnet.host_routes.iter().map(RouteView::from).collect(),
             service_types: subnet.service_types.clone(),
-            subnetpool_id: None,
+            subnetpool_id: subnet.pool,
             segment_id: None,
-            ipv6_ra_mode: None,
-            ipv6_address_mode: None,
+            ipv6_ra_mode: subnet.ipv6_ra_mode,
+            ipv6_address_mode: subnet.ipv6_address_mode,
             shared,
             external,
             standard: StandardView::of(&subnet.standard),

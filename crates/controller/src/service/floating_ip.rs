@@ -1,8 +1,9 @@
 //! Floating IPs.
 
+use super::addresses::Asking;
 use super::port::{self, FLOATING_IP, ROUTER_INTERFACE};
 use super::standard::check_precondition;
-use super::{Service, Write, addresses, by_ids, find, unique};
+use super::{Service, Write, addresses, find, owned, unique};
 use api::resources::{FixedIpRequest, FloatingIpCreate, FloatingIpUpdate, FloatingIpView, PortDetails};
 use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
 use model::quota::Counted;
@@ -19,7 +20,7 @@ impl Handles<FloatingIp> for Service {
         let named = hints.values("port_id").is_some_and(|ids| ids.iter().all(|id| !id.is_empty()));
         let floating_ips = match hints.ids::<PortId>("port_id").filter(|_| named) {
             Some(ports) => unique(ports.into_iter().flat_map(|id| snapshot.floating_ips_of_port(id))),
-            None => by_ids::<FloatingIp>(&snapshot, hints),
+            None => owned::<FloatingIp>(&snapshot, hints),
         };
         floating_ips.iter().map(|floating_ip| view(&snapshot, floating_ip)).collect()
     }
@@ -91,14 +92,14 @@ fn create(write: &mut Write<'_>, caller: &Caller, request: FloatingIpCreate) -> 
         return Err(bad_request(reason));
     }
     let id = FloatingIpId::random();
-    let fixed_ip = address(write, &network, &request)?;
+    let (fixed_ip, own_address) = address(write, &network, &request)?;
     let device = (FLOATING_IP, id.to_string());
     let holder = port::create_for(write, network.id, vec![fixed_ip], device, String::new())?;
     let mut floating_ip = FloatingIp {
         id,
         standard: write.standard(caller, request.standard),
         network: network.id,
-        address: fixed_ip.address,
+        address: own_address,
         holder: holder.id,
         association: None,
         programmed: false,
@@ -176,14 +177,20 @@ pub(super) fn not_programmed(write: &mut Write<'_>, port: PortId) {
 }
 
 /// The address asked for, or a free one of the subnet asked for, or of any.
-fn address(write: &Write<'_>, network: &Network, request: &FloatingIpCreate) -> Result<FixedIp, Error> {
-    let wish = FixedIpRequest { subnet_id: request.subnet_id, ip_address: request.floating_ip_address };
+fn address(
+    write: &Write<'_>,
+    network: &Network,
+    request: &FloatingIpCreate,
+) -> Result<(FixedIp, Ipv4Addr), Error> {
+    let wished = request.floating_ip_address.map(Into::into);
+    let wish = FixedIpRequest { subnet_id: request.subnet_id, ip_address: wished };
     let chosen = if wish.subnet_id.is_some() || wish.ip_address.is_some() {
-        addresses::choose(write, network.id, &[wish], None)?
+        let chosen = addresses::choose(write, network.id, &[wish], Asking::NOBODY)?;
+        chosen.first().and_then(|fixed_ip| Some((*fixed_ip, fixed_ip.ipv4()?)))
     } else {
-        addresses::choose_one(write, network.id)?
+        addresses::choose_ipv4(write, network.id)?
     };
-    chosen.first().copied().ok_or(Error::ExternalIpAddressExhausted { network: network.id })
+    chosen.ok_or(Error::ExternalIpAddressExhausted { network: network.id })
 }
 
 fn disassociate(floating_ip: &mut FloatingIp) {
@@ -198,20 +205,20 @@ fn associate(
     fixed: Option<Ipv4Addr>,
 ) -> Result<(), Error> {
     let port = find::<Port>(snapshot, port)?;
-    let fixed_ip = fixed_ip(&port, fixed)?;
+    let (fixed_ip, fixed_address) = fixed_ip(&port, fixed)?;
     let router = router_to(snapshot, floating_ip, &port, fixed_ip)?;
-    let association = Association { port: port.id, fixed_address: fixed_ip.address, router };
+    let association = Association { port: port.id, fixed_address, router };
     let same = |other: &&Arc<FloatingIp>| {
         other.id != floating_ip.id
             && other.network == floating_ip.network
-            && other.association.is_some_and(|own| own.fixed_address == fixed_ip.address)
+            && other.association.is_some_and(|own| own.fixed_address == fixed_address)
     };
     if snapshot.floating_ips_of_port(port.id).any(|other| same(&other)) {
         return Err(Error::FloatingIPPortAlreadyAssociated {
             address: floating_ip.address,
             floating_ip: floating_ip.id,
             port: port.id,
-            fixed_address: fixed_ip.address,
+            fixed_address,
             network: floating_ip.network,
         });
     }
@@ -223,12 +230,14 @@ fn associate(
 }
 
 /// The port's address that is meant.
-fn fixed_ip(port: &Port, asked: Option<Ipv4Addr>) -> Result<FixedIp, Error> {
+fn fixed_ip(port: &Port, asked: Option<Ipv4Addr>) -> Result<(FixedIp, Ipv4Addr), Error> {
     let id = port.id;
-    match (asked, port.fixed_ips.as_slice()) {
+    let ips = port.fixed_ips.iter().filter_map(|ip| Some((*ip, ip.ipv4()?)));
+    let ips: Vec<(FixedIp, Ipv4Addr)> = ips.collect();
+    match (asked, ips.as_slice()) {
         (Some(address), ips) => ips
             .iter()
-            .find(|ip| ip.address == address)
+            .find(|(_, own)| *own == address)
             .copied()
             .ok_or_else(|| bad_request(format!("Port {id} does not have fixed ip {address}"))),
         (None, []) => {

@@ -1,5 +1,6 @@
 //! A router's external gateway: the port that holds its SNAT addresses.
 
+use super::addresses::Asking;
 use super::port::{self, ROUTER_GATEWAY};
 use super::{Write, addresses, find, interface};
 use api::resources::{FixedIpRequest, GatewayRequest};
@@ -41,7 +42,7 @@ pub(super) fn set(
         Some(requests) if !requests.is_empty() => {
             addresses(write, router, (None, is_shared, caller), (network.id, requests))?
         }
-        _ => addresses::choose_one(write, network.id)?,
+        _ => addresses::choose_any(write, network.id, Asking::NOBODY)?,
     };
     check_subnets(write.tx, router, &fixed_ips)?;
     let device = (ROUTER_GATEWAY, router.id.to_string());
@@ -83,12 +84,12 @@ fn clear(write: &mut Write<'_>, router: &mut Router) -> Result<(), Error> {
 }
 
 /// Whose gateway port it is if there is one already, whether its addresses may be shared, and who asks.
-type Asking<'a, P> = (P, bool, &'a Caller);
+type ForGateway<'a, P> = (P, bool, &'a Caller);
 
 fn change_addresses(
     write: &mut Write<'_>,
     router: &Router,
-    (port, is_shared, caller): Asking<'_, PortId>,
+    (port, is_shared, caller): ForGateway<'_, PortId>,
     requests: &[FixedIpRequest],
 ) -> Result<(), Error> {
     let mut port = Port::clone(&*find::<Port>(write.tx, port)?);
@@ -102,11 +103,12 @@ fn change_addresses(
 fn addresses(
     write: &Write<'_>,
     router: &Router,
-    (port, is_shared, caller): Asking<'_, Option<PortId>>,
+    (port, is_shared, caller): ForGateway<'_, Option<PortId>>,
     (network, requests): (NetworkId, &[FixedIpRequest]),
 ) -> Result<Vec<FixedIp>, Error> {
     let agrees = |holder: &Port| is_shared && agrees_to_share(write.tx, holder, router, caller);
-    let fixed_ips = addresses::choose_or_share(write, network, requests, port, &agrees)?;
+    let fixed_ips =
+        addresses::choose_or_share(write, network, requests, Asking { owner: port, mac: None }, &agrees)?;
     for fixed_ip in &fixed_ips {
         let subnet = find::<Subnet>(write.tx, fixed_ip.subnet)?;
         if subnet.gateway_ip == Some(fixed_ip.address) {

@@ -2,12 +2,13 @@
 
 use super::port::{self, ROUTER_INTERFACE};
 use super::router::interfaces;
-use super::subnet::overlap;
 use super::{Write, find};
 use api::Error;
 use api::resources::{InterfaceRequest, InterfaceView};
+use model::ip::{IpVersion, overlap};
 use model::resource::{FixedIp, Network, Port, Router, Subnet};
 use model::{PortId, RouterId, SubnetId};
+use std::net::IpAddr;
 use std::sync::Arc;
 use store::Snapshot;
 
@@ -40,10 +41,21 @@ pub(super) fn remove(
 ) -> Result<InterfaceView, Error> {
     let router = find::<Router>(write.tx, id)?;
     let port = wanted(write.tx, id, request)?;
-    let fixed_ip = port.fixed_ips.first().ok_or_else(|| Error::internal("an interface has no address"))?;
-    let subnet = find::<Subnet>(write.tx, fixed_ip.subnet)?;
-    check_unused(write.tx, &router, &subnet)?;
-    write.tx.remove::<Port>(port.id);
+    // By subnet only that leg goes, by port all of them.
+    let is_gone = |ip: &&FixedIp| request.port.is_some() || request.subnet == Some(ip.subnet);
+    let gone: Vec<FixedIp> = port.fixed_ips.iter().filter(is_gone).copied().collect();
+    let first = gone.first().ok_or_else(|| Error::internal("an interface has no address"))?;
+    let subnet = find::<Subnet>(write.tx, first.subnet)?;
+    for ip in &gone {
+        check_unused(write.tx, &router, &*find::<Subnet>(write.tx, ip.subnet)?)?;
+    }
+    let mut rest = Port::clone(&port);
+    rest.fixed_ips.retain(|ip| !gone.contains(ip));
+    if rest.fixed_ips.is_empty() {
+        write.tx.remove::<Port>(port.id);
+    } else {
+        write.put_changed(rest);
+    }
     write.touch::<Router>(id);
     Ok(view(&router, &port, &subnet))
 }
@@ -60,11 +72,24 @@ fn by_subnet(write: &mut Write<'_>, router: &Router, id: SubnetId) -> Result<(Po
     if write.tx.port_by_address(subnet.network, address).is_some() {
         return Err(Error::IpAddressAlreadyAllocated { address, subnet: id });
     }
+    let fixed_ip = FixedIp { subnet: id, address };
+    if let Some(port) = ipv6_leg(write.tx, router.id, &subnet) {
+        let mut port = Port::clone(&port);
+        port.fixed_ips.push(fixed_ip);
+        return Ok((write.put_changed(port), subnet));
+    }
     let device = (ROUTER_INTERFACE, router.id.to_string());
-    let fixed_ips = vec![FixedIp { subnet: id, address }];
+    let fixed_ips = vec![fixed_ip];
     let project = router.standard.project_id.clone();
     let port = port::create_for(write, subnet.network, fixed_ips, device, project)?;
     Ok((port, subnet))
+}
+
+/// All IPv6 subnets of a network are on one port of the router, as in Neutron.
+fn ipv6_leg(snapshot: &Snapshot, router: RouterId, subnet: &Subnet) -> Option<Arc<Port>> {
+    let is_ipv6 = |ip: &FixedIp| IpVersion::of(ip.address) == IpVersion::V6;
+    let legs = interfaces(snapshot, router).into_iter().filter(|_| subnet.ip_version() == IpVersion::V6);
+    legs.into_iter().find(|leg| leg.network == subnet.network && leg.fixed_ips.iter().any(is_ipv6))
 }
 
 fn by_port(write: &mut Write<'_>, router: &Router, id: PortId) -> Result<(Port, Arc<Subnet>), Error> {
@@ -72,13 +97,15 @@ fn by_port(write: &mut Write<'_>, router: &Router, id: PortId) -> Result<(Port, 
     if !port.device_id.is_empty() {
         return Err(Error::PortInUse { port: id, network: port.network, device: port.device_id });
     }
-    let fixed_ip = match port.fixed_ips.as_slice() {
-        [] => return Err(bad_request("Router port must have at least one fixed IP".to_owned())),
-        [fixed_ip] => *fixed_ip,
-        _ => return Err(bad_request("Cannot have multiple IPv4 subnets on router port".to_owned())),
-    };
-    let subnet = find::<Subnet>(write.tx, fixed_ip.subnet)?;
-    check_new(write.tx, router.id, &subnet)?;
+    if port.fixed_ips.iter().filter(|ip| ip.ipv4().is_some()).count() > 1 {
+        return Err(bad_request("Cannot have multiple IPv4 subnets on router port".to_owned()));
+    }
+    let first = port.fixed_ips.first();
+    let first = first.ok_or_else(|| bad_request("Router port must have at least one fixed IP".to_owned()))?;
+    let subnet = find::<Subnet>(write.tx, first.subnet)?;
+    for ip in &port.fixed_ips {
+        check_new(write.tx, router.id, &*find::<Subnet>(write.tx, ip.subnet)?)?;
+    }
     port.device_id = router.id.to_string();
     port.device_owner = ROUTER_INTERFACE.to_owned();
     port.binding_host = String::new();
@@ -142,7 +169,7 @@ fn check_unused(snapshot: &Snapshot, router: &Router, subnet: &Subnet) -> Result
     let (router_id, subnet_id) = (router.id, subnet.id);
     let mut fixed =
         snapshot.floating_ips_of_router(router_id).filter_map(|floating_ip| floating_ip.association);
-    if fixed.any(|association| subnet.cidr.contains(&association.fixed_address)) {
+    if fixed.any(|association| subnet.cidr.contains(&IpAddr::from(association.fixed_address))) {
         return Err(Error::RouterInterfaceInUseByFloatingIP { router: router_id, subnet: subnet_id });
     }
     if router.routes.iter().any(|route| subnet.cidr.contains(&route.next_hop)) {

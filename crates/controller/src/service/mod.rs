@@ -3,6 +3,7 @@
 //! Every write is one transaction: it is checked and applied whole or not at all, and what it allocates is its
 //! own. What the controller decides by itself (bindings by link, port blocks, what is programmed) is not here.
 
+mod address_scope;
 mod addresses;
 mod admin;
 mod agent;
@@ -12,12 +13,18 @@ mod interface;
 mod network;
 mod pools;
 mod port;
+mod port_security;
 mod provider;
 mod quota;
+mod rbac;
 mod router;
 mod routes;
+mod rule_check;
+mod security_group;
+mod security_group_rule;
 mod standard;
 mod subnet;
+mod subnet_pool;
 mod trace;
 mod who;
 
@@ -26,9 +33,10 @@ use crate::nat_log::NatLog;
 use api::resources::NetworkType;
 use api::{Error, Hints, PageHint};
 use model::Vni;
+use rbac::shared_with;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use store::{Record, Snapshot, Store, StoreError, Transaction, VniRange};
+use store::{Owned, Record, Snapshot, Store, StoreError, Transaction, VniRange};
 
 /// What the operator decides.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +48,8 @@ pub struct Settings {
     /// Type of networks without a provider: the tunnel protocol of the cluster.
     pub overlay: NetworkType,
     pub vnis: VniRange,
+    /// Subnets may be of IPv6. Hosts carry IPv4 only: what is made of them is in the API alone.
+    pub ipv6: bool,
 }
 
 impl Default for Settings {
@@ -48,7 +58,7 @@ impl Default for Settings {
             (Ok(first), Ok(last)) => VniRange { first, last },
             _ => unreachable!("1 and the largest VNI are VNIs"),
         };
-        Self { tenant_mtu: 1450, external_mtu: 1500, overlay: NetworkType::Geneve, vnis }
+        Self { tenant_mtu: 1450, external_mtu: 1500, overlay: NetworkType::Geneve, vnis, ipv6: false }
     }
 }
 
@@ -119,6 +129,16 @@ fn find<R: Record + api::Resource<Id = <R as Record>::Id>>(
 fn unique<'a, R: Record>(records: impl Iterator<Item = &'a Arc<R>>) -> Vec<Arc<R>> {
     let by_id: BTreeMap<R::Id, Arc<R>> = records.map(|record| (record.id(), Arc::clone(record))).collect();
     by_id.into_values().collect()
+}
+
+/// As [`by_ids`]; of one project, if it alone is asked for or all that the caller sees is its own.
+fn owned<R: Owned>(snapshot: &Snapshot, hints: &Hints) -> Vec<Arc<R>> {
+    let projects = hints.values("project_id").or_else(|| hints.values("tenant_id"));
+    match (hints.values("id"), projects, &hints.owner) {
+        (None, Some(projects), _) => unique(projects.iter().flat_map(|id| snapshot.of_project::<R>(id))),
+        (None, None, Some(owner)) => snapshot.of_project::<R>(owner).cloned().collect(),
+        (Some(_), ..) | (None, None, None) => by_ids(snapshot, hints),
+    }
 }
 
 /// Records of the ids asked for, or of the page, or all.

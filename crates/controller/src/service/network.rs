@@ -3,18 +3,19 @@
 use super::floating_ip;
 use super::provider::{self, Place};
 use super::standard::check_precondition;
-use super::{Service, Write, by_ids, find};
+use super::{Service, Write, find, owned};
 use api::resources::{NetworkCreate, NetworkUpdate, NetworkView};
 use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
-use model::NetworkId;
 use model::quota::Counted;
 use model::resource::{Network, Subnet};
+use model::subnet_pool::SubnetPool;
+use model::{AddressScopeId, IpVersion, NetworkId};
 use store::Snapshot;
 
 impl Handles<Network> for Service {
     fn list(&self, _caller: &Caller, hints: &Hints) -> Vec<NetworkView> {
         let snapshot = self.snapshot();
-        let networks = by_ids::<Network>(&snapshot, hints);
+        let networks = owned::<Network>(&snapshot, hints);
         networks.iter().map(|network| self.network_view(&snapshot, network)).collect()
     }
 
@@ -59,8 +60,20 @@ impl Handles<Network> for Service {
 impl Service {
     fn network_view(&self, snapshot: &Snapshot, network: &Network) -> NetworkView {
         let subnets = snapshot.subnets_of_network(network.id).map(|subnet| subnet.id).collect();
-        NetworkView::new(network, subnets, self.settings.overlay)
+        let scope = |version| address_scope(snapshot, network.id, version);
+        NetworkView {
+            ipv4_address_scope: scope(IpVersion::V4),
+            ipv6_address_scope: scope(IpVersion::V6),
+            ..NetworkView::new(network, subnets, self.settings.overlay)
+        }
     }
+}
+
+/// That of the pool the network's subnets of that version are from.
+fn address_scope(snapshot: &Snapshot, network: NetworkId, version: IpVersion) -> Option<AddressScopeId> {
+    let mut subnets = snapshot.subnets_of_network(network).filter(|subnet| subnet.ip_version() == version);
+    let pool = subnets.find_map(|subnet| subnet.pool)?;
+    snapshot.get::<SubnetPool>(pool)?.address_scope
 }
 
 fn create(write: &mut Write<'_>, caller: &Caller, request: NetworkCreate) -> Result<Network, Error> {
@@ -78,6 +91,7 @@ fn create(write: &mut Write<'_>, caller: &Caller, request: NetworkCreate) -> Res
         is_default: request.is_default,
         port_security_enabled: request.port_security_enabled,
     };
+    write.default_group(&network.standard.project_id);
     write.tx.put(network.clone());
     Ok(network)
 }

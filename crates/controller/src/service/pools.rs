@@ -1,49 +1,52 @@
 //! Allocation pools of a subnet: defaults and checks. Pure.
 
 use api::Error;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use model::IpVersion;
+use model::ip::number;
 use model::resource::AddressRange;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-/// The addresses hosts may have: all but the network's own and the broadcast address, where there are such.
-fn host_range(cidr: Ipv4Net) -> AddressRange {
-    if cidr.prefix_len() > 30 {
-        return AddressRange { start: cidr.network(), end: cidr.broadcast() };
+/// The addresses hosts may have, as numbers: all but the network's own and the broadcast address, where there are
+/// such. IPv6 has no broadcast; the first address of a subnet is that of any router (RFC 4291 §2.6.1).
+fn host_numbers(cidr: IpNet) -> (u128, u128) {
+    let (first, last) = (number(cidr.network()), number(cidr.broadcast()));
+    let version = IpVersion::of_net(cidr);
+    match (version.bits() - cidr.prefix_len(), version) {
+        (0 | 1, _) => (first, last),
+        (_, IpVersion::V4) => (first + 1, last - 1),
+        (_, IpVersion::V6) => (first + 1, last),
     }
-    let (first, last) = (u32::from(cidr.network()) + 1, u32::from(cidr.broadcast()) - 1);
-    AddressRange { start: first.into(), end: last.into() }
 }
 
-pub(super) fn is_host_address(cidr: Ipv4Net, address: Ipv4Addr) -> bool {
-    let range = host_range(cidr);
-    (range.start..=range.end).contains(&address)
+pub(super) fn is_host_address(cidr: IpNet, address: IpAddr) -> bool {
+    let (first, last) = host_numbers(cidr);
+    cidr.contains(&address) && (first..=last).contains(&number(address))
 }
 
 /// The default gateway.
-pub(super) fn first_address(cidr: Ipv4Net) -> Option<Ipv4Addr> {
-    Some(host_range(cidr).start)
+pub(super) fn first_address(cidr: IpNet) -> Option<IpAddr> {
+    IpVersion::of_net(cidr).address(host_numbers(cidr).0)
 }
 
 /// The default pools: every host address but the gateway.
-pub(super) fn all_but(cidr: Ipv4Net, gateway: Option<Ipv4Addr>) -> Vec<AddressRange> {
-    let all = host_range(cidr);
-    let Some(gateway) = gateway.filter(|gateway| (all.start..=all.end).contains(gateway)) else {
-        return vec![all];
+pub(super) fn all_but(cidr: IpNet, gateway: Option<IpAddr>) -> Vec<AddressRange> {
+    let version = IpVersion::of_net(cidr);
+    let (first, last) = host_numbers(cidr);
+    let range = |first: u128, last: u128| {
+        let (start, end) = (version.address(first)?, version.address(last)?);
+        (first <= last).then_some(AddressRange { start, end })
     };
-    let (first, middle, last) = (u32::from(all.start), u32::from(gateway), u32::from(all.end));
-    let mut pools = Vec::with_capacity(2);
-    if first < middle {
-        pools.push(AddressRange { start: all.start, end: (middle - 1).into() });
-    }
-    if middle < last {
-        pools.push(AddressRange { start: (middle + 1).into(), end: all.end });
-    }
-    pools
+    let gateway = gateway.filter(|gateway| is_host_address(cidr, *gateway)).map(number);
+    let Some(middle) = gateway else { return range(first, last).into_iter().collect() };
+    let below = middle.checked_sub(1).and_then(|end| range(first, end));
+    let above = middle.checked_add(1).and_then(|start| range(start, last));
+    below.into_iter().chain(above).collect()
 }
 
 /// # Errors
 /// A pool is upside down, outside the subnet, over another one, or holds the gateway.
-pub(super) fn check(pools: &[AddressRange], cidr: Ipv4Net, gateway: Option<Ipv4Addr>) -> Result<(), Error> {
+pub(super) fn check(pools: &[AddressRange], cidr: IpNet, gateway: Option<IpAddr>) -> Result<(), Error> {
     for pool in pools {
         if pool.start > pool.end {
             return Err(Error::InvalidAllocationPool { pool: text(pool) });

@@ -1,12 +1,14 @@
 //! Ports.
 
+use super::addresses::Asking;
+use super::port_security::check_pairs;
 use super::standard::check_precondition;
-use super::{Service, Write, addresses, by_ids, find, floating_ip, unique};
-use api::resources::{PortCreate, PortFacts, PortUpdate, PortView};
+use super::{Service, Write, addresses, by_ids, find, floating_ip, owned, unique};
+use api::resources::{DhcpOptionChange, PortCreate, PortFacts, PortUpdate, PortView};
 use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
 use model::quota::Counted;
-use model::resource::{FixedIp, FloatingIp, Network, Port, Router};
-use model::{FloatingIpId, Mac, NetworkId, PortId, RouterId};
+use model::resource::{DhcpOption, FixedIp, FloatingIp, Network, Port, Router};
+use model::{FloatingIpId, Mac, NetworkId, PortId, RouterId, SecurityGroupId};
 use rand::Rng;
 use serde_json::Map;
 use std::sync::Arc;
@@ -45,13 +47,13 @@ impl Handles<Port> for Service {
 
     fn update(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         id: PortId,
         change: PortUpdate,
         precondition: Precondition,
     ) -> Result<PortView, Error> {
         self.write(|write| {
-            let port = update(write, id, change, precondition)?;
+            let port = update(write, caller, id, change, precondition)?;
             Ok(view(write.tx, &port))
         })
     }
@@ -78,8 +80,14 @@ fn candidates(snapshot: &Snapshot, hints: &Hints) -> Vec<Arc<Port>> {
         unique(hosts.iter().flat_map(|host| snapshot.ports_of_host(host)))
     } else if let Some(networks) = hints.ids::<NetworkId>("network_id") {
         unique(networks.into_iter().flat_map(|network| snapshot.ports_of_network(network)))
+    } else if let Some(groups) = hints.ids::<SecurityGroupId>("security_groups") {
+        unique(groups.into_iter().flat_map(|group| snapshot.ports_of_group(group)))
+    } else if let Some(owner) = &hints.owner {
+        let networks = snapshot.of_project::<Network>(owner);
+        let on_them = networks.flat_map(|network| snapshot.ports_of_network(network.id));
+        unique(on_them.chain(snapshot.of_project::<Port>(owner)))
     } else {
-        by_ids::<Port>(snapshot, hints)
+        owned::<Port>(snapshot, hints)
     }
 }
 
@@ -94,14 +102,15 @@ pub(super) fn view(snapshot: &Snapshot, port: &Port) -> PortView {
 
 fn create(write: &mut Write<'_>, caller: &Caller, request: PortCreate) -> Result<Port, Error> {
     let network = find::<Network>(write.tx, request.network_id)?;
-    no_security_groups(&request.security_groups)?;
     not_of_router(write.tx, &request.device_owner, &request.device_id)?;
+    let mac = mac(write.tx, network.id, request.mac_address)?;
+    let asking = Asking::guest(mac);
     let fixed_ips = match &request.fixed_ips {
-        None => addresses::choose_one(write, network.id)?,
-        Some(requests) => addresses::choose(write, network.id, requests, None)?,
+        None => addresses::choose_any(write, network.id, asking)?,
+        Some(requests) => addresses::choose(write, network.id, requests, asking)?,
     };
-    let port = Port {
-        mac: mac(write.tx, network.id, request.mac_address)?,
+    let mut port = Port {
+        mac,
         fixed_ips,
         admin_state_up: request.admin_state_up,
         device_id: request.device_id,
@@ -110,10 +119,11 @@ fn create(write: &mut Write<'_>, caller: &Caller, request: PortCreate) -> Result
         binding_profile: request.profile,
         port_security_enabled: request.port_security_enabled.unwrap_or(network.port_security_enabled),
         allowed_address_pairs: request.allowed_address_pairs.into_iter().map(Into::into).collect(),
-        security_groups: None,
+        extra_dhcp_options: dhcp_options(request.extra_dhcp_opts),
         standard: write.standard(caller, request.standard),
         ..blank(network.id)
     };
+    port.security_groups = Some(write.groups_of_new_port(caller, &port, request.security_groups)?);
     check_pairs(&port)?;
     write.tx.put(port.clone());
     Ok(port)
@@ -156,13 +166,14 @@ fn blank(network: NetworkId) -> Port {
         port_security_enabled: false,
         allowed_address_pairs: Vec::new(),
         extra_dhcp_options: Vec::new(),
-        security_groups: None,
+        security_groups: Some(Vec::new()),
         programmed_on: None,
     }
 }
 
 fn update(
     write: &mut Write<'_>,
+    caller: &Caller,
     id: PortId,
     change: PortUpdate,
     precondition: Precondition,
@@ -170,14 +181,18 @@ fn update(
     let old = find::<Port>(write.tx, id)?;
     let mut port = Port::clone(&old);
     check_precondition(&port.standard, precondition)?;
-    no_security_groups(change.security_groups.as_deref().unwrap_or_default())?;
     change.standard.apply(&mut port.standard);
     if let Some(mac_address) = change.mac_address.filter(|new| *new != port.mac) {
         port.mac = mac(write.tx, port.network, Some(mac_address))?;
+        if !port.is_infrastructure() {
+            addresses::follow_mac(write, &mut port)?;
+        }
     }
     if let Some(requests) = &change.fixed_ips {
-        port.fixed_ips = addresses::choose(write, port.network, requests, Some(id))?;
+        let asking = Asking { owner: Some(id), mac: (!port.is_infrastructure()).then_some(port.mac) };
+        port.fixed_ips = addresses::choose(write, port.network, requests, asking)?;
     }
+    change_options(&mut port.extra_dhcp_options, change.extra_dhcp_opts);
     port.admin_state_up = change.admin_state_up.unwrap_or(port.admin_state_up);
     port.device_id = change.device_id.unwrap_or(port.device_id);
     port.device_owner = change.device_owner.unwrap_or(port.device_owner);
@@ -191,6 +206,7 @@ fn update(
     if let Some(profile) = change.profile {
         port.binding_profile = profile;
     }
+    write.change_groups_of_port(caller, &mut port, change.security_groups)?;
     check_pairs(&port)?;
     check_service_port(write.tx, &old, &port)?;
     check_floating(write.tx, &old, &port)?;
@@ -255,7 +271,7 @@ fn check_service_port(snapshot: &Snapshot, old: &Port, new: &Port) -> Result<(),
 fn check_floating(snapshot: &Snapshot, old: &Port, new: &Port) -> Result<(), Error> {
     let gone = |floating_ip: &&Arc<FloatingIp>| {
         let fixed = floating_ip.association.map(|association| association.fixed_address);
-        fixed.is_some_and(|fixed| new.fixed_ips.iter().all(|ip| ip.address != fixed))
+        fixed.is_some_and(|fixed| new.fixed_ips.iter().all(|ip| ip.ipv4() != Some(fixed)))
     };
     match snapshot.floating_ips_of_port(old.id).find(gone) {
         Some(floating_ip) => Err(bad_request(format!(
@@ -266,17 +282,17 @@ fn check_floating(snapshot: &Snapshot, old: &Port, new: &Port) -> Result<(), Err
     }
 }
 
-fn check_pairs(port: &Port) -> Result<(), Error> {
-    if !port.port_security_enabled && !port.allowed_address_pairs.is_empty() {
-        return Err(Error::AddressPairAndPortSecurityRequired {});
-    }
-    Ok(())
+fn dhcp_options(changes: Vec<DhcpOptionChange>) -> Vec<DhcpOption> {
+    let mut options = Vec::new();
+    change_options(&mut options, changes);
+    options
 }
 
-fn no_security_groups(ids: &[String]) -> Result<(), Error> {
-    match ids.first() {
-        Some(id) => Err(Error::SecurityGroupNotFound { id: id.clone() }),
-        None => Ok(()),
+/// An option told again has its new value; one without a value goes away; the others stay.
+fn change_options(options: &mut Vec<DhcpOption>, changes: Vec<DhcpOptionChange>) {
+    for DhcpOptionChange { opt_name: name, opt_value, ip_version } in changes {
+        options.retain(|option| (&option.name, option.ip_version) != (&name, ip_version));
+        options.extend(opt_value.map(|value| DhcpOption { name, value, ip_version }));
     }
 }
 

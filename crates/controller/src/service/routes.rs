@@ -4,8 +4,7 @@ use super::{Write, find};
 use api::Error;
 use api::resources::RouteList;
 use model::RouterId;
-use model::resource::{Port, Router};
-use model::slice::StaticRoute;
+use model::resource::{Port, Route, Router};
 use std::sync::Arc;
 use store::Snapshot;
 
@@ -16,7 +15,7 @@ const ROUTES_MAX: usize = 30;
 /// Those of [`check`].
 pub(super) fn add(write: &mut Write<'_>, id: RouterId, list: RouteList) -> Result<Router, Error> {
     let mut router = Router::clone(&*find::<Router>(write.tx, id)?);
-    for route in list.routes.into_iter().map(StaticRoute::from) {
+    for route in list.routes.into_iter().map(Route::from) {
         if !router.routes.contains(&route) {
             router.routes.push(route);
         }
@@ -28,7 +27,7 @@ pub(super) fn add(write: &mut Write<'_>, id: RouterId, list: RouteList) -> Resul
 /// Routes that are not there are no error, as in Neutron.
 pub(super) fn remove(write: &mut Write<'_>, id: RouterId, list: RouteList) -> Result<Router, Error> {
     let mut router = Router::clone(&*find::<Router>(write.tx, id)?);
-    let gone: Vec<StaticRoute> = list.routes.into_iter().map(Into::into).collect();
+    let gone: Vec<Route> = list.routes.into_iter().map(Into::into).collect();
     router.routes.retain(|route| !gone.contains(route));
     Ok(write.put_changed(router))
 }
@@ -53,8 +52,8 @@ pub(super) fn check(snapshot: &Snapshot, router: &Router) -> Result<(), Error> {
     Ok(())
 }
 
-fn invalid(route: &StaticRoute, reason: &str) -> Error {
-    let StaticRoute { destination, next_hop } = route;
+fn invalid(route: &Route, reason: &str) -> Error {
+    let Route { destination, next_hop } = route;
     Error::InvalidRoutes {
         routes: format!("[{{'destination': '{destination}', 'nexthop': '{next_hop}'}}]"),
         reason: reason.to_owned(),

@@ -4,6 +4,8 @@ use super::{Service, Write, find};
 use api::resources::StandardCreate;
 use api::{Caller, Error, Precondition, TagChange};
 use model::resource::{FloatingIp, Network, Port, Router, Standard, Subnet};
+use model::security::SecurityGroup;
+use model::subnet_pool::{AddressScope, SubnetPool};
 use store::Record;
 
 /// Tags of one resource.
@@ -28,7 +30,7 @@ macro_rules! has_standard {
     )*};
 }
 
-has_standard! { Network Subnet Port Router FloatingIp }
+has_standard! { Network Subnet SubnetPool AddressScope Port Router FloatingIp SecurityGroup }
 
 impl Write<'_> {
     /// Of a resource a caller makes.

@@ -1,23 +1,28 @@
 //! Subnets.
 
-use super::pools;
+use super::addresses::join_automatic;
 use super::standard::check_precondition;
-use super::{Service, Write, by_ids, find, unique};
-use api::resources::{SubnetCreate, SubnetUpdate, SubnetView};
+use super::{Service, Write, find, owned, unique};
+use super::{pools, subnet_pool};
+use api::resources::{RouteView, SubnetCreate, SubnetUpdate, SubnetView};
 use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use model::ip::overlap;
 use model::quota::Counted;
-use model::resource::{Network, Subnet};
-use model::{NetworkId, SubnetId};
-use std::net::Ipv4Addr;
+use model::resource::{Ipv6Mode, Network, Port, Subnet};
+use model::{IpVersion, NetworkId, SubnetId, SubnetPoolId};
+use std::net::IpAddr;
 use store::Snapshot;
+
+/// Of subnets whose guests make their own addresses (RFC 4291 §2.5.1).
+const AUTO_PREFIX_LEN: u8 = 64;
 
 impl Handles<Subnet> for Service {
     fn list(&self, _caller: &Caller, hints: &Hints) -> Vec<SubnetView> {
         let snapshot = self.snapshot();
         let subnets = match hints.ids::<NetworkId>("network_id") {
             Some(networks) => unique(networks.into_iter().flat_map(|id| snapshot.subnets_of_network(id))),
-            None => by_ids::<Subnet>(&snapshot, hints),
+            None => owned::<Subnet>(&snapshot, hints),
         };
         subnets.iter().map(|subnet| view(&snapshot, subnet)).collect()
     }
@@ -68,10 +73,21 @@ fn view(snapshot: &Snapshot, subnet: &Subnet) -> SubnetView {
 
 fn create(write: &mut Write<'_>, caller: &Caller, request: SubnetCreate) -> Result<Subnet, Error> {
     find::<Network>(write.tx, request.network_id)?;
-    let cidr = cidr(write.tx, &request)?;
+    check_ipv6(write, &request)?;
+    let standard = write.standard(caller, request.standard.clone());
+    let pool = subnet_pool::asked_for(write.tx, caller, &request)?;
+    let cidr = match &pool {
+        Some(pool) => subnet_pool::cut(write.tx, pool, &request, &standard.project_id)?,
+        None => cidr(&request)?,
+    };
+    check_prefix(write.tx, &request, cidr)?;
+    let pool = pool.map(|pool| pool.id);
+    check_one_pool(write.tx, request.network_id, (request.ip_version, pool))?;
     let gateway_ip = request.gateway_ip.unwrap_or_else(|| pools::first_address(cidr));
     check_gateway(cidr, gateway_ip)?;
     check_dhcp(cidr, request.enable_dhcp)?;
+    check_modes(&request, cidr)?;
+    check_host_routes(&request.host_routes, request.ip_version)?;
     let allocation_pools = match request.allocation_pools {
         None => pools::all_but(cidr, gateway_ip),
         Some(pools) => {
@@ -81,7 +97,7 @@ fn create(write: &mut Write<'_>, caller: &Caller, request: SubnetCreate) -> Resu
     };
     let subnet = Subnet {
         id: SubnetId::random(),
-        standard: write.standard(caller, request.standard),
+        standard,
         network: request.network_id,
         cidr,
         gateway_ip,
@@ -90,9 +106,14 @@ fn create(write: &mut Write<'_>, caller: &Caller, request: SubnetCreate) -> Resu
         dns_nameservers: request.dns_nameservers,
         host_routes: request.host_routes.into_iter().map(Into::into).collect(),
         service_types: request.service_types,
-        pool: None,
+        pool,
+        ipv6_ra_mode: request.ipv6_ra_mode,
+        ipv6_address_mode: request.ipv6_address_mode,
     };
     write.tx.put(subnet.clone());
+    if subnet.has_auto_addresses() {
+        join_automatic(write, subnet.network)?;
+    }
     write.touch::<Network>(subnet.network);
     Ok(subnet)
 }
@@ -122,6 +143,7 @@ fn update(
         subnet.dns_nameservers = servers;
     }
     if let Some(routes) = change.host_routes {
+        check_host_routes(&routes, subnet.ip_version())?;
         subnet.host_routes = routes.into_iter().map(Into::into).collect();
     }
     if let Some(types) = change.service_types {
@@ -133,23 +155,46 @@ fn update(
 fn delete(write: &mut Write<'_>, id: SubnetId, precondition: Precondition) -> Result<(), Error> {
     let subnet = find::<Subnet>(write.tx, id)?;
     check_precondition(&subnet.standard, precondition)?;
-    if write.tx.ports_of_subnet(id).next().is_some() {
+    let ports: Vec<_> = write.tx.ports_of_subnet(id).cloned().collect();
+    if ports.iter().any(|port| port.is_infrastructure() || !subnet.has_auto_addresses()) {
         let reason = "One or more ports have an IP allocation from this subnet".to_owned();
         return Err(Error::SubnetInUse { subnet: id, reason });
+    }
+    for port in ports {
+        let mut port = Port::clone(&port);
+        port.fixed_ips.retain(|ip| ip.subnet != id);
+        write.put_changed(port);
     }
     write.tx.remove::<Subnet>(id);
     write.touch::<Network>(subnet.network);
     Ok(())
 }
 
-fn cidr(snapshot: &Snapshot, request: &SubnetCreate) -> Result<Ipv4Net, Error> {
-    if let Some(id) = &request.subnetpool_id {
-        return Err(Error::SubnetPoolNotFound { id: id.clone() });
+/// # Errors
+/// IPv6 is turned off.
+fn check_ipv6(write: &Write<'_>, request: &SubnetCreate) -> Result<(), Error> {
+    if request.ip_version == IpVersion::V4 || write.settings.ipv6 {
+        return Ok(());
     }
-    let Some(cidr) = request.cidr else {
-        let reason = "a subnetpool must be specified in the absence of a cidr".to_owned();
-        return Err(Error::BadRequest { resource: "subnets", reason });
-    };
+    let reason = "IPv6 is turned off: hosts carry IPv4 only. With `api_ipv6 = true` in the controller's configuration IPv6 subnets can be made, without effect on any host";
+    Err(bad_request(reason.to_owned()))
+}
+
+fn cidr(request: &SubnetCreate) -> Result<IpNet, Error> {
+    if request.prefixlen.is_some() && request.cidr.is_none() {
+        return Err(bad_request("prefixlen can only be given with a subnetpool".to_owned()));
+    }
+    request
+        .cidr
+        .ok_or_else(|| bad_request("a subnetpool must be specified in the absence of a cidr".to_owned()))
+}
+
+/// The prefix is of the version asked for, one that hosts may have, and free on the network.
+fn check_prefix(snapshot: &Snapshot, request: &SubnetCreate, cidr: IpNet) -> Result<(), Error> {
+    let version = request.ip_version;
+    if IpVersion::of_net(cidr) != version {
+        return Err(Error::invalid_input(format!("'{cidr}' does not match the ip_version '{version}'")));
+    }
     if cidr.prefix_len() == 0 {
         return Err(Error::invalid_input("0 is not allowed as CIDR prefix length"));
     }
@@ -163,16 +208,68 @@ fn cidr(snapshot: &Snapshot, request: &SubnetCreate) -> Result<Ipv4Net, Error> {
             request.network_id
         )));
     }
-    Ok(cidr)
+    Ok(())
 }
 
-pub(super) fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
-    a.contains(&b) || b.contains(&a)
+/// Subnets of one version on one network are all from one pool, or from none.
+fn check_one_pool(
+    snapshot: &Snapshot,
+    network: NetworkId,
+    (version, pool): (IpVersion, Option<SubnetPoolId>),
+) -> Result<(), Error> {
+    let mut others = snapshot.subnets_of_network(network).filter(|other| other.ip_version() == version);
+    if others.any(|other| other.pool != pool) {
+        return Err(Error::NetworkSubnetPoolAffinityError {});
+    }
+    Ok(())
+}
+
+/// Router advertisements and addresses of an IPv6 subnet fit together.
+fn check_modes(request: &SubnetCreate, cidr: IpNet) -> Result<(), Error> {
+    let (ra, address) = (request.ipv6_ra_mode, request.ipv6_address_mode);
+    if ra.is_none() && address.is_none() {
+        return Ok(());
+    }
+    if request.ip_version == IpVersion::V4 {
+        let reason = "ipv6_ra_mode and ipv6_address_mode are not valid when ip_version is 4";
+        return Err(Error::invalid_input(reason));
+    }
+    if !request.enable_dhcp {
+        let reason = "ipv6_ra_mode or ipv6_address_mode cannot be set when enable_dhcp is set to False";
+        return Err(Error::invalid_input(reason));
+    }
+    if ra.zip(address).is_some_and(|(ra, address)| ra != address) {
+        let reason = "ipv6_ra_mode and ipv6_address_mode must be the same if both are set";
+        return Err(Error::invalid_input(reason));
+    }
+    let is_auto = ra.or(address) != Some(Ipv6Mode::Stateful);
+    if is_auto && cidr.prefix_len() != AUTO_PREFIX_LEN {
+        return Err(Error::invalid_input(format!(
+            "Invalid CIDR {cidr} for IPv6 address mode. EUI-64 addresses require the prefix to be /{AUTO_PREFIX_LEN}"
+        )));
+    }
+    Ok(())
+}
+
+fn check_host_routes(routes: &[RouteView], version: IpVersion) -> Result<(), Error> {
+    let fits = |route: &RouteView| {
+        IpVersion::of_net(route.destination) == version && IpVersion::of(route.nexthop) == version
+    };
+    match routes.iter().find(|route| !fits(route)) {
+        Some(route) => Err(Error::invalid_input(format!(
+            "host route {} via {} does not match the ip_version '{version}'",
+            route.destination, route.nexthop
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Outside the CIDR a gateway is accepted, as in Neutron; inside it must be a host's address.
-fn check_gateway(cidr: Ipv4Net, gateway_ip: Option<Ipv4Addr>) -> Result<(), Error> {
+fn check_gateway(cidr: IpNet, gateway_ip: Option<IpAddr>) -> Result<(), Error> {
     match gateway_ip {
+        Some(address) if IpVersion::of(address) != IpVersion::of_net(cidr) => {
+            Err(Error::invalid_input(format!("gateway_ip '{address}' is of another IP version than {cidr}")))
+        }
         Some(address) if cidr.contains(&address) && !pools::is_host_address(cidr, address) => {
             Err(Error::invalid_input("Gateway is not valid on subnet"))
         }
@@ -194,10 +291,14 @@ fn check_gateway_not_ours(snapshot: &Snapshot, subnet: &Subnet) -> Result<(), Er
     if is_external { check_gateway_unused(snapshot, subnet) } else { Ok(()) }
 }
 
-fn check_dhcp(cidr: Ipv4Net, enable_dhcp: bool) -> Result<(), Error> {
-    if enable_dhcp && cidr.prefix_len() > 30 {
+fn check_dhcp(cidr: IpNet, enable_dhcp: bool) -> Result<(), Error> {
+    if enable_dhcp && cidr.max_prefix_len() - cidr.prefix_len() < 2 {
         let reason = "Subnet has a prefix length that is incompatible with DHCP service enabled";
         return Err(Error::invalid_input(reason));
     }
     Ok(())
+}
+
+fn bad_request(reason: String) -> Error {
+    Error::BadRequest { resource: "subnets", reason }
 }

@@ -14,7 +14,7 @@ use model::trace::{
     Way,
 };
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Record, Snapshot};
@@ -132,7 +132,7 @@ impl Tracer<'_> {
         way: &mut Way,
     ) -> Result<Ready, Error> {
         let mac = MacAddr(port.mac.0);
-        let own = port.fixed_ips.first();
+        let own = port.fixed_ips.iter().find_map(|ip| Some((ip.subnet, ip.ipv4()?)));
         let Some(host) = self.snapshot.host_by_name(&port.binding_host) else {
             let reason = match port.binding_host.as_str() {
                 "" => "the port is bound to no host".to_owned(),
@@ -145,22 +145,23 @@ impl Tracer<'_> {
         if let Some(Hex(frame)) = &description.frame {
             return Ok(Ok((host, entry, frame.clone(), None)));
         }
-        let packet = packet_of(description, (mac, own.map(|own| own.address)))?;
+        let packet = packet_of(description, (mac, own.map(|(_, address)| address)))?;
         if let Some(dst_mac) = &description.destination_mac {
             let dst_mac = parse_mac("destination_mac", dst_mac)?;
             return Ok(Ok((host, entry, compose(&Packet { dst_mac, ..packet })?, None)));
         }
-        let Some(own) = own else { return Err(bad("source_ip", "the port has no address")) };
-        let subnet = self.snapshot.get::<resource::Subnet>(own.subnet);
-        let on_link = subnet.is_some_and(|subnet| subnet.cidr.contains(&packet.dst));
-        let next_hop = if on_link { Some(packet.dst) } else { subnet.and_then(|subnet| subnet.gateway_ip) };
+        let Some((subnet, address)) = own else { return Err(bad("source_ip", "the port has no address")) };
+        let subnet = self.snapshot.get::<resource::Subnet>(subnet);
+        let on_link = subnet.is_some_and(|subnet| subnet.cidr.contains(&IpAddr::from(packet.dst)));
+        let next_hop =
+            if on_link { Some(packet.dst) } else { subnet.and_then(|subnet| subnet.ipv4_gateway()) };
         let Some(next_hop) = next_hop else {
             let reason = "the port's subnet has no gateway address: its VMs have no default route".to_owned();
             let name = self.host_name(host);
             way.hops.push(no_entry(&name, "no-gateway-address", &reason));
             return Ok(Err(reason));
         };
-        let request = frames::arp_request((mac, own.address), next_hop);
+        let request = frames::arp_request((mac, address), next_hop);
         let hop = self.walk(host, entry.clone(), request, None).await;
         let answer = walked(&hop).and_then(|walked| frames::arp_answer(&walked.frame.0));
         let reason = stop_text(&hop);
@@ -200,12 +201,12 @@ impl Tracer<'_> {
             return Err(format!("{} is no external network", network.standard.name));
         };
         let subnets: Vec<_> = self.snapshot.subnets_of_network(network.id).collect();
-        let Some(subnet) = subnets.iter().find(|subnet| subnet.cidr.contains(&dst)) else {
+        let Some(subnet) = subnets.iter().find(|subnet| subnet.cidr.contains(&IpAddr::from(dst))) else {
             let reason = format!("{dst} is no address of {name}: nobody outside sends it there");
             way.hops.push(no_entry("", "not-on-link", &reason));
             return Err(reason);
         };
-        let asker = if subnet.cidr.contains(&src) { Some(src) } else { subnet.gateway_ip };
+        let asker = if subnet.cidr.contains(&IpAddr::from(src)) { Some(src) } else { subnet.ipv4_gateway() };
         let request = frames::arp_request((OUTSIDE_MAC, asker.unwrap_or(src)), dst);
         let entry = Entry::Uplink(provider.physical_network.clone());
         let has = |host: &&Arc<Host>| host.physical_networks.contains(&provider.physical_network);

@@ -33,9 +33,19 @@ impl Api {
         Self::over(Arc::new(Store::open(None).unwrap()), None)
     }
 
+    /// One whose operator turned IPv6 on.
+    pub(crate) fn with_ipv6() -> Self {
+        let settings = Settings { ipv6: true, ..Settings::default() };
+        Self::with(Arc::new(Store::open(None).unwrap()), None, settings)
+    }
+
     pub(crate) fn over(store: Arc<Store>, nat_log: Option<Arc<NatLog>>) -> Self {
+        Self::with(store, nat_log, Settings::default())
+    }
+
+    fn with(store: Arc<Store>, nat_log: Option<Arc<NatLog>>, settings: Settings) -> Self {
         let hub = Arc::new(Hub::new(Arc::clone(&store)));
-        let service = Service::new(Arc::clone(&store), hub, Settings::default(), || NOW);
+        let service = Service::new(Arc::clone(&store), hub, settings, || NOW);
         let service = service.with_nat_log(nat_log);
         Self { router: api::router(Arc::new(service)), store }
     }
@@ -59,7 +69,7 @@ impl Api {
 
     /// POST of one that must succeed; returns it without its envelope.
     pub(crate) async fn create_as(&self, token: &str, name: &str, attributes: Value) -> Value {
-        let path = format!("/v2.0/{name}s");
+        let path = path_of(name);
         let answer = self.call_as(token, "POST", &path, json!({name: attributes})).await;
         assert_eq!(answer.status, 201, "{token} POST {path}: {}", answer.body);
         answer.body[name].clone()
@@ -86,7 +96,7 @@ impl Api {
 
     /// POST of one that must succeed; returns it without its envelope.
     pub(crate) async fn create(&self, name: &str, attributes: Value) -> Value {
-        let path = format!("/v2.0/{name}s");
+        let path = path_of(name);
         let answer = self.call("POST", &path, json!({name: attributes})).await;
         assert_eq!(answer.status, 201, "POST {path}: {}", answer.body);
         answer.body[name].clone()
@@ -94,14 +104,14 @@ impl Api {
 
     /// PUT that must succeed; returns the object without its envelope.
     pub(crate) async fn update(&self, name: &str, id: &Value, attributes: Value) -> Value {
-        let path = format!("/v2.0/{name}s/{}", text(id));
+        let path = format!("{}/{}", path_of(name), text(id));
         let answer = self.call("PUT", &path, json!({name: attributes})).await;
         assert_eq!(answer.status, 200, "PUT {path}: {}", answer.body);
         answer.body[name].clone()
     }
 
     pub(crate) async fn delete(&self, name: &str, id: &Value) {
-        let path = format!("/v2.0/{name}s/{}", text(id));
+        let path = format!("{}/{}", path_of(name), text(id));
         let answer = self.call("DELETE", &path, Value::Null).await;
         assert_eq!(answer.status, 204, "DELETE {path}: {}", answer.body);
         assert_eq!(answer.body, Value::Null, "a 204 has no body");
@@ -171,6 +181,12 @@ impl Api {
         self.act(&router["id"], "add_router_interface", json!({"subnet_id": subnet["id"]})).await;
         router
     }
+}
+
+/// The collection of what has that envelope.
+pub(crate) fn path_of(name: &str) -> String {
+    let path = name.replace('_', "-");
+    path.strip_suffix('y').map_or_else(|| format!("/v2.0/{path}s"), |stem| format!("/v2.0/{stem}ies"))
 }
 
 fn request(method: &str, path: &str, body: &Value) -> Request<Body> {

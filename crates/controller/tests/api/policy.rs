@@ -24,8 +24,13 @@ const PATHS: &[(&str, &[&str])] = &[
     ("/v2.0/network-ip-availabilities/{id}", &["GET"]),
     ("/v2.0/availability_zones", &["GET"]),
     ("/v2.0/service-providers", &["GET"]),
+    ("/v2.0/subnetpools/{id}/{action}", &["PUT"]),
     ("/nanboku/v1/capture", &["GET"]),
     ("/nanboku/v1/trace", &["POST"]),
+    ("/v2.0/address-scopes", &["GET", "POST"]),
+    ("/v2.0/address-scopes/{id}", &["GET", "PUT", "DELETE"]),
+    ("/v2.0/security-group-rules", &["GET", "POST"]),
+    ("/v2.0/security-group-rules/{id}", &["GET", "DELETE"]),
 ];
 /// What a reader reads of its own project only: refused for another one.
 const OWN: [&str; 7] = [
@@ -37,12 +42,14 @@ const OWN: [&str; 7] = [
     "/v2.0/quotas/{id}/details",
     "/v2.0/quotas/{id}/details.json",
 ];
-const TAGGED: [(&str, &str); 5] = [
+const TAGGED: [(&str, &str); 7] = [
     ("networks", "network"),
     ("subnets", "subnet"),
     ("ports", "port"),
     ("routers", "router"),
     ("floatingips", "floatingip"),
+    ("security-groups", "security_group"),
+    ("subnetpools", "subnetpool"),
 ];
 const VERBS: [&str; 5] = ["GET", "POST", "PUT", "DELETE", "PATCH"];
 
@@ -155,7 +162,9 @@ async fn vpc(api: &Api) -> Vpc {
     assert_eq!(answer.status, 200, "{}", answer.body);
     let floating = json!({"floating_network_id": external["id"], "port_id": port["id"]});
     let floating = api.create_as(red, "floatingip", floating).await;
-    let objects = [network, subnet, port, router, floating];
+    let group = api.create_as(red, "security_group", json!({"name": "web"})).await;
+    let pool = api.create_as(red, "subnetpool", json!({"prefixes": ["10.8.0.0/16"]})).await;
+    let objects = [network, subnet, port, router, floating, group, pool];
     let ids = TAGGED.iter().zip(objects).map(|((collection, name), object)| {
         assert_eq!(object["project_id"], "red", "{name}");
         (*collection, text(&object["id"]).to_owned())
@@ -167,6 +176,7 @@ async fn vpc(api: &Api) -> Vpc {
 async fn what_belongs_to_others_is_not_there() {
     let api = Api::with_callers();
     let vpc = vpc(&api).await;
+    api.call_as("blue/member", "GET", "/v2.0/security-groups", Value::Null).await;
     let before = api.store.snapshot().revision;
     for (path, verbs) in paths() {
         let Some((collection, name)) =
@@ -185,7 +195,7 @@ async fn what_belongs_to_others_is_not_there() {
                 assert_eq!(answer.status, 404, "{verb} {target}: {}", answer.body);
                 continue;
             }
-            let list = answer.body[*collection].as_array().unwrap().clone();
+            let list = answer.body[collection.replace('-', "_")].as_array().unwrap().clone();
             let own = list.iter().filter(|object| object["project_id"] == "red").count();
             assert_eq!(own, 0, "{target}: {list:?}");
         }
@@ -200,7 +210,7 @@ async fn what_belongs_to_others_is_not_there() {
         assert_eq!(kind(&answer), "PolicyNotAuthorized", "{path}");
         let path = format!("/v2.0/{collection}?limit=1");
         let page = api.call_as("red/reader", "GET", &path, Value::Null).await;
-        assert_eq!(page.body[collection].as_array().unwrap().len(), 1, "a page of what the caller sees");
+        assert_eq!(page.body[collection.replace('-', "_")].as_array().unwrap().len(), 1, "a page of what the caller sees");
         let all = api.call_as("blue/admin", "GET", &format!("/v2.0/{collection}"), Value::Null).await;
         assert!(all.body.to_string().contains(vpc.id(collection)), "administrators see all of {collection}");
     }

@@ -14,7 +14,7 @@ async fn a_port_has_neutrons_defaults() {
     let want = json!({
         "id": port["id"], "name": "vm_a", "description": "", "network_id": network["id"],
         "mac_address": mac, "admin_state_up": true, "status": "DOWN", "device_id": "", "device_owner": "",
-        "fixed_ips": port["fixed_ips"], "security_groups": [], "allowed_address_pairs": [],
+        "fixed_ips": port["fixed_ips"], "security_groups": port["security_groups"], "allowed_address_pairs": [],
         "extra_dhcp_opts": [], "port_security_enabled": true, "binding:vnic_type": "normal",
         "binding:host_id": "", "binding:profile": {}, "binding:vif_type": "unbound",
         "binding:vif_details": {}, "project_id": "fake_project_id", "tenant_id": "fake_project_id",

@@ -84,7 +84,10 @@ async fn quotas_are_read_by_their_project_and_set_by_administrators() {
     let api = Api::with_callers();
     let red = async |verb: &str, path: &str, body: Value| api.call_as("red/member", verb, path, body).await;
     let quota = red("GET", "/v2.0/quotas/red", Value::Null).await;
-    let defaults = json!({"network": 100, "subnet": 100, "port": 500, "router": 10, "floatingip": 50});
+    let defaults = json!({
+        "network": 100, "subnet": 100, "port": 500, "router": 10, "floatingip": 50, "subnetpool": -1,
+        "security_group": 10, "security_group_rule": 100, "rbac_policy": 10,
+    });
     assert_eq!(quota.body, json!({"quota": defaults}));
     assert_eq!(red("GET", "/v2.0/quotas/red/default", Value::Null).await.body, json!({"quota": defaults}));
     let own = red("GET", "/v2.0/quotas/tenant", Value::Null).await;

@@ -7,7 +7,7 @@ use model::{HostId, Mac};
 use serde_json::{Value, json};
 use store::StoreError;
 
-fn host(name: &str, last: u8) -> Host {
+pub(crate) fn host(name: &str, last: u8) -> Host {
     Host {
         id: HostId::random(),
         name: name.to_owned(),
@@ -23,7 +23,7 @@ fn host(name: &str, last: u8) -> Host {
     }
 }
 
-fn put<R: store::Record>(api: &Api, record: R) {
+pub(crate) fn put<R: store::Record>(api: &Api, record: R) {
     let put = |tx: &mut store::Transaction| {
         tx.put(record);
         Ok::<_, StoreError>(())

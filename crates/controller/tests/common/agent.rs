@@ -31,6 +31,7 @@ pub(crate) fn config(pki: &Path) -> Config {
         data_dir: None,
         api_listen: Some("127.0.0.1:0".parse().unwrap()),
         api_socket: None,
+        api_ipv6: true,
         auth: controller::config::Auth::None,
         api_tls: None,
         agents_listen: "127.0.0.1:0".parse().unwrap(),
@@ -42,6 +43,7 @@ pub(crate) fn config(pki: &Path) -> Config {
         dvr_base_mac: "fa:16:3f:00:00:00".parse().unwrap(),
         liveness_grace: Duration::from_millis(300),
         nat: Default::default(),
+        limits: Default::default(),
     }
 }
 

@@ -156,17 +156,19 @@ impl World {
             id: subnet_id(name),
             standard: standard(name),
             network: network_id(network),
-            cidr,
-            gateway_ip: gateway,
+            cidr: cidr.into(),
+            gateway_ip: gateway.map(Into::into),
             enable_dhcp: true,
             allocation_pools: vec![AddressRange {
-                start: cidr.hosts().next().unwrap(),
-                end: cidr.broadcast(),
+                start: cidr.hosts().next().unwrap().into(),
+                end: cidr.broadcast().into(),
             }],
             dns_nameservers: vec![],
             host_routes: vec![],
             service_types: vec![],
             pool: None,
+            ipv6_ra_mode: None,
+            ipv6_address_mode: None,
         });
     }
 
@@ -219,7 +221,7 @@ impl World {
             standard: standard(name),
             network: network_id(network),
             mac: self.mac(),
-            fixed_ips: vec![FixedIp { subnet: subnet_id(network), address: address(at) }],
+            fixed_ips: vec![FixedIp { subnet: subnet_id(network), address: address(at).into() }],
             admin_state_up: true,
             device_id: device,
             device_owner: owner.into(),
@@ -237,7 +239,7 @@ impl World {
     /// A floating IP for the port's address, through the router.
     pub(crate) fn floating_ip(&self, at: &str, network: &str, port: &str, router: &str) {
         let snapshot = self.snapshot();
-        let fixed_address = snapshot.get::<Port>(port_id(port)).unwrap().fixed_ips[0].address;
+        let fixed_address = snapshot.get::<Port>(port_id(port)).unwrap().fixed_ips[0].ipv4().unwrap();
         self.put(FloatingIp {
             id: floating_ip_id(at),
             standard: standard(at),

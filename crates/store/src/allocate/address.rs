@@ -3,9 +3,10 @@
 use super::Exhausted;
 use crate::Snapshot;
 use model::NetworkId;
+use model::ip::{IpVersion, number};
 use model::resource::AddressRange;
 use rand::Rng;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// Random guesses before the free addresses are counted. A guess hits a pool half full with 1/2, so eight
 /// leave one in 256 such allocations to the count, which is linear in the addresses used.
@@ -20,8 +21,8 @@ pub fn free_address(
     network: NetworkId,
     pools: &[AddressRange],
     rng: &mut impl Rng,
-) -> Result<Ipv4Addr, Exhausted> {
-    let total: u64 = pools.iter().map(size).sum();
+) -> Result<IpAddr, Exhausted> {
+    let total: u128 = pools.iter().map(size).sum();
     if total == 0 {
         return Err(Exhausted);
     }
@@ -34,16 +35,16 @@ pub fn free_address(
     counted(snapshot, network, pools, rng)
 }
 
-fn size(pool: &AddressRange) -> u64 {
-    u64::from(u32::from(pool.end)) + 1 - u64::from(u32::from(pool.start))
+/// Pools lie within subnets, which are never all addresses of their version: no sum overflows.
+fn size(pool: &AddressRange) -> u128 {
+    number(pool.end) - number(pool.start) + 1
 }
 
 /// The address at `index`, counting through the pools.
-fn nth(pools: &[AddressRange], mut index: u64) -> Option<Ipv4Addr> {
+fn nth(pools: &[AddressRange], mut index: u128) -> Option<IpAddr> {
     for pool in pools {
         if index < size(pool) {
-            let offset = u32::try_from(index).ok()?;
-            return Some(Ipv4Addr::from(u32::from(pool.start) + offset));
+            return IpVersion::of(pool.start).address(number(pool.start) + index);
         }
         index -= size(pool);
     }
@@ -56,19 +57,18 @@ fn counted(
     network: NetworkId,
     pools: &[AddressRange],
     rng: &mut impl Rng,
-) -> Result<Ipv4Addr, Exhausted> {
+) -> Result<IpAddr, Exhausted> {
     let mut gaps = Vec::new();
     for pool in pools {
-        let end = u64::from(u32::from(pool.end));
-        let mut next = u64::from(u32::from(pool.start));
+        let version = IpVersion::of(pool.start);
+        let mut next = number(pool.start);
         for used in snapshot.addresses_used(network, pool.start, pool.end) {
-            let used = u64::from(u32::from(used));
-            gaps.extend(gap(next, used));
-            next = used + 1;
+            gaps.extend(gap(version, next, number(used)));
+            next = number(used).saturating_add(1);
         }
-        gaps.extend(gap(next, end + 1));
+        gaps.extend(gap(version, next, number(pool.end).saturating_add(1)));
     }
-    let free: u64 = gaps.iter().map(size).sum();
+    let free: u128 = gaps.iter().map(size).sum();
     if free == 0 {
         return Err(Exhausted);
     }
@@ -76,8 +76,7 @@ fn counted(
 }
 
 /// The addresses from `first` up to, not including, `end`.
-fn gap(first: u64, end: u64) -> Option<AddressRange> {
+fn gap(version: IpVersion, first: u128, end: u128) -> Option<AddressRange> {
     let last = end.checked_sub(1).filter(|last| *last >= first)?;
-    let address = |number| u32::try_from(number).ok().map(Ipv4Addr::from);
-    Some(AddressRange { start: address(first)?, end: address(last)? })
+    Some(AddressRange { start: version.address(first)?, end: version.address(last)? })
 }

@@ -59,14 +59,14 @@ impl Snapshot {
 
 impl Indexes {
     pub(crate) fn security_groups(&mut self, group: &SecurityGroup, present: bool) {
-        self.count(Counted::SecurityGroup, &group.standard, present);
+        self.own(Counted::SecurityGroup, group.id.uuid(), &group.standard, present);
         if group.is_default {
             map(&mut self.default_groups, group.standard.project_id.clone(), group.id, present);
         }
     }
 
     pub(crate) fn security_group_rules(&mut self, rule: &SecurityGroupRule, present: bool) {
-        self.count(Counted::SecurityGroupRule, &rule.standard, present);
+        self.own(Counted::SecurityGroupRule, rule.id.uuid(), &rule.standard, present);
         set(&mut self.rules_by_group, (rule.group, rule.id), present);
         match rule.remote {
             Remote::Group(group) => set(&mut self.rules_by_remote_group, (group, rule.id), present),
@@ -79,7 +79,7 @@ impl Indexes {
     pub(crate) fn address_groups(&mut self, _group: &AddressGroup, _present: bool) {}
 
     pub(crate) fn rbac_policies(&mut self, policy: &RbacPolicy, present: bool) {
-        self.count(Counted::RbacPolicy, &policy.standard, present);
+        self.own(Counted::RbacPolicy, policy.id.uuid(), &policy.standard, present);
         set(&mut self.rbac_by_object, (policy.object, policy.id), present);
     }
 }

@@ -22,7 +22,7 @@ impl Snapshot {
 
 impl Indexes {
     pub(crate) fn subnet_pools(&mut self, pool: &SubnetPool, present: bool) {
-        self.count(Counted::SubnetPool, &pool.standard, present);
+        self.own(Counted::SubnetPool, pool.id.uuid(), &pool.standard, present);
         if let Some(scope) = pool.address_scope {
             set(&mut self.pools_by_scope, (scope, pool.id), present);
         }

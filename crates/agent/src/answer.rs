@@ -1,8 +1,11 @@
 //! ICMP errors about packets the data path could not forward: which frame, from whom, out of which link.
 //!
 //! Pure: an event and the tables it was made with in, a frame out. The error goes back the way the packet
-//! came: into the VM's port, from the router's address there; or out of the uplink, from the router's
-//! address outside. Packets from the tunnel are another host's to answer.
+//! came: into the VM's port, from the router's address there; out of the uplink, from the router's address
+//! outside; or, if it came between hosts on its way from or to the outside, through the tunnel ([`transit`]).
+//! Packets of tenant networks from the tunnel are another host's to answer.
+
+mod transit;
 
 use packet::compose::{ErrorSender, IcmpError, Refusal, icmp_error};
 use packet::{MacAddr, arp, ethernet};
@@ -14,8 +17,14 @@ use pipeline::{Address, Ingress, Punt};
 /// A frame to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outgoing {
+    /// [`Outgoing::UNDERLAY`]: there is no Ethernet header, and the kernel routes the IPv4 packet.
     pub(crate) ifindex: u32,
     pub(crate) frame: Vec<u8>,
+}
+
+impl Outgoing {
+    /// No interface has this index.
+    pub(crate) const UNDERLAY: u32 = 0;
 }
 
 /// Why an event got no answer.
@@ -59,7 +68,7 @@ pub(crate) fn error_of(punt: Punt, event: &Event) -> Option<IcmpError> {
 /// The frame that tells the sender.
 pub(crate) fn compose(tables: &TableSet, event: &Event, error: IcmpError) -> Result<Outgoing, Silence> {
     if event.ingress == Ingress::TUNNEL_ID {
-        return Err(Silence::FromTunnel);
+        return transit::compose(tables, event, error);
     }
     let ifindex = event.ingress;
     let offending = packet_of(event);
@@ -95,14 +104,23 @@ fn outside(tables: &TableSet, ifindex: u32, vni: u32, offending: &[u8]) -> Resul
     let destination = destination(offending).ok_or(Silence::Refused(Refusal::Truncated))?;
     let key = ExternalAddressKey { external_vni: vni, address: Address::v4(destination) };
     let ours = tables.external_addresses.get(&key).ok_or(Silence::Unconfigured)?;
-    let router = tables.external_addresses.iter().find(|(key, address)| {
-        key.external_vni == vni
-            && address.kind == ExternalAddress::SNAT
-            && address.router_vni == ours.router_vni
-    });
-    let ip = router.map_or(destination, |(key, _)| key.address.to_v4());
+    let ip = snat_address(tables, vni, ours.router_vni).unwrap_or(destination);
     let vlan = (external.vlan != 0).then_some(external.vlan);
     Ok(ErrorSender { mac: tables.config.dvr_mac, ip, vlan })
+}
+
+/// An address that a router has outside: one that is its alone, or one it has a port block of.
+fn snat_address(tables: &TableSet, external_vni: u32, router_vni: u32) -> Option<[u8; 4]> {
+    let addresses = tables.external_addresses.iter().filter(|(key, address)| {
+        key.external_vni == external_vni
+            && address.kind == ExternalAddress::SNAT
+            && address.router_vni == router_vni
+    });
+    let blocks = tables.block_owners.iter();
+    let blocks =
+        blocks.filter(|(key, owner)| key.external_vni == external_vni && owner.router_vni == router_vni);
+    let all = addresses.map(|(key, _)| key.address).chain(blocks.map(|(key, _)| key.address));
+    all.map(Address::to_v4).next()
 }
 
 /// Where the IPv4 packet starts in a frame with at most one VLAN tag.

@@ -10,3 +10,29 @@ pub use frame::Frame;
 pub use recorder::{Changes, Look, Recorder, State, Step};
 pub use source::Source;
 pub use tables::HostTables;
+
+use crate::address::Address;
+use crate::session::Path;
+use crate::tables::Config;
+use crate::tunnel;
+use crate::walk::Work;
+use packet::ethernet;
+
+/// The packet on the underlay that carries a frame with an IPv4 packet to a host, on the network `vni`, from its
+/// outer IPv4 header; none: there is no such packet in the frame.
+pub fn encapsulate(config: &Config, (vni, vtep): (u32, Address), frame: Vec<u8>) -> Option<Vec<u8>> {
+    let header: ethernet::Header = packet::read(&frame, 0)?;
+    let mut work = Box::new(Work::zeroed());
+    work.config = *config;
+    work.path = Path {
+        vni,
+        vtep,
+        dst_mac: header.dst,
+        src_mac: header.src,
+        source_port: tunnel::SOURCE_PORT_FIRST,
+        ..Path::default()
+    };
+    let mut frame = Frame::new(frame);
+    tunnel::push(&mut frame, &work).ok()?;
+    frame.bytes.get(ethernet::LEN..).map(<[u8]>::to_vec)
+}

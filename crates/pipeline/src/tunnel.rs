@@ -23,7 +23,7 @@ const LONE_TCP_FRAME_MAX: u32 = 700;
 /// Outer TTL: the underlay may be routed.
 const OUTER_TTL: u8 = 64;
 /// First port of the dynamic range that RFC 7348 §5 and RFC 8926 §3.3 recommend for the source port.
-const SOURCE_PORT_FIRST: u16 = 49152;
+pub(crate) const SOURCE_PORT_FIRST: u16 = 49152;
 
 /// Everything from the outer to the inner Ethernet header.
 #[repr(C)]

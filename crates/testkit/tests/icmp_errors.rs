@@ -4,11 +4,12 @@
 use compiler::TunnelProtocol::Geneve;
 use model::slice::Egress;
 use packet::icmp::{CODE_FRAGMENTATION_NEEDED, CODE_PORT_UNREACHABLE, TYPE_TIME_EXCEEDED, TYPE_UNREACHABLE};
-use pipeline::{Reason, Stage, Verdict};
+use pipeline::tables::ExternalAddressKey;
+use pipeline::{Address, Punt, Reason, Stage, Verdict};
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering::Relaxed;
 use testkit::frames::{self, Ends, Segment};
-use testkit::world::{INTERNET, SNAT_ADDRESS};
+use testkit::world::{Entry, INTERNET, SNAT_ADDRESS, SNAT_GREEN};
 use testkit::{Arrival, World};
 
 /// A router on the way to the internet.
@@ -71,6 +72,41 @@ fn an_error_of_a_vm_behind_a_floating_ip_shows_the_floating_ip() {
     let (_, read) = world.at_uplink(&arrival);
     assert_eq!((read.src, read.dst), (FLOATING_C, INTERNET));
     assert_eq!(frames::quotation(&frame_of(&arrival)), ((INTERNET, 999), (FLOATING_C, 5353)));
+}
+
+/// The router on a VM's host without the uplink turns a packet from outside away; what the agent says of it leaves by
+/// the gateway, which knows whose address is quoted and lets nobody else speak of it.
+#[test]
+fn an_error_of_the_router_on_a_host_without_uplink_goes_out_by_the_gateway() {
+    let mut world = world();
+    world.add_floating(1, "vm_c", 1, FLOATING_C);
+    world.program();
+    let floating = ExternalAddressKey { external_vni: 900, address: FLOATING_C.octets().into() };
+    let transit = world.hosts[0].tables.set.external_addresses[&floating].router_vni;
+    let inbound = world.outside(0, (INTERNET, 999), (FLOATING_C, 5353));
+    let probe = frames::udp_ttl(&inbound, b"hello", 1);
+    let arrival = world.from_outside(0, probe.clone());
+    assert_eq!(arrival, Arrival::Nowhere { host: 2, verdict: Verdict::Punt(Punt::TtlExceeded) });
+    let event = world.hosts[2].tables.events.borrow()[0];
+    assert_eq!((event.vni, event.vtep), (900, Address::v4([10, 0, 0, 1])), "what the agent goes by");
+
+    for (from, host, arrives) in [(SNAT_ADDRESS, 2, true), (SNAT_GREEN, 1, false), (HOP, 2, false)] {
+        let ends = Ends { src: from, dst: INTERNET, ..world.routed("vm_c", INTERNET, (0, 0)) };
+        let error = frames::icmp_error(&ends, (TYPE_TIME_EXCEEDED, 0), &probe);
+        let to_gateway = (transit, Address::v4([10, 0, 0, 1]));
+        let packet = pipeline::host::encapsulate(&world.hosts[host].tables.set.config, to_gateway, error);
+        let wire = [&[0; 12][..], &[8, 0], &packet.expect("an IPv4 packet")].concat();
+        let arrival = world.enter(0, Entry::Underlay, pipeline::host::Frame::new(wire));
+        if arrives {
+            let (_, read) = world.at_uplink(&arrival);
+            assert_eq!((read.src, read.dst), (from, INTERNET));
+            assert_eq!(frames::quotation(&frame_of(&arrival)), ((INTERNET, 999), (FLOATING_C, 5353)));
+        } else {
+            let verdict = Verdict::Drop(Stage::Dnat, Reason::SourceNotOwned);
+            assert_eq!(arrival, Arrival::Nowhere { host: 0, verdict }, "{from} from host {host}");
+        }
+    }
+    world.assert_conserved();
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn forward_outside<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> 
 fn sender_owns_source<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> bool {
     let (address, port) = (walk.work.key.src, walk.work.key.src_port);
     let external_vni = walk.work.external_vni;
-    if walk.work.headers.src != address {
+    if walk.work.headers.src != address && !is_told_by_a_router(walk) {
         return false;
     }
     match external_address(walk, address) {
@@ -206,6 +206,15 @@ fn sender_owns_source<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> bool {
         },
         None => false,
     }
+}
+
+/// Whether the packet is an ICMP error from a SNAT address: that of the router, which on the sender's host found that
+/// the packet quoted could not go on.
+#[inline(always)]
+fn is_told_by_a_router<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> bool {
+    walk.work.headers.error_offset != 0
+        && external_address(walk, walk.work.headers.src)
+            .is_some_and(|known| known.kind == ExternalAddress::SNAT)
 }
 
 /// Towards the outside, or towards another host of ours that an outside address belongs to; for directions

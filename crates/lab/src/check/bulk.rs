@@ -71,7 +71,8 @@ fn transfer(from: &Arc<Station>, to: &Arc<Station>, address: Ipv4Addr, way: &str
     })
 }
 
-async fn tcp(from: &Station, to: Ipv4Addr) -> Result<(), String> {
+/// The pattern to a machine and back.
+pub(super) async fn tcp(from: &Station, to: Ipv4Addr) -> Result<(), String> {
     let work = async {
         let socket = from.netns.run(TcpSocket::new_v4).map_err(std::io::Error::other)??;
         let mut stream = socket.connect((to, BULK_PORT).into()).await?;

@@ -4,6 +4,7 @@
 //! ratio. So the contestants take turns within every round, in an order that changes from round to round,
 //! and the ratio is the median of the rounds' ratios.
 
+mod api;
 mod awake;
 mod figure;
 mod footprint;
@@ -33,9 +34,12 @@ const LOCK: &str = "/run/nanboku-bench.lock";
 #[derive(Parser)]
 #[command(
     name = "nanboku-bench",
-    about = "Compares Nanboku with plain routing, bridge + VXLAN and nftables (root)"
+    about = "Compares Nanboku with plain routing, bridge + VXLAN and nftables (root)",
+    args_conflicts_with_subcommands = true
 )]
 struct Arguments {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Rounds; every figure is measured once in each.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -59,6 +63,13 @@ struct Arguments {
     strict: bool,
 }
 
+/// What is not about packets.
+#[derive(clap::Subcommand)]
+enum Other {
+    /// How fast the API is, with durable commits, on one core. Needs no root.
+    Api(api::ApiArguments),
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.1..=60.0).contains(&value) { Ok(value) } else { Err("from 0.1 to 60".to_owned()) }
@@ -66,11 +77,13 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
-        Ok(rows) => {
-            let missed = rows.iter().any(|row| row.ok == Some(false));
-            if arguments.strict && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-        }
+    let passed = match &arguments.other {
+        Some(Other::Api(arguments)) => api::run(arguments),
+        None => run(&arguments).map(|rows| !arguments.strict || rows.iter().all(|row| row.ok != Some(false))),
+    };
+    match passed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("nanboku-bench: {error:#}");
             ExitCode::FAILURE

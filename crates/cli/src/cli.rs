@@ -1,9 +1,12 @@
 //! The command line: a noun, then a verb. Options are named as in the `openstack` command line where that has
 //! them.
 
+use crate::client::Access;
+use crate::clouds;
 use crate::command;
 use crate::output::{Format, Output};
 use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
 
 /// Virtual private clouds for a cluster of Linux hosts: networks, routers, SNAT and floating IPs, forwarded by
 /// eBPF on each host.
@@ -19,9 +22,20 @@ pub(crate) struct Cli {
 /// Options that every command takes.
 #[derive(Args, Debug)]
 pub(crate) struct Global {
-    /// The API: http://HOST:PORT or unix:PATH.
-    #[arg(long, global = true, env = "NANBOKU_ENDPOINT", value_name = "URL", default_value = crate::client::ENDPOINT_DEFAULT, help_heading = "Connection")]
-    pub(crate) endpoint: String,
+    /// The API: http://HOST:PORT, https://HOST:PORT or unix:PATH [default: http://127.0.0.1:9696, or where the
+    /// catalog of the cloud says].
+    #[arg(long, global = true, env = "NANBOKU_ENDPOINT", value_name = "URL", help_heading = "Connection")]
+    pub(crate) endpoint: Option<String>,
+    /// Log in to that cloud of clouds.yaml. Without it the other OS_* variables say who logs in where, if OS_AUTH_URL
+    /// is set.
+    #[arg(long, global = true, env = "OS_CLOUD", value_name = "NAME", help_heading = "Connection")]
+    pub(crate) os_cloud: Option<String>,
+    /// PEM file with the authorities to trust, for TLS.
+    #[arg(long, global = true, env = "OS_CACERT", value_name = "FILE", help_heading = "Connection")]
+    pub(crate) os_cacert: Option<PathBuf>,
+    /// Take any certificate: whoever is in between reads and changes everything.
+    #[arg(long, global = true, help_heading = "Connection")]
+    pub(crate) insecure: bool,
     /// The API of a lab that is up on this machine, instead of an endpoint.
     #[arg(long = "lab", global = true, value_name = "NAME", help_heading = "Connection")]
     pub(crate) lab_name: Option<String>,
@@ -42,6 +56,19 @@ pub(crate) struct Global {
 }
 
 impl Global {
+    /// How the API is reached.
+    ///
+    /// # Errors
+    /// The cloud that is named is not known.
+    pub(crate) fn access(&self) -> anyhow::Result<Access> {
+        let cloud = match self.os_cloud.as_deref().filter(|name| !name.is_empty()) {
+            Some(name) => Some(clouds::named(name, clouds::environment)?),
+            None => clouds::of_variables(clouds::environment),
+        };
+        let cacert = self.os_cacert.clone().filter(|path| !path.as_os_str().is_empty());
+        Ok(Access { endpoint: self.endpoint.clone(), cloud, cacert, insecure: self.insecure })
+    }
+
     pub(crate) fn output(&self) -> Output {
         Output { format: self.output, columns: self.columns.clone() }
     }

@@ -1,13 +1,17 @@
 //! The HTTP client: one place that knows how to reach the API and what its errors look like.
 
 use crate::answers::Answers;
+use crate::clouds::Cloud;
+use crate::login::{Session, log_in};
 use crate::nearest;
 use crate::resource::Kind;
 use anyhow::{Context as _, bail};
-use reqwest::{Method, StatusCode, Url, header};
+use reqwest::header::HeaderValue;
+use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// Where the API listens unless configured otherwise.
 pub(crate) const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:9696";
@@ -32,28 +36,68 @@ pub(crate) struct Refused {
 #[derive(Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
-    root: Url,
+    /// None: where the catalog of the cloud says.
+    root: Option<Url>,
     /// The endpoint as the user wrote it, for messages.
     endpoint: String,
+    /// None: the API asks for no token.
+    cloud: Option<Cloud>,
+    session: Mutex<Option<Session>>,
+}
+
+/// How the API is reached: everything the command line and the environment say about it.
+#[derive(Debug, Default)]
+pub(crate) struct Access {
+    /// `http://HOST:PORT`, `https://HOST:PORT` or `unix:PATH`.
+    pub(crate) endpoint: Option<String>,
+    pub(crate) cloud: Option<Cloud>,
+    /// PEM file of the only authorities to trust.
+    pub(crate) cacert: Option<PathBuf>,
+    /// Any certificate will do.
+    pub(crate) insecure: bool,
 }
 
 impl Client {
     /// # Errors
-    /// An endpoint that is neither `http://HOST:PORT` nor `unix:PATH`.
-    pub(crate) fn new(endpoint: &str) -> anyhow::Result<Self> {
-        let builder = reqwest::Client::builder().timeout(REQUEST_TIMEOUT);
-        let (builder, root) = match endpoint.strip_prefix("unix:") {
-            Some(path) => (builder.unix_socket(PathBuf::from(path)), "http://localhost"),
-            None => (builder, endpoint),
+    /// An endpoint that is none, or authorities that cannot be read.
+    pub(crate) fn new(access: Access) -> anyhow::Result<Self> {
+        let cloud = access.cloud;
+        let mut builder = reqwest::Client::builder().timeout(REQUEST_TIMEOUT);
+        let cacert = access.cacert.or_else(|| cloud.as_ref()?.cacert.clone());
+        if let Some(path) = cacert {
+            builder = builder.tls_certs_only(authorities(&path)?);
+        }
+        let verify = cloud.as_ref().and_then(|cloud| cloud.verify).unwrap_or(true);
+        if access.insecure || !verify {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        let endpoint = match (access.endpoint, &cloud) {
+            (Some(endpoint), _) => Some(endpoint),
+            (None, Some(_)) => None,
+            (None, None) => Some(ENDPOINT_DEFAULT.to_owned()),
         };
-        let root =
-            Url::parse(root).ok().filter(|url| url.scheme() == "http" && url.has_host()).with_context(
-                || format!("'{endpoint}' is not an endpoint; write http://HOST:PORT or unix:PATH"),
-            )?;
+        let mut socket = None;
+        let root = match &endpoint {
+            None => None,
+            Some(endpoint) => {
+                let root = endpoint.strip_prefix("unix:").map_or(endpoint.as_str(), |path| {
+                    socket = Some(PathBuf::from(path));
+                    "http://localhost"
+                });
+                Some(root_of(root, endpoint)?)
+            }
+        };
+        if let Some(socket) = socket {
+            builder = builder.unix_socket(socket);
+        }
+        // Whoever reaches the socket is the administrator without a word.
+        let is_local = endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("unix:"));
         Ok(Self {
             http: builder.build().context("cannot make an HTTP client")?,
             root,
-            endpoint: endpoint.to_owned(),
+            endpoint: endpoint.unwrap_or_else(|| "the cloud's network endpoint".to_owned()),
+            cloud: cloud.filter(|_| !is_local),
+            session: Mutex::default(),
         })
     }
 
@@ -69,7 +113,8 @@ impl Client {
             let list = if labs.is_empty() { "none".to_owned() } else { labs.join(", ") };
             bail!("no lab '{name}' is up (up: {list}).{hint} Start one with `nanboku lab up FILE|fvn|dvr`.");
         }
-        Self::new(&format!("unix:{}", socket.display()))
+        let endpoint = Some(format!("unix:{}", socket.display()));
+        Self::new(Access { endpoint, ..Access::default() })
     }
 
     /// One request; `None` for an empty answer.
@@ -80,11 +125,11 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> anyhow::Result<Option<Value>> {
-        let mut request = self.http.request(method, self.url(path, query));
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let with_body = |request: RequestBuilder| match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let response = self.send(method, (path, query), with_body).await?;
         let status = response.status();
         let bytes =
             response.bytes().await.with_context(|| format!("the answer of {} broke off", self.endpoint))?;
@@ -111,9 +156,10 @@ impl Client {
     }
 
     async fn stream(&self, method: Method, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Answers> {
-        let request = self.http.request(method, self.url(path, query));
-        let request = request.header(header::ACCEPT, "application/x-ndjson").timeout(STREAM_TIMEOUT);
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let as_rows = |request: RequestBuilder| {
+            request.header(header::ACCEPT, "application/x-ndjson").timeout(STREAM_TIMEOUT)
+        };
+        let response = self.send(method, (path, query), as_rows).await?;
         let status = response.status();
         if !status.is_success() {
             return Err(refusal(status, &response.bytes().await.unwrap_or_default()).into());
@@ -121,14 +167,47 @@ impl Client {
         Ok(Answers::new(response))
     }
 
-    fn url(&self, path: &str, query: &[(&str, &str)]) -> Url {
-        let mut url = self.root.clone();
-        let base = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&format!("{base}{path}"));
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
+    /// Sends a request, with a token if the API wants one; a token that has ended is made anew once.
+    async fn send(
+        &self,
+        method: Method,
+        at: (&str, &[(&str, &str)]),
+        finish: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> anyhow::Result<Response> {
+        let response = self.attempt(method.clone(), at, &finish).await?;
+        if response.status() != StatusCode::UNAUTHORIZED || self.cloud.is_none() {
+            return Ok(response);
         }
-        url
+        *self.session.lock().await = None;
+        self.attempt(method, at, &finish).await
+    }
+
+    async fn attempt(
+        &self,
+        method: Method,
+        (path, query): (&str, &[(&str, &str)]),
+        finish: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> anyhow::Result<Response> {
+        let (root, token) = self.entrance().await?;
+        let mut request = self.http.request(method, url(root, path, query));
+        if let Some(token) = token {
+            request = request.header("x-auth-token", token);
+        }
+        finish(request).send().await.map_err(|error| self.unreachable(error))
+    }
+
+    /// Where the API is, and the token for it. The first request logs in.
+    async fn entrance(&self) -> anyhow::Result<(Url, Option<HeaderValue>)> {
+        let Some(cloud) = &self.cloud else {
+            let root = self.root.clone().context("there is neither an endpoint nor a cloud")?;
+            return Ok((root, None));
+        };
+        let mut session = self.session.lock().await;
+        if session.is_none() {
+            *session = Some(log_in(&self.http, cloud, self.root.as_ref()).await?);
+        }
+        let session = session.clone().context("no session")?;
+        Ok((session.root, Some(session.token)))
     }
 
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
@@ -238,6 +317,34 @@ impl Client {
     }
 }
 
+fn root_of(root: &str, endpoint: &str) -> anyhow::Result<Url> {
+    let url = Url::parse(root).ok();
+    let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    url.with_context(|| {
+        format!("'{endpoint}' is not an endpoint; write http://HOST:PORT, https://HOST:PORT or unix:PATH")
+    })
+}
+
+fn authorities(path: &Path) -> anyhow::Result<Vec<Certificate>> {
+    let unusable = || format!("cannot use {} as the authorities to trust (--os-cacert)", path.display());
+    let pem = std::fs::read(path).with_context(unusable)?;
+    let certificates = Certificate::from_pem_bundle(&pem).with_context(unusable)?;
+    if certificates.is_empty() {
+        bail!("{}: it has no certificates", unusable());
+    }
+    Ok(certificates)
+}
+
+fn url(root: Url, path: &str, query: &[(&str, &str)]) -> Url {
+    let mut url = root;
+    let base = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&format!("{base}{path}"));
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    url
+}
+
 /// Takes the object out of Neutron's envelope.
 fn unwrap(kind: &Kind, mut answer: Value) -> Value {
     answer.get_mut(kind.singular).map(Value::take).unwrap_or(answer)
@@ -288,13 +395,16 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_http_or_unix() {
-        for good in ["http://127.0.0.1:9696", "http://[::1]:9696/", "unix:/run/x.sock"] {
-            assert!(Client::new(good).is_ok(), "{good}");
+    fn endpoints_are_http_https_or_unix() {
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let client =
+            |endpoint: &str| Client::new(Access { endpoint: Some(endpoint.to_owned()), ..Access::default() });
+        for good in ["http://127.0.0.1:9696", "http://[::1]:9696/", "https://a", "unix:/run/x.sock"] {
+            assert!(client(good).is_ok(), "{good}");
         }
-        for bad in ["", "127.0.0.1:9696", "https://a", "ftp://a", "/run/x.sock"] {
-            let error = Client::new(bad).unwrap_err().to_string();
-            assert!(error.contains("http://HOST:PORT or unix:PATH"), "{error}");
+        for bad in ["", "127.0.0.1:9696", "ftp://a", "/run/x.sock"] {
+            let error = client(bad).unwrap_err().to_string();
+            assert!(error.contains("https://HOST:PORT or unix:PATH"), "{error}");
         }
     }
 }

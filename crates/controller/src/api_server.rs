@@ -1,4 +1,4 @@
-//! The API on its listeners: TLS, where a request came from, and who is asked who the caller is.
+//! What the API needs on its listeners: certificates, and who is asked who the caller is.
 
 use crate::agents;
 use crate::config::{Auth, TlsFiles};
@@ -6,31 +6,14 @@ use crate::keystone::Keystone;
 use crate::server::{ServerError, StoreFile, open_store};
 use api::{Authenticate, AuthenticationError, Backend, Caller, Rank};
 use axum::Router;
-use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::uri::{Authority, PathAndQuery, Scheme};
-use axum::http::{Uri, header};
-use axum::middleware::{self, Next};
-use axum::response::Response;
-use axum::serve::IncomingStream;
-use identity::{Identity, Scope, Source};
+use identity::{Identity, Scope};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::net::SocketAddr;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-use std::{fs, io};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-
-/// Somebody who connects and does not finish the handshake is cut off.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Handshakes under way; more wait in the kernel's queue.
-const HANDSHAKES_MAX: usize = 256;
 
 /// Who knows whose a token is.
 pub(crate) enum Authentication {
@@ -84,118 +67,10 @@ pub(crate) fn listener_router<B: Backend>(
     }
 }
 
-/// Where a connection came from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(Source);
-
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        Self(Source::Address(stream.remote_addr().ip()))
-    }
-}
-
-impl Connected<IncomingStream<'_, TlsListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
-        Self(Source::Address(stream.remote_addr().ip()))
-    }
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(_stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self(Source::Local)
-    }
-}
-
-/// Tells the handlers where a request came from and, over TLS, that the client's URLs begin with `https`.
-pub(crate) fn with_origin(router: Router, https: bool) -> Router {
-    router.layer(middleware::from_fn_with_state(https, origin))
-}
-
-async fn origin(
-    State(https): State<bool>,
-    ConnectInfo(Peer(source)): ConnectInfo<Peer>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    request.extensions_mut().insert(source);
-    if https && let Some(uri) = absolute(&request) {
-        *request.uri_mut() = uri;
-    }
-    next.run(request).await
-}
-
-/// `https://HOST/PATH`; `None` without a usable Host header.
-fn absolute(request: &Request) -> Option<Uri> {
-    let host: Authority = request.headers().get(header::HOST)?.to_str().ok()?.parse().ok()?;
-    let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-    Uri::builder().scheme(Scheme::HTTPS).authority(host).path_and_query(path).build().ok()
-}
-
-/// A listener whose handshakes wait for nobody: each is a task of its own.
-pub(crate) struct TlsListener {
-    address: SocketAddr,
-    accepted: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
-}
-
-impl TlsListener {
-    /// # Errors
-    /// The certificate or its key cannot be used, or the listener is dead.
-    pub(crate) fn new(listener: TcpListener, files: &TlsFiles) -> Result<Self, ServerError> {
-        let acceptor = TlsAcceptor::from(Arc::new(server_config(files)?));
-        let address = listener.local_addr();
-        let address = address.map_err(|source| ServerError::Listen {
-            field: "api_listen",
-            address: "any".to_owned(),
-            source,
-        })?;
-        let (sender, accepted) = mpsc::channel(1);
-        tokio::spawn(accept_all(listener, acceptor, sender));
-        Ok(Self { address, accepted })
-    }
-}
-
-impl axum::serve::Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        match self.accepted.recv().await {
-            Some(accepted) => accepted,
-            // The acceptor ends after the server only.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
-    }
-}
-
-/// Ends when nobody takes connections any more.
-async fn accept_all(
-    mut listener: TcpListener,
-    acceptor: TlsAcceptor,
-    sender: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
-) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    loop {
-        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
-        let (stream, address) = tokio::select! {
-            // The one of axum goes on after errors such as too many open files.
-            accepted = axum::serve::Listener::accept(&mut listener) => accepted,
-            () = sender.closed() => return,
-        };
-        let (acceptor, sender) = (acceptor.clone(), sender.clone());
-        tokio::spawn(async move {
-            let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
-            drop(permit);
-            match handshake {
-                Ok(Ok(stream)) => drop(sender.send((stream, address)).await),
-                Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
-                Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
-            }
-        });
-    }
+/// # Errors
+/// The certificate or its key cannot be used.
+pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServerError> {
+    Ok(TlsAcceptor::from(Arc::new(server_config(files)?)))
 }
 
 fn server_config(files: &TlsFiles) -> Result<ServerConfig, ServerError> {

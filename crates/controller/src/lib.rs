@@ -20,6 +20,7 @@ pub mod blocks;
 pub mod bootstrap;
 pub mod ca;
 pub mod config;
+mod connections;
 pub mod keystone;
 mod meters;
 pub mod nat_log;
@@ -28,4 +29,5 @@ pub mod service;
 pub mod slices;
 
 pub use config::Config;
+pub use connections::Limits;
 pub use server::{Server, ServerError, run};

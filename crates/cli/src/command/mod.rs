@@ -70,7 +70,7 @@ where
 pub(crate) fn client(global: &Global) -> anyhow::Result<Client> {
     match &global.lab_name {
         Some(name) => Client::of_lab(name),
-        None => Client::new(&global.endpoint),
+        None => Client::new(global.access()?),
     }
 }
 

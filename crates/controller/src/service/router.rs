@@ -2,7 +2,7 @@
 
 use super::port::ROUTER_INTERFACE;
 use super::standard::check_precondition;
-use super::{Service, Write, by_ids, find, gateway, interface, routes};
+use super::{Service, Write, find, gateway, interface, owned, routes};
 use api::resources::{
     FixedIpView, InterfaceRequest, InterfaceView, RouteList, RouterCreate, RouterUpdate, RouterView,
 };
@@ -17,7 +17,7 @@ use store::allocate::free_vni;
 impl Handles<Router> for Service {
     fn list(&self, _caller: &Caller, hints: &Hints) -> Vec<RouterView> {
         let snapshot = self.snapshot();
-        let routers = by_ids::<Router>(&snapshot, hints);
+        let routers = owned::<Router>(&snapshot, hints);
         routers.iter().map(|router| view(&snapshot, router)).collect()
     }
 

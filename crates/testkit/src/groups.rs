@@ -37,7 +37,8 @@ pub fn rule(group: u32, words: &str) -> SecurityGroupRule {
         number => Some(number.parse().expect("a protocol")),
     };
     let range = what.get(2).map(|range| range.split_once(['-', '/']).unwrap_or((range, "")));
-    let number = |text: &str| Some(text).filter(|text| !text.is_empty()).map(|text| text.parse().expect("a number"));
+    let number =
+        |text: &str| Some(text).filter(|text| !text.is_empty()).map(|text| text.parse().expect("a number"));
     let (min, max) = range.map_or((None, None), |(min, max)| (number(min), number(max)));
     SecurityGroupRule {
         group: group_id(group),
@@ -93,6 +94,13 @@ impl World {
             }
         }
         self.slice.members.extend(members);
+    }
+
+    /// Adds an address to a group, as a port elsewhere does that has it.
+    pub fn add_member(&mut self, number: u32, prefix: &str) {
+        let addresses: Ipv4Net = prefix.parse().expect("a prefix");
+        let of = MemberOf::SecurityGroup(group_id(number));
+        self.slice.members.insert(MemberId { of, addresses }, Member { port: None });
     }
 
     /// Adds a prefix to an address group.

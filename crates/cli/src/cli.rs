@@ -110,6 +110,8 @@ pub(crate) enum Command {
     Block(command::block::BlockCommand),
     /// What would happen to a packet, stage by stage, on every host it touches; nothing is sent.
     Trace(command::trace::TraceArgs),
+    /// Real packets at the edges of stages, before and after NAT, on one host or all: pcapng, or lines.
+    Capture(command::capture::CaptureArgs),
     /// Who is, or was, behind what the outside sees.
     #[command(subcommand)]
     Explain(command::explain::ExplainCommand),

@@ -256,3 +256,18 @@ pub(crate) fn find_io(error: &(dyn std::error::Error + 'static)) -> Option<i32> 
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What nobody looks on with costs nothing: it is not there.
+    #[test]
+    fn the_programs_that_packets_meet_have_nothing_of_captures() {
+        let names = [&b"capture_slots"[..], b"capture_memory", b"captured"];
+        let has = |object: &[u8], name: &[u8]| object.windows(name.len()).any(|part| part == name);
+        for name in names {
+            assert!(!has(OBJECT, name) && has(WATCHING_OBJECT, name), "{}", String::from_utf8_lossy(name));
+        }
+    }
+}

@@ -14,14 +14,17 @@ use aya::TestRun as _;
 use aya::programs::TestRunOptions;
 use pipeline::bounds::FRAME_BUCKET;
 use pipeline::nat::{Mapping, MappingKey};
+use pipeline::session::{Session, SessionKey, seen};
 use pipeline::table_set::TableSet;
 use pipeline::tables::{FixedKey, Usage};
-use pipeline::{Origin, Punt, Reason, Stage, Verdict};
+use pipeline::{Address, Origin, Punt, Reason, Stage, Verdict};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::process::Command;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+use zerocopy::FromZeros as _;
 
 /// Room for the largest frame that a test run takes, and outer headers.
 const FRAME_MAX: usize = 4096;
@@ -260,6 +263,35 @@ impl Drop for TestRun {
             tracing::warn!(%error, "test run: the thread stays in the test's network namespace");
         }
     }
+}
+
+/// Fills the sessions of a network with `count` established TCP connections that never were, for measuring what
+/// many of them cost.
+pub fn fill_sessions(dataplane: &Dataplane, vni: u32, count: u32) -> Result<(), Error> {
+    const EACH_WAY: u32 = seen::PACKET | seen::SYN | seen::ACK;
+    let tables = &dataplane.object.tables;
+    let now_ns = crate::clock_ns();
+    for number in 0..count {
+        let [_, high, middle, low] = number.to_be_bytes();
+        let key = SessionKey {
+            vni,
+            src: Address::v4([10, high, middle, 1]),
+            dst: Address::v4([10, 200, 0, 1]),
+            src_port: 1024 + u16::from(low),
+            dst_port: 443,
+            protocol: packet::ipv4::PROTOCOL_TCP,
+            zero: [0; 3],
+        };
+        let (stored, exchanged) = key.stored();
+        let mut session = Session::new_zeroed();
+        session.reply = key.reversed();
+        session.exchanged = exchanged.into();
+        session.created_ns = now_ns;
+        session.last_ns.store(now_ns, Relaxed);
+        session.seen.store(EACH_WAY | EACH_WAY << seen::REPLY_SHIFT, Relaxed);
+        tables.sessions.put(&stored, &session).map_err(Error::table("sessions"))?;
+    }
+    Ok(())
 }
 
 /// The verdict that the program noted in the control block.

@@ -110,3 +110,31 @@ fn the_programs_are_exchanged_and_given_back() {
     assert_eq!(reader.lost().unwrap(), 0);
     dataplane.exchange_programs(None).expect("given back");
 }
+
+/// Nanoseconds per packet of a session, by `BPF_PROG_TEST_RUN`: the best of some rounds.
+fn cost_ns(run: &mut TestRun, frame: &[u8]) -> u128 {
+    let arrival = Arrival::Port { ifindex: 5 };
+    (0..15).map(|_| run.time(arrival, frame, 20_000).expect("test runs").as_nanos()).min().expect("rounds")
+}
+
+/// Run by hand, on a quiet machine: `cargo nextest run -p dataplane --profile ci --run-ignored only
+/// --success-output final what_looking_on_costs`.
+#[test]
+#[ignore = "a measurement"]
+fn what_looking_on_costs() {
+    let frame = a_to_b(1);
+    let plain = cost_ns(&mut TestRun::open(&two_ports(5, 6)).expect("the object loads"), &frame);
+    let again = cost_ns(&mut TestRun::open(&two_ports(5, 6)).expect("the object loads"), &frame);
+    let (mut run, mut reader) = TestRun::open_watching(&two_ports(5, 6)).expect("the object loads");
+    let unwanted = cost_ns(&mut run, &frame);
+    want(&reader, [(0, of_host([9, 9, 9, 9]))]);
+    let other = cost_ns(&mut run, &frame);
+    want(&reader, [(0, all())]);
+    run.time(Arrival::Port { ifindex: 5 }, &frame, 20_000).expect("test runs");
+    let full = cost_ns(&mut run, &frame);
+    reader.by_ref().for_each(drop);
+    println!("plain {plain} ns and {again} ns: ratio {:.3}", plain as f64 / again as f64);
+    println!(
+        "watching: nobody wants anything {unwanted} ns, another host's packets {other} ns, all of it into a full ring {full} ns"
+    );
+}

@@ -12,6 +12,8 @@
 //! failed; every world prints its seed.
 
 mod object;
+#[path = "object/watched.rs"]
+mod watched;
 
 use compiler::TunnelProtocol::{self, Geneve, Vxlan};
 use model::slice::{Egress, Filtering};
@@ -195,6 +197,16 @@ fn run_world(protocol: TunnelProtocol, seed: u64, hostile: usize) {
 #[test]
 fn the_object_does_what_the_host_build_does_over_geneve() {
     run_world(Geneve, 1, 4000);
+}
+
+/// The programs that tell of packets do what the others do, and what they tell is what happened.
+#[test]
+fn looking_on_changes_nothing_and_tells_what_happened() {
+    let mut world = world(Geneve);
+    honest_traffic(&mut world);
+    errors(&mut world);
+    hostile_traffic(&mut world, &mut Random(11), 500);
+    watched::replay(&world);
 }
 
 #[test]

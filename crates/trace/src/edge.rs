@@ -10,17 +10,26 @@ use pipeline::capture::Tuple;
 const NETWORK: usize = ethernet::LEN;
 
 /// The frame as it came, with what the stages before `stage` changed. `after`: as the packet left; without it
-/// nothing was changed.
-pub fn before_stage(mut frame: Vec<u8>, (before, after): (&Tuple, Option<&Tuple>), stage: Stage) -> Vec<u8> {
+/// nothing was changed. `stages`: one bit per stage that was walked; whoever of DNAT and SNAT was walked alone
+/// translated all, as for answers.
+pub fn before_stage(
+    mut frame: Vec<u8>,
+    (before, after): (&Tuple, Option<&Tuple>),
+    stages: u32,
+    stage: Stage,
+) -> Vec<u8> {
     let Some(after) = after.filter(|after| after.ethertype == before.ethertype) else { return frame };
     if before.ethertype != ethernet::TYPE_IPV4 {
         return frame;
     }
-    if stage > Stage::Dnat {
+    let walked = |stage: Stage| stages & 1 << stage as u32 != 0;
+    let destination_by = if walked(Stage::Dnat) { Stage::Dnat } else { Stage::Snat };
+    let source_by = if walked(Stage::Snat) { Stage::Snat } else { Stage::Dnat };
+    if stage > destination_by {
         translate(&mut frame, ipv4::OFFSET_DST, (before.dst, after.dst));
         set_port(&mut frame, before.protocol, 2, (before.dst_port, after.dst_port));
     }
-    if stage > Stage::Snat {
+    if stage > source_by {
         translate(&mut frame, ipv4::OFFSET_SRC, (before.src, after.src));
         set_port(&mut frame, before.protocol, 0, (before.src_port, after.src_port));
         set_echo_id(&mut frame, before, after);
@@ -148,7 +157,8 @@ mod tests {
         ] {
             let (came, left) = (packet(vm, dst, old), packet(outside, inside, new));
             let (before, after) = (tuple(&came), tuple(&left));
-            let at = |stage| before_stage(came.clone(), (&before, Some(&after)), stage);
+            let all = u32::MAX;
+            let at = |stage| before_stage(came.clone(), (&before, Some(&after)), all, stage);
             assert_eq!(at(Stage::Route), came);
             assert_eq!(at(Stage::Dnat), came);
             let between = at(Stage::Snat);
@@ -160,7 +170,7 @@ mod tests {
                 "a drop is as it came"
             );
             for len in 0..came.len() {
-                before_stage(came[..len].to_vec(), (&before, Some(&after)), Stage::Output);
+                before_stage(came[..len].to_vec(), (&before, Some(&after)), all, Stage::Output);
             }
         }
     }

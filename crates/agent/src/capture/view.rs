@@ -110,7 +110,8 @@ impl View {
             rows.push(self.seen(head, IN, clock_ns + head.arrived_ns, captured.frame.clone()));
         }
         for stage in self.stages.iter().filter(|stage| head.stages & 1 << **stage as u32 != 0) {
-            let frame = edge::before_stage(captured.frame.clone(), (&head.before, after), *stage);
+            let frame =
+                edge::before_stage(captured.frame.clone(), (&head.before, after), head.stages, *stage);
             if self.fits(captured, &frame) {
                 rows.push(self.seen(head, stage.name(), clock_ns + head.arrived_ns, frame));
             }
@@ -131,7 +132,7 @@ impl View {
         // The other end of the walk.
         let ends =
             if head.point == Head::LEFT { (&head.after, &head.before) } else { (&head.before, &head.after) };
-        let other = edge::before_stage(frame.to_vec(), (ends.0, Some(ends.1)), Stage::Output);
+        let other = edge::before_stage(frame.to_vec(), (ends.0, Some(ends.1)), u32::MAX, Stage::Output);
         matches(&other)
     }
 

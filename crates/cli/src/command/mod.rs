@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod block;
 pub(crate) mod ca;
+pub(crate) mod capture;
 pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod explain;
@@ -46,6 +47,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Host(command) => api(global, |cx| async move { host::run(command, &cx).await })?,
         Command::Block(command) => api(global, |cx| async move { block::run(command, &cx).await })?,
         Command::Trace(args) => api(global, |cx| async move { trace::run(args, &cx).await })?,
+        Command::Capture(args) => api(global, |cx| async move { capture::run(args, &cx).await })?,
         Command::Explain(command) => api(global, |cx| async move { explain::run(command, &cx).await })?,
         Command::Fdb(args) => api(global, |cx| async move { known::fdb(args, &cx).await })?,
         Command::Flows(args) => api(global, |cx| async move { flows::run(args, &cx).await })?,

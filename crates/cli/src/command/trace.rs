@@ -11,6 +11,7 @@ use serde_json::Value;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+mod live;
 pub(crate) mod words;
 
 #[derive(Args, Debug)]
@@ -18,8 +19,14 @@ pub(crate) struct TraceArgs {
     #[command(flatten)]
     pub(crate) sender: Sender,
     /// Where to: an address, or the name or id of a port.
-    #[arg(long, value_name = "ADDRESS|PORT", required_unless_present = "pcap", conflicts_with = "pcap")]
+    #[arg(long, value_name = "ADDRESS|PORT", conflicts_with = "pcap")]
     to: Option<String>,
+    /// Follow real packets through all hosts as they pass, until interrupted. Of the description only `--from`,
+    /// `--to` and the protocol count.
+    #[arg(long, conflicts_with_all = ["pcap", "fresh", "no_answer"])]
+    live: bool,
+    #[command(flatten)]
+    following: live::Following,
     #[command(flatten)]
     kind: Kind,
     #[command(flatten)]
@@ -43,7 +50,7 @@ pub(crate) struct TraceArgs {
 
 /// Who sends it.
 #[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(crate) struct Sender {
     /// Sent by the VM of this port: name or id.
     #[arg(long, value_name = "PORT", visible_alias = "port")]
@@ -114,6 +121,18 @@ impl Kind {
 }
 
 pub(crate) async fn run(args: TraceArgs, cx: &Context) -> anyhow::Result<String> {
+    if args.live {
+        return live::run(args, cx).await;
+    }
+    if args.following.is_given() {
+        return Err(Usage("a filter, --count, --rate and --router are for --live".to_owned()).into());
+    }
+    if args.sender.from.is_none() && args.sender.from_external.is_none() {
+        return Err(Usage(
+            "who sends it is not said: --from PORT, or --from-external NETWORK; or --live".to_owned(),
+        )
+        .into());
+    }
     let (verbose, description) = (args.verbose, describe(args, cx).await?);
     let (raw, trace) = ask(&description, cx).await?;
     Ok(match cx.output.format {
@@ -133,7 +152,7 @@ pub(crate) async fn ask(description: &Description, cx: &Context) -> anyhow::Resu
 }
 
 async fn describe(args: TraceArgs, cx: &Context) -> anyhow::Result<Description> {
-    let TraceArgs { sender, to, kind, fields, pcap, number, fresh, no_answer, verbose: _ } = args;
+    let TraceArgs { sender, to, kind, fields, pcap, number, fresh, no_answer, .. } = args;
     let mut description = Description {
         source_ip: fields.from_ip,
         source_mac: fields.source_mac.map(|mac| mac.to_string()),

@@ -8,7 +8,7 @@
 //! Each frame is also looked at first, by a recorded walk over the object's own tables, which is what
 //! `nanboku trace` does: it must foretell the verdict, the bytes and the counters, and change nothing.
 
-use dataplane::testrun::{Arrival as Entrance, TestRun};
+use dataplane::testrun::{Arrival as Entrance, Outcome, TestRun};
 use pipeline::host::{Frame, Recorder, State};
 use pipeline::verdict::{Reason, Stage, Total, counter};
 use pipeline::{Verdict, Work};
@@ -31,10 +31,20 @@ pub(crate) fn replay(world: &World) {
 
 /// Replays everything that happened on a host, on the object.
 fn replay_host(world: &World, host: usize) {
+    let run = TestRun::open(&world.hosts[host].programmed[0]).expect("the object loads");
+    replay_on(world, host, run, &mut |_, _| {});
+}
+
+/// `after`: looks at the outcome of every step too.
+pub(crate) fn replay_on(
+    world: &World,
+    host: usize,
+    mut run: TestRun,
+    after: &mut dyn FnMut(&Step, &Outcome),
+) {
     let programmed = &world.hosts[host].programmed;
     let mut generation = 1;
     let mut foretold = Counters::new();
-    let mut run = TestRun::open(&programmed[0]).expect("the object loads");
     for (number, step) in world.steps.iter().filter(|step| step.host == host).enumerate() {
         while generation < step.generation {
             run.dataplane.apply(&programmed[generation]).expect("tables");
@@ -55,6 +65,7 @@ fn replay_host(world: &World, host: usize) {
             || format!("host {host}, step {number}: {:?}\n  in {:02x?}", step.entry, step.input.bytes);
         let (looked_at, looked_at_frame) = look(&run, step, number as u64, &mut foretold);
         let outcome = run.run(entrance, &step.input.bytes).expect("a test run");
+        after(step, &outcome);
         assert_eq!(unlimited(looked_at), unlimited(outcome.verdict), "looked at: {}", context());
         assert_eq!(unlimited(outcome.verdict), unlimited(step.verdict), "{}", context());
         let sent =

@@ -54,6 +54,7 @@ hashes! {
     own_blocks: BlockKey => PortBlock, OWN_BLOCKS_MAX;
     block_owners: BlockOwnerKey => BlockOwner, BLOCK_OWNERS_MAX;
     vteps: VtepKey => Vtep, VTEPS_MAX;
+    services: ServiceKey => Service, SERVICES_MAX;
     sessions: SessionKey => Session, SESSIONS_MAX;
     replies: SessionKey => SessionKey, SESSIONS_MAX;
     mappings: MappingKey => Mapping, MAPPINGS_MAX;
@@ -278,6 +279,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn vtep(&self, key: &VtepKey) -> Option<Vtep> {
         copy(&vteps, key)
+    }
+
+    #[inline(always)]
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        copy(&services, key)
     }
 
     #[inline(always)]

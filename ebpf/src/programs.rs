@@ -47,6 +47,12 @@ pub fn from_underlay(context: TcContext) -> i32 {
     run(&context, |skb, work, _| pipeline::from_underlay(skb, &Maps, work))
 }
 
+/// Ingress of the link of the host's services.
+#[classifier]
+pub fn from_service(context: TcContext) -> i32 {
+    run(&context, |skb, work, ifindex| walk::from_service(skb, &Maps, work, ifindex))
+}
+
 /// [`from_tunnel`] for test runs, which cannot carry tunnel metadata: VNI and remote address (host order)
 /// stand in the control block. Never attached.
 #[classifier]

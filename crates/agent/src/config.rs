@@ -3,8 +3,9 @@
 //! Everything is checked before anything is touched; an error names the field, what is wrong and, where
 //! there is one, the fix.
 
-use crate::flow_log;
-use pipeline::bounds::{SESSIONS_MAX, SESSIONS_PER_PORT_MAX};
+use crate::{flow_log, metadata};
+use compiler::AclSizes;
+use pipeline::bounds::{ACL_REMOTES_MAX, ACL_RULES_MAX, SESSIONS_MAX, SESSIONS_PER_PORT_MAX};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -57,6 +58,8 @@ pub struct Config {
     pub dhcp_lease_s: u32,
     /// Take programs, pins and the tunnel device away and exit, instead of running.
     pub detach: bool,
+    /// Where VMs' requests for metadata go; none: nowhere.
+    pub metadata: Option<metadata::Settings>,
 }
 
 /// The file, field by field; all optional because a flag may give the value.
@@ -89,6 +92,14 @@ struct File {
 
 /// Flags; each wins over the file's field of the same name.
 #[derive(Clone, Debug, Default, clap::Args)]
+    metadata: Option<MetadataFile>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MetadataFile {
+    endpoint: Option<String>,
+    shared_secret_file: Option<PathBuf>,
 pub struct Flags {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE", env = "NANBOKU_AGENT_CONFIG")]
@@ -157,6 +168,12 @@ pub struct Flags {
     #[arg(long)]
     pub detach: bool,
 }
+    /// Where VMs' requests for metadata go, http://HOST[:PORT] [default: nowhere].
+    #[arg(long, value_name = "URL")]
+    pub metadata_endpoint: Option<String>,
+    /// File with the secret that the metadata endpoint knows too.
+    #[arg(long, value_name = "FILE")]
+    pub metadata_shared_secret_file: Option<PathBuf>,
 
 /// A configuration that is refused.
 #[derive(Debug, thiserror::Error)]
@@ -218,6 +235,7 @@ fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
         controller: flags
             .controller
             .clone()
+    let metadata = metadata(file.metadata.unwrap_or_default(), flags)?;
             .or(file.controller)
             .ok_or_else(|| missing("controller", "controller"))?,
         controller_name: flags
@@ -267,6 +285,7 @@ fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
 }
 
 /// A file needs networks, and networks need a file.
+        metadata,
 fn flow_log(
     path: Option<PathBuf>,
     networks: Vec<String>,
@@ -274,6 +293,27 @@ fn flow_log(
 ) -> Result<Option<flow_log::Settings>, ConfigError> {
     let invalid = |field, reason: &str| Err(ConfigError::Invalid { field, reason: reason.to_owned() });
     let bytes_max = bytes_max.unwrap_or(FLOW_LOG_BYTES_MAX);
+/// An endpoint needs a secret, and a secret an endpoint.
+fn metadata(file: MetadataFile, flags: &Flags) -> Result<Option<metadata::Settings>, ConfigError> {
+    const ENDPOINT: &str = "metadata.endpoint";
+    const SECRET: &str = "metadata.shared_secret_file";
+    let endpoint = flags.metadata_endpoint.clone().or(file.endpoint);
+    let secret = flags.metadata_shared_secret_file.clone().or(file.shared_secret_file);
+    let (endpoint, shared_secret_file) = match (endpoint, secret) {
+        (None, None) => return Ok(None),
+        (None, Some(_)) => return Err(ConfigError::Missing { field: ENDPOINT, flag: "metadata-endpoint" }),
+        (Some(_), None) => {
+            return Err(ConfigError::Missing { field: SECRET, flag: "metadata-shared-secret-file" });
+        }
+        (Some(endpoint), Some(secret)) => (endpoint, secret),
+    };
+    let endpoint = endpoint.parse().map_err(|error: metadata::NoEndpoint| ConfigError::Invalid {
+        field: ENDPOINT,
+        reason: error.to_string(),
+    })?;
+    Ok(Some(metadata::Settings { endpoint, shared_secret_file }))
+}
+
     if !(1 << 16..=1 << 34).contains(&bytes_max) {
         return invalid("flow_log_bytes_max", &format!("is {bytes_max}, not 65536 to 17179869184"));
     }
@@ -433,6 +473,27 @@ mod tests {
 
     #[test]
     fn wrong_input_is_refused_with_the_field_and_the_reason() {
+    #[test]
+    fn metadata_needs_an_endpoint_and_a_secret() {
+        let with = |text: &str| parse(&format!("{GOOD}\n[metadata]\n{text}"), &Flags::default());
+        assert_eq!(parse(GOOD, &Flags::default()).unwrap().metadata, None);
+        let both = "endpoint = 'http://nova:8775'\nshared_secret_file = '/etc/nanboku/secret'";
+        let metadata = with(both).unwrap().metadata.unwrap();
+        assert_eq!(metadata.endpoint.to_string(), "http://nova:8775");
+        for (text, want) in [
+            ("endpoint = 'http://nova:8775'", "`metadata.shared_secret_file` is missing"),
+            ("shared_secret_file = '/etc/nanboku/secret'", "`metadata.endpoint` is missing"),
+            (
+                "endpoint = 'nova:8775'\nshared_secret_file = 'x'",
+                "`metadata.endpoint` is 'nova:8775', not of the form http://HOST[:PORT]",
+            ),
+            ("colour = 'red'", "unknown field `colour`"),
+        ] {
+            let error = with(text).unwrap_err();
+            assert!(error.contains(want), "{text}: {error}");
+        }
+    }
+
         let table = [
             ("vtep = \"10.1.0.11\"", "vtep = \"10.1.0\"", "vtep"),
             ("vtep = \"10.1.0.11\"", "vtep = \"224.0.0.1\"", "`vtep` is 224.0.0.1"),

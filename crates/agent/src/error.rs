@@ -29,6 +29,12 @@ pub enum Error {
     ControlSocket { path: PathBuf, source: std::io::Error },
     #[error("cannot listen on {address} (field `metrics_listen`)")]
     Metrics { address: SocketAddr, source: std::io::Error },
+    #[error("the shared secret {path} (field `metadata.shared_secret_file`) cannot be read")]
+    MetadataSecret { path: PathBuf, source: std::io::Error },
+    #[error("the shared secret {path} (field `metadata.shared_secret_file`) is empty")]
+    MetadataSecretEmpty { path: PathBuf },
+    #[error("the metadata service cannot listen in its namespace")]
+    Metadata(#[source] std::io::Error),
     #[error("the flow log (field `flow_log`) cannot be written")]
     FlowLog(#[source] std::io::Error),
     #[error("the agent's pins in {path} cannot be removed")]

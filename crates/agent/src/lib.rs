@@ -30,6 +30,7 @@ mod gateway_watch;
 mod kernel;
 mod liveness;
 mod machine;
+pub mod metadata;
 mod meters;
 mod neighbors;
 mod observe;

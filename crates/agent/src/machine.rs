@@ -8,10 +8,11 @@ use crate::announce::{Announcer, Claim};
 use crate::answer::{self, Outgoing};
 use crate::gateway_watch::GatewayWatch;
 use crate::liveness::Verdicts;
+use crate::metadata::Guest;
 use crate::neighbors::{Probe, Resolver};
 use crate::rivals::Rivals;
 use crate::state::{Tunnel, TunnelSettings, Welcome};
-use compiler::{Compiled, LinkFacts, LocalFacts, UplinkFacts};
+use compiler::{AclSizes, Compiled, LinkFacts, LocalFacts, ServiceFacts, UplinkFacts};
 use dataplane::{Attachment, Hook};
 use ipnet::Ipv4Net;
 use model::slice::{Delta, Slice};
@@ -20,7 +21,7 @@ use packet::compose::{ArpSender, arp_announcement, arp_announcement_reply, arp_p
 use pipeline::Punt;
 use pipeline::event::Event;
 use pipeline::table_set::TableSet;
-use pipeline::tables::{ExternalAddress, NetworkKey, PortKey};
+use pipeline::tables::{ExternalAddress, NetworkKey, PortKey, ServiceKey};
 use proto::{agent_message, controller_message};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -112,6 +113,8 @@ pub(crate) struct Machine {
     links: BTreeMap<String, Link>,
     tunnel: Option<TunnelLink>,
     resolver: Resolver,
+    /// Link of the host's services.
+    service: Option<u32>,
     announcer: Announcer,
     /// The other hosts, as BFD found out.
     verdicts: Verdicts,
@@ -147,6 +150,7 @@ impl Machine {
             links: BTreeMap::new(),
             tunnel: None,
             resolver: Resolver::default(),
+            service: None,
             announcer: Announcer::default(),
             verdicts: Verdicts::default(),
             path_down: false,
@@ -200,6 +204,12 @@ impl Machine {
     }
 
     /// Its ifindex.
+    /// The link of the host's services is there.
+    pub(crate) fn service_ready(&mut self, ifindex: u32) {
+        self.stale |= self.service != Some(ifindex);
+        self.service = Some(ifindex);
+    }
+
     pub(crate) fn tunnel_link(&self) -> Option<u32> {
         self.tunnel.map(|tunnel| tunnel.ifindex)
     }
@@ -345,6 +355,7 @@ impl Machine {
             acl_sizes: Default::default(),
             sessions_per_vm_max: self.settings.sessions_per_vm_max,
         })
+            service: self.service.map(|ifindex| ServiceFacts { ifindex, mac: Mac(pipeline::SERVICE_MAC.0) }),
     }
 
     /// Every link that needs a program: also taps that no port is known for, so that they forward nothing.
@@ -362,7 +373,8 @@ impl Machine {
             };
             Some(Attachment { hook, ifindex: link.index })
         });
-        fixed.into_iter().chain(links).collect()
+        let service = self.service.map(|ifindex| Attachment { hook: Hook::Service, ifindex });
+        fixed.into_iter().chain(service).chain(links).collect()
     }
 
     /// What to do to the kernel, if anything changed since the last plan.
@@ -520,6 +532,24 @@ impl Machine {
     }
 
     fn external_vni(&self, number: u32) -> Option<Vni> {
+    /// Who has an address on the link of the host's services.
+    pub(crate) fn guest(&self, address: Ipv4Addr) -> Option<Guest> {
+        let services = &self.programmed.as_ref()?.compiled.tables.services;
+        let known_as = ServiceKey { ifindex: self.service?, address: address.into() };
+        let there = services.get(&known_as)?;
+        let (id, _) = self.local_ports().find(|(_, link)| link.index == there.ifindex)?;
+        let port = self.slice.as_ref()?.ports.get(&id)?;
+        let guest = port.guest.as_ref()?;
+        // A port that no compute service made is its own instance.
+        let instance_id = Some(&guest.device_id).filter(|id| !id.is_empty()).cloned();
+        Some(Guest {
+            instance_id: instance_id.unwrap_or_else(|| id.to_string()),
+            project_id: guest.project_id.clone(),
+            network_id: port.network.to_string(),
+            address: there.address.to_v4().into(),
+        })
+    }
+
         let mut networks = self.slice.iter().flat_map(|slice| slice.external_networks.values());
         networks.find(|network| network.vni.get() == number).map(|network| network.vni)
     }

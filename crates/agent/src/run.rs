@@ -15,6 +15,7 @@ use crate::frames::Frames;
 use crate::kernel::{self, Kernel};
 use crate::liveness::{self, Liveness, Timing, Verdicts};
 use crate::machine::{Link, Machine, Settings};
+use crate::metadata::{self, Metadata, WhoIs};
 use crate::meters::{self, Meters, Sample, SampleQuestion};
 use crate::observe::{Answerer, Materials, Unanswered};
 use crate::plug::Views;
@@ -68,7 +69,9 @@ async fn detach(config: &Config) -> Result<(), Error> {
         }
         _ => {}
     }
-    tunnel::remove(&Links::connect()?).await
+    let links = Links::connect()?;
+    metadata::remove(&links).await?;
+    tunnel::remove(&links).await
 }
 
 struct Agent {
@@ -86,6 +89,7 @@ struct Agent {
     inputs: Option<Inputs>,
     frames: Frames,
     dhcp: Dhcp,
+    metadata: Option<Metadata>,
     liveness: Liveness,
     answerer: Answerer,
     captures: Captures,
@@ -103,6 +107,7 @@ struct Inputs {
     connection: mpsc::Receiver<Incoming>,
     status: mpsc::Receiver<StatusQuestion>,
     samples: mpsc::Receiver<SampleQuestion>,
+    guests: mpsc::Receiver<WhoIs>,
     captures: mpsc::Receiver<Change>,
     verdicts: watch::Receiver<Verdicts>,
     terminate: Signal,
@@ -115,6 +120,7 @@ enum Wake {
     Connection(Incoming),
     Status(StatusQuestion),
     Sample(SampleQuestion),
+    WhoIs(WhoIs),
     Capture(Change),
     Events,
     Frames,
@@ -131,6 +137,7 @@ impl Inputs {
             Some(incoming) = self.connection.recv() => Wake::Connection(incoming),
             Some(question) = self.status.recv() => Wake::Status(question),
             Some(question) = self.samples.recv() => Wake::Sample(question),
+            Some(question) = self.guests.recv() => Wake::WhoIs(question),
             Some(change) = self.captures.recv() => Wake::Capture(change),
             _ = self.events.readable() => Wake::Events,
             _ = self.frames.readable() => Wake::Frames,
@@ -174,6 +181,7 @@ impl Agent {
             tokio::spawn(meters::run(meters::bind(address).await?, sampler));
         }
         let (incoming, connection) = mpsc::channel(QUEUE);
+        let (who_is, guests) = mpsc::channel(QUEUE);
         tokio::spawn(connection::run(config.clone(), incoming));
         let liveness = liveness::start(config.vtep, timing(&config)).map_err(Error::Runtime)?;
         let (change, changes) = mpsc::channel(QUEUE);
@@ -187,6 +195,7 @@ impl Agent {
             status: status_receiver,
             samples,
             captures: changes,
+            guests,
             terminate: signal(SignalKind::terminate()).map_err(Error::Runtime)?,
             interrupt: signal(SignalKind::interrupt()).map_err(Error::Runtime)?,
         };
@@ -205,12 +214,14 @@ impl Agent {
             frames: Frames::default(),
             dhcp: Dhcp::default(),
             answerer: Answerer::default(),
+            metadata: None,
             captures,
             meters: Meters::default(),
             ledger: SharedLedger::default(),
             flow_log,
         };
         agent.list_links(now).await?;
+        agent.serve_metadata(who_is).await?;
         for warning in agent.machine.warnings() {
             tracing::warn!("{warning}");
         }
@@ -219,6 +230,20 @@ impl Agent {
     }
 
     async fn run(&mut self) -> Result<(), Error> {
+    /// Before the first plan, so that no program sends packets to a link that is gone.
+    async fn serve_metadata(&mut self, who_is: mpsc::Sender<WhoIs>) -> Result<(), Error> {
+        let Some(settings) = &self.config.metadata else { return metadata::remove(&self.links).await };
+        let metadata = Metadata::start(settings, &self.links, who_is).await?;
+        self.machine.service_ready(metadata.ifindex);
+        self.metadata = Some(metadata);
+        Ok(())
+    }
+
+    fn guests_counters(&self) -> BTreeMap<String, u64> {
+        let metadata = self.metadata.iter().flat_map(|metadata| metadata.counters.by_name());
+        self.dhcp.counters().into_iter().chain(metadata).collect()
+    }
+
         tracing::info!(host = self.config.host, vtep = %self.config.vtep, "agent started");
         // Taken once, here.
         let Some(mut inputs) = self.inputs.take() else { return Ok(()) };
@@ -234,6 +259,7 @@ impl Agent {
                 Wake::Status(question) => drop(question.send(self.status())),
                 Wake::Sample(question) => drop(question.send(self.sample())),
                 Wake::Capture(change) => self.captures_changed(change),
+                Wake::WhoIs(WhoIs { address, answer }) => drop(answer.send(self.machine.guest(address))),
                 Wake::Events => self.events(&mut inputs.events).await?,
                 Wake::Frames => self.frames(&mut inputs.frames).await?,
                 Wake::Verdicts => {
@@ -344,7 +370,7 @@ impl Agent {
         let kernel = &self.kernel;
         let liveness = self.liveness.counters();
         let unanswered = self.machine.unanswered;
-        let (frames, dhcp) = (self.frames.counters(), self.dhcp.counters());
+        let (frames, guests) = (self.frames.counters(), self.guests_counters());
         let messages = self.machine.messages(now, |blocks| {
             block_in_place(|| kernel.count_mappings(blocks));
             let mut counters = kernel.counters();
@@ -352,7 +378,7 @@ impl Agent {
             counters.insert("agent.icmp-errors-left-to-sender-host".to_owned(), unanswered.from_tunnel);
             counters.insert("agent.icmp-errors-refused".to_owned(), unanswered.refused);
             counters.extend(frames);
-            counters.extend(dhcp);
+            counters.extend(guests);
             counters.insert("agent.frames-not-sent".to_owned(), kernel.send_failures);
             counters
         });
@@ -607,6 +633,7 @@ impl Agent {
         let mut counters = self.kernel.counters();
         counters.extend(self.liveness.counters());
         let views = self.liveness.views();
+        counters.extend(self.guests_counters());
         let mut status = self.machine.control_status();
         if views.is_none() {
             status

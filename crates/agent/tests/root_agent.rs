@@ -3,6 +3,11 @@
 
 mod bird;
 mod common;
+mod guests {
+    mod dhcp;
+    mod metadata;
+    mod qemu;
+}
 
 use agent::config::Config;
 use agent::control::{Request, Response};

@@ -119,7 +119,7 @@ pub(crate) fn slice(way: Way) -> anyhow::Result<Slice> {
 fn add_networks(slice: &mut Slice, way: Way) -> anyhow::Result<()> {
     let subnet = |prefix: [u8; 4], gateway| -> anyhow::Result<_> {
         let cidr = Ipv4Net::new(prefix.into(), 24)?;
-        Ok(BTreeMap::from([(subnet_id(cidr), slice::Subnet { cidr, gateway: Some(gateway) })]))
+        Ok(BTreeMap::from([(subnet_id(cidr), slice::Subnet { cidr, gateway: Some(gateway), dhcp: None })]))
     };
     let network = slice::Network {
         vni: vni(100)?,
@@ -205,6 +205,7 @@ pub(crate) fn facts(
         standing: Default::default(),
         acl_sizes: Default::default(),
         sessions_per_vm_max: pipeline::bounds::SESSIONS_PER_PORT_MAX,
+        service: None,
         tunnel,
         links: BTreeMap::from([(side.port(), interfaces.port)]),
         uplinks: uplinks.into_iter().collect(),

@@ -29,7 +29,7 @@ fn document() -> String {
          Every packet that Nanboku takes is counted once where it came in and once where it ended. For a host that is\n\
          not being reprogrammed the totals add up exactly:\n\n\
          ```\n\
-         in-port + in-tunnel-lone + in-tunnel-device + in-uplink\n\
+         in-port + in-tunnel-lone + in-tunnel-device + in-uplink + in-service\n\
          \x20   = out-port + out-tunnel + out-uplink + out-host + punted + dropped\n\
          ```\n\n\
          and `dropped` is the sum of the drop counters, each named by the stage that decided and its reason.\n\

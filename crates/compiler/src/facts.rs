@@ -29,6 +29,8 @@ pub struct LocalFacts {
     /// Hosts that must not be used as gateways whatever the slice says: they do not answer, or say that their
     /// uplink is of no use. This host too, if that is what it found out about itself.
     pub dead_hosts: BTreeSet<HostId>,
+    /// The link behind which the host's services are, and who takes packets there; none: it serves none.
+    pub service: Option<ServiceFacts>,
     /// Most sessions of one VM's port on this host, 0: no limit.
     pub sessions_per_vm_max: u32,
     pub standing: Standing,
@@ -50,6 +52,13 @@ pub struct Standing {
     pub lingering: BTreeSet<Vni>,
     /// Of these, the ones where it goes on answering, until others have said that they do.
     pub still_answering: BTreeSet<Vni>,
+}
+
+/// See [`LocalFacts::service`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceFacts {
+    pub ifindex: u32,
+    pub mac: Mac,
 }
 
 /// The link of a port: a tap, or the host's end of a veth pair.

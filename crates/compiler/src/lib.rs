@@ -14,9 +14,10 @@ mod output;
 mod ownership;
 mod ports;
 mod routers;
+mod services;
 
 pub use acl::AclSizes;
-pub use facts::{LinkFacts, LocalFacts, Standing, TunnelFacts, TunnelProtocol, UplinkFacts};
+pub use facts::{LinkFacts, LocalFacts, ServiceFacts, Standing, TunnelFacts, TunnelProtocol, UplinkFacts};
 pub use output::{Compiled, EntryName, Problem, Provenance};
 pub use ownership::contested;
 

@@ -93,6 +93,7 @@ tables! {
     OWN_BLOCKS: own_blocks, BlockKey => PortBlock;
     BLOCK_OWNERS: block_owners, BlockOwnerKey => BlockOwner;
     VTEPS: vteps, VtepKey => Vtep;
+    SERVICES: services, ServiceKey => Service;
     PORT_PREFIXES: port_prefixes, Prefix<PortAddressKey> => u32;
     ACL_REMOTES: acl_remotes, Prefix<AclRemoteKey> => AclClasses;
     ACL_RULES: acl_rules, Prefix<AclRuleKey> => u32;
@@ -100,7 +101,7 @@ tables! {
 
 plain_keys! {
     PortKey PortAddressKey NetworkKey StationKey NeighborKey UplinkKey GatewayKey ExternalAddressKey
-    FixedKey RouterKey BlockKey BlockOwnerKey VtepKey
+    FixedKey RouterKey BlockKey BlockOwnerKey VtepKey ServiceKey
 }
 
 fn bytes_of<K: IntoBytes + Immutable>(key: &K) -> Vec<u8> {

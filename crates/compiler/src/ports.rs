@@ -3,6 +3,7 @@
 use crate::acl::{Policies, Policy};
 use crate::facts::LocalFacts;
 use crate::output::{Builder, NEIGHBORS, PORT_ADDRESSES, PORT_PREFIXES, PORTS, STATIONS, by, mac};
+use crate::services;
 use model::PortId;
 use model::slice::{AllowedPair, Network, ObjectId, Port, Slice};
 use pipeline::table_set::Prefix;
@@ -123,6 +124,9 @@ fn local(
     builder.put(&PORTS, PortKey { ifindex }, entry, by(object, "the port is bound here"));
     for address in &port.addresses {
         let pair = AllowedPair { mac: None, address: (*address).into() };
+    if let Some(service) = facts.service {
+        services::compile(service, ifindex, (object, port), builder);
+    }
         permit(ifindex, port, &pair, by(object, "address of the port"), builder);
     }
     for pair in &port.allowed_pairs {

@@ -53,6 +53,7 @@ fn every_entry_count(tables: &pipeline::table_set::TableSet) -> usize {
         + tables.own_blocks.len()
         + tables.block_owners.len()
         + tables.vteps.len()
+        + tables.services.len()
 }
 
 #[test]

@@ -52,6 +52,7 @@ macro_rules! in_order {
             acl_remotes,
             port_addresses,
             port_prefixes,
+            services,
             ports
         )
     };
@@ -62,6 +63,7 @@ macro_rules! in_reverse {
     ($each:ident) => {
         $each!(
             ports,
+            services,
             port_prefixes,
             port_addresses,
             acl_remotes,

@@ -27,10 +27,12 @@ pub enum Hook {
     Uplink,
     /// Ingress of the underlay NIC.
     Underlay,
+    /// Ingress of the link of the host's services.
+    Service,
 }
 
 impl Hook {
-    pub const ALL: [Self; 4] = [Self::Port, Self::Tunnel, Self::Uplink, Self::Underlay];
+    pub const ALL: [Self; 5] = [Self::Port, Self::Tunnel, Self::Uplink, Self::Underlay, Self::Service];
 
     /// The program's name, in the object and in pins.
     pub const fn program(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Hook {
             Self::Tunnel => "from_tunnel",
             Self::Uplink => "from_uplink",
             Self::Underlay => "from_underlay",
+            Self::Service => "from_service",
         }
     }
 }

@@ -84,6 +84,7 @@ tables! {
     block_owners: BlockOwnerKey => BlockOwner;
     vteps: VtepKey => Vtep;
     port_prefixes: LpmKey<PortAddressKey> => u32;
+    services: ServiceKey => Service;
     acl_remotes: LpmKey<AclRemoteKey> => AclClasses;
     acl_rules: LpmKey<AclRuleKey> => u32;
     sessions: SessionKey => Session;

@@ -82,6 +82,7 @@ impl Source for View<'_> {
         own_block in own_blocks: BlockKey => PortBlock;
         block_owner in block_owners: BlockOwnerKey => BlockOwner;
         vtep in vteps: VtepKey => Vtep;
+        service in services: ServiceKey => Service;
         session in sessions: SessionKey => Session;
         reply in replies: SessionKey => SessionKey;
         mapping in mappings: MappingKey => Mapping;

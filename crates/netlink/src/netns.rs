@@ -51,6 +51,20 @@ impl Netns {
         Ok(Self { name: name_or_path.to_owned(), file })
     }
 
+    /// Makes a namespace that has no name and goes with the last file and process that hold it, with its loopback
+    /// link up. `label` is for messages.
+    pub fn unnamed(label: &str) -> Result<Self, Error> {
+        let fail = |source| Error::Netns { operation: "create", name: label.to_owned(), source };
+        let make = || {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            loopback_up()?;
+            File::open("/proc/thread-self/ns/net")
+        };
+        let made =
+            std::thread::scope(|scope| scope.spawn(make).join().unwrap_or_else(|_| Err(thread_died())));
+        Ok(Self { name: label.to_owned(), file: made.map_err(fail)? })
+    }
+
     /// The namespace of the calling thread.
     pub fn current() -> Result<Self, Error> {
         Self::open("/proc/thread-self/ns/net")

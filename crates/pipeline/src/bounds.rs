@@ -32,6 +32,8 @@ pub const ROUTERS_MAX: u32 = 8192;
 pub const OWN_BLOCKS_MAX: u32 = 16384;
 pub const BLOCK_OWNERS_MAX: u32 = 131_072;
 pub const VTEPS_MAX: u32 = 4096;
+/// Two for each address of a port.
+pub const SERVICES_MAX: u32 = 2 * PORT_ADDRESSES_MAX;
 pub const SESSIONS_MAX: u32 = 262_144;
 /// Sessions of one port, unless the agent is told otherwise: half of the table, so that no VM fills it alone.
 pub const SESSIONS_PER_PORT_MAX: u32 = SESSIONS_MAX / 2;

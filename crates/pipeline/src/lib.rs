@@ -39,4 +39,4 @@ pub use runtime::{Ingress, Packet, PacketError, Tables};
 pub use stage::service::{SERVICE_ADDRESS, SERVICE_MAC};
 pub use tunnel::from_underlay;
 pub use verdict::{Punt, Reason, Stage, Total, Verdict};
-pub use walk::{Origin, TunnelKey, Work, from_agent, from_port, from_tunnel, from_uplink};
+pub use walk::{Origin, TunnelKey, Work, from_agent, from_port, from_service, from_tunnel, from_uplink};

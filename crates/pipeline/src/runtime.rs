@@ -139,6 +139,7 @@ pub trait Tables {
     fn own_block(&self, key: &BlockKey) -> Option<PortBlock>;
     fn block_owner(&self, key: &BlockOwnerKey) -> Option<BlockOwner>;
     fn vtep(&self, key: &VtepKey) -> Option<Vtep>;
+    fn service(&self, key: &ServiceKey) -> Option<Service>;
 
     fn session(&self, key: &SessionKey) -> Option<Self::SessionRef<'_>>;
     /// Inserts only if absent.

@@ -69,6 +69,7 @@ pub struct TableSet {
     pub own_blocks: BTreeMap<BlockKey, PortBlock>,
     pub block_owners: BTreeMap<BlockOwnerKey, BlockOwner>,
     pub vteps: BTreeMap<VtepKey, Vtep>,
+    pub services: BTreeMap<ServiceKey, Service>,
     /// The value is always 1, as in `port_addresses`.
     pub port_prefixes: BTreeMap<Prefix<PortAddressKey>, u32>,
     pub acl_remotes: BTreeMap<Prefix<AclRemoteKey>, AclClasses>,

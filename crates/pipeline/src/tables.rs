@@ -507,6 +507,27 @@ impl Vtep {
 }
 
 table_type! {
+    /// Key of `services`: a guest of the host's services, by where its packets come from, and its address there. Of a
+    /// VM these are its port and its own address; of the same VM as the service knows it, the service's link and an
+    /// address that no other VM has.
+    pub struct ServiceKey {
+        pub ifindex: u32,
+        pub address: Address,
+    }
+}
+
+table_type! {
+    /// The same guest on the other side.
+    pub struct Service {
+        pub ifindex: u32,
+        /// Who takes packets there.
+        pub mac: MacAddr,
+        pub zero: u16,
+        pub address: Address,
+    }
+}
+
+table_type! {
     /// `port_counters`, keyed by [`PortKey`], one per CPU. Wire packets, and bytes of whole frames as the
     /// pipeline saw them.
     pub struct PortCounters {

@@ -136,12 +136,13 @@ listed! {
         InTunnelLone = 1, "in-tunnel-lone", "From the tunnel, decapsulated by the program.";
         InTunnelDevice = 2, "in-tunnel-device", "From the tunnel, decapsulated by the kernel's device.";
         InUplink = 3, "in-uplink", "From an uplink.";
-        OutPort = 4, "out-port", "To VMs.";
+        OutPort = 4, "out-port", "To VMs and the host's services to them.";
         OutTunnel = 5, "out-tunnel", "To other hosts.";
         OutUplink = 6, "out-uplink", "To an external network.";
         OutHost = 7, "out-host", "Left to the host's own stack, untouched: not ours.";
         Punted = 8, "punted", "Handed to the agent instead of being forwarded.";
         Dropped = 9, "dropped", "Dropped; the drop counters say why.";
+        InService = 10, "in-service", "From the host's services to its VMs: metadata.";
     }
 }
 

@@ -452,6 +452,33 @@ fn uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32, vlan: u
     Ok(None)
 }
 
+/// Ingress of the link of the host's services: what they say to VMs.
+#[inline(always)]
+pub fn from_service<P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    work: &mut Work,
+    ifindex: u32,
+) -> Verdict {
+    tables.count(counter::total(Total::InService), 1);
+    let mut walk = Walk { packet, tables, work, hook: Hook::Port, given_back: true };
+    let step = services(&mut walk, ifindex);
+    let verdict = finish(walk.tables, step);
+    walk.tables.leave(walk.packet, walk.work, verdict);
+    verdict
+}
+
+#[inline(never)]
+fn services<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step<Verdict> {
+    walk.begin(ifindex, Address::ZERO)?;
+    classify::ethernet(walk)?;
+    if walk.work.headers.ethertype != ethernet::TYPE_IPV4 || walk.packet.vlan().is_some() {
+        return deny(Stage::Classify, Reason::EthertypeUnsupported);
+    }
+    classify::ipv4(walk, 0)?;
+    service::to_vm(walk)
+}
+
 /// Where a frame that the agent gives back came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {

@@ -5,7 +5,7 @@
 //! have the provider network (VLAN 2207), ahv03 has none.
 
 use crate::frames::{self, Ends, Read};
-use compiler::{LinkFacts, LocalFacts, TunnelFacts, TunnelProtocol, UplinkFacts, compile};
+use compiler::{LinkFacts, LocalFacts, ServiceFacts, TunnelFacts, TunnelProtocol, UplinkFacts, compile};
 use ipnet::Ipv4Net;
 use model::slice::{self, Block, BlockId, Egress, Filtering, FloatingIp, Interface, RouterGateway, Slice};
 use model::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
@@ -20,6 +20,8 @@ use uuid::Uuid;
 
 pub const UNDERLAY: u32 = 2;
 pub const UPLINK: u32 = 3;
+/// The link of the host's services.
+pub const SERVICE: u32 = 4;
 pub const VLAN: u16 = 2207;
 pub const SNAT_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 22, 7, 27);
 /// SNAT address of the second VPC.
@@ -243,6 +245,7 @@ impl World {
                 standing: Default::default(),
                 acl_sizes: Default::default(),
                 sessions_per_vm_max: self.options.sessions_per_vm_max,
+                service: Some(ServiceFacts { ifindex: SERVICE, mac: Mac(pipeline::SERVICE_MAC.0) }),
                 tunnel: TunnelFacts {
                     protocol,
                     port: 6081,
@@ -263,14 +266,14 @@ impl World {
     fn add_network(&mut self, number: u128, id: u32, cidr: &str) {
         let cidr = net(cidr);
         let gateway = cidr.hosts().next();
-        let subnets = BTreeMap::from([(subnet_id(number), slice::Subnet { cidr, gateway })]);
+        let subnets = BTreeMap::from([(subnet_id(number), slice::Subnet { cidr, gateway, dhcp: None })]);
         let name = format!("network{number}");
         let network = slice::Network { vni: vni(id), name, mtu: 1450, admin_up: true, subnets };
         self.slice.networks.insert(network_id(number), network);
     }
 
     fn add_external(&mut self) {
-        let subnet = slice::Subnet { cidr: net("172.22.7.0/24"), gateway: Some(GATEWAY_ADDRESS) };
+        let subnet = slice::Subnet { cidr: net("172.22.7.0/24"), gateway: Some(GATEWAY_ADDRESS), dhcp: None };
         let external = slice::ExternalNetwork {
             vni: vni(900),
             name: "external".to_owned(),
@@ -519,7 +522,13 @@ impl World {
         use pipeline::Total;
         for (index, host) in self.hosts.iter().enumerate() {
             let sum = |totals: &[Total]| totals.iter().map(|total| host.tables.total(*total)).sum::<u64>();
-            let entered = sum(&[Total::InPort, Total::InTunnelLone, Total::InTunnelDevice, Total::InUplink]);
+            let entered = sum(&[
+                Total::InPort,
+                Total::InTunnelLone,
+                Total::InTunnelDevice,
+                Total::InUplink,
+                Total::InService,
+            ]);
             let left = sum(&[
                 Total::OutPort,
                 Total::OutTunnel,

@@ -7,9 +7,11 @@ use compiler::TunnelProtocol::Geneve;
 use model::slice::Egress;
 use packet::MacAddr;
 use pipeline::host::Frame;
-use pipeline::{Reason, Stage, Verdict};
-use testkit::frames;
-use testkit::world::{Entry, INTERNET};
+use pipeline::{Punt, Reason, Stage, Verdict};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use testkit::frames::{self, Ends};
+use testkit::world::{Entry, INTERNET, SERVICE};
 use testkit::{Arrival, World};
 
 fn world() -> World {
@@ -121,4 +123,69 @@ fn lesson_v13_a_router_of_another_vpc_cannot_be_borrowed() {
     ends.dst_mac = MacAddr([0xfa, 0x16, 0x3e, 0xff, 0, 2]);
     let arrival = world.from_vm("vm_a", frames::udp(&ends, b"data"));
     assert_eq!(arrival, dropped(Stage::Switch, Reason::UnknownStation));
+}
+
+/// Row 8 once more: a VM that answers DHCP would own its neighbours.
+#[test]
+fn no_vm_is_a_dhcp_server() {
+    let mut world = world();
+    for dst_port in [68, 67, 4000] {
+        let offer = frames::udp(&world.switched("vm_a", "vm_g", (67, dst_port)), &[2; 240]);
+        assert_eq!(world.from_vm("vm_a", offer), dropped(Stage::Switch, Reason::DhcpServer), "to {dst_port}");
+        let outside = frames::udp(&world.routed("vm_a", INTERNET, (67, dst_port)), &[2; 240]);
+        assert_eq!(world.from_vm("vm_a", outside), dropped(Stage::Switch, Reason::DhcpServer), "to {dst_port}");
+    }
+    assert_eq!(sessions(&world), 0);
+}
+
+/// DHCP is the host's to answer, also of a VM without an address; nothing else comes from nowhere.
+#[test]
+fn dhcp_is_handed_to_the_host() {
+    let mut world = world();
+    let punted = Arrival::Nowhere { host: 0, verdict: Verdict::Punt(Punt::Dhcp) };
+    let (nowhere, all) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST);
+    let service = Ipv4Addr::from(pipeline::SERVICE_ADDRESS);
+    let own = world.vms["vm_a"].address;
+    let mut send = |src: Ipv4Addr, dst: Ipv4Addr, ports| {
+        let ends = Ends { src, dst_mac: MacAddr::BROADCAST, ..world.routed("vm_a", dst, ports) };
+        world.from_vm("vm_a", frames::udp(&ends, &[1; 240]))
+    };
+    assert_eq!(send(nowhere, all, (68, 67)), punted);
+    assert_eq!(send(own, all, (68, 67)), punted);
+    assert_eq!(send(own, service, (68, 67)), punted, "renewal");
+    let source = dropped(Stage::Classify, Reason::SourceMulticast);
+    assert_eq!(send(nowhere, all, (68, 4000)), source);
+    assert_eq!(send(nowhere, service, (68, 67)), source);
+    assert_eq!(send(own, service, (68, 69)), dropped(Stage::Switch, Reason::NotServed));
+    let cut = frames::may_fragment(frames::udp(&world.routed("vm_a", service, (68, 67)), &[1; 240]));
+    let first = frames::fragments(&cut, 160).remove(0);
+    assert_eq!(world.from_vm("vm_a", first), dropped(Stage::Switch, Reason::NotServed));
+    assert_eq!(sessions(&world), 0);
+}
+
+/// Row 13: whose metadata it is follows from the port. VMs with equal addresses come to the service under different ones,
+/// and an address that is not the port's does not come there at all.
+#[test]
+fn metadata_is_asked_for_under_an_address_of_the_port() {
+    let mut world = world();
+    let service = Ipv4Addr::from(pipeline::SERVICE_ADDRESS);
+    let mut seen = BTreeSet::new();
+    for vm in ["vm_a", "vm_e"] {
+        let ends = world.routed(vm, service, (40_000, 80));
+        assert_eq!(ends.src, world.vms["vm_a"].address, "equal addresses");
+        let arrival = world.from_vm(vm, frames::tcp(&ends, frames::Segment::Syn, &[]));
+        let Arrival::Port { ifindex: SERVICE, frame, .. } = arrival else { panic!("{vm}: {arrival:?}") };
+        // Reading checks the checksums.
+        let read = frames::read(&frame);
+        assert_eq!((read.dst, read.dst_port, read.dst_mac), (service, 80, pipeline::SERVICE_MAC));
+        assert!(seen.insert(read.src), "{vm}: {}", read.src);
+    }
+    let ends = world.routed("vm_a", service, (40_000, 80));
+    let spoofed = Ends { src: world.vms["vm_g"].address, ..ends };
+    let arrival = world.from_vm("vm_a", frames::tcp(&spoofed, frames::Segment::Syn, &[]));
+    assert_eq!(arrival, dropped(Stage::PortSecurity, Reason::SpoofedAddress));
+    let other = Ends { dst_port: 443, ..ends };
+    let arrival = world.from_vm("vm_a", frames::tcp(&other, frames::Segment::Syn, &[]));
+    assert_eq!(arrival, dropped(Stage::Switch, Reason::NotServed));
+    assert_eq!(sessions(&world), 0, "nothing is remembered");
 }

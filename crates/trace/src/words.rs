@@ -162,6 +162,10 @@ pub fn worded(look: &Look, names: &Names) -> Option<(&'static str, String, Optio
             let value = value.map(|vtep| format!("{}, DVR MAC {}", names.host_of(key.address), vtep.dvr_mac));
             ("vteps", key.address.to_string(), value)
         }
+        Look::Service(key, value) => {
+            let value = value.map(|guest| format!("{} on {}", guest.address, names.link(guest.ifindex)));
+            ("services", format!("{} on {}", key.address, names.link(key.ifindex)), value)
+        }
         other => return state_worded(other, names),
     })
 }
@@ -328,6 +332,7 @@ fn programmed_entry(look: &Look, around: &Surroundings<'_>) -> Option<(&'static 
         Look::OwnBlock(key, value) => entry!(own_blocks, key, value),
         Look::BlockOwner(key, value) => entry!(block_owners, key, value),
         Look::Vtep(key, value) => entry!(vteps, key, value),
+        Look::Service(key, value) => entry!(services, key, value),
         Look::PortPrefix(key, found) => {
             let (prefix, _) = Prefix::longest(&set.port_prefixes, key, PortAddressKey::LPM_LENS)?;
             Some(("port_prefixes", acl::entry_key(prefix.len, prefix.key.as_bytes()), !found))
@@ -384,6 +389,8 @@ fn classify(looks: &[Look], names: &Names) -> Option<String> {
             Look::Network(key, None) => format!("VNI {} is not known here", key.vni),
             Look::Network(key, Some(_)) => names.network(key.vni),
             Look::Vtep(key, None) => format!("{} is no host of the cluster", key.address),
+            Look::Service(_, None) => "no service of the host for this address".to_owned(),
+            Look::Service(_, Some(_)) => "to or from a service of the host".to_owned(),
             Look::Uplink(key, None) => format!("no external network on VLAN {}", key.vlan),
             Look::Uplink(_, Some(network)) => format!("external network {}", names.network(network.vni)),
             _ => continue,

@@ -274,7 +274,7 @@ pub(super) fn describe(scene: &Scene, compiled: &Compiled) -> BTreeMap<Rule, Des
     entries! {
         ports Port; networks Network; stations Station; neighbors Neighbor; externals External; uplinks Uplink;
         gateways Gateway; external_addresses ExternalAddress; floating_by_fixed FloatingByFixed; snat Snat;
-        own_blocks OwnBlock; block_owners BlockOwner; vteps Vtep;
+        own_blocks OwnBlock; block_owners BlockOwner; vteps Vtep; services Service;
     }
     for key in compiled.tables.port_addresses.keys() {
         put(Rule::new("port_addresses", key), Look::PortAddress(*key, true));

@@ -181,6 +181,7 @@ pub(crate) fn facts() -> LocalFacts {
         standing: Default::default(),
         acl_sizes: Default::default(),
         sessions_per_vm_max: 0,
+        service: None,
     }
 }
 

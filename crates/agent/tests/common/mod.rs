@@ -39,7 +39,7 @@ pub(crate) fn port_id(number: u8) -> PortId {
     PortId::from_uuid(Uuid::from_u128((u128::from(number) << 96) | 1))
 }
 
-fn id(number: u128) -> Uuid {
+pub(crate) fn id(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
@@ -112,6 +112,16 @@ impl Bench {
         std::fs::write(path, state.to_string()).unwrap();
     }
 
+    /// Changes what the agent starts with.
+    pub(crate) fn change_slice(&self, change: impl FnOnce(&mut Slice)) {
+        let path = self.directory.path().join("state.json");
+        let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let mut slice: Slice = serde_json::from_value(state["slice"].take()).unwrap();
+        change(&mut slice);
+        state["slice"] = serde_json::to_value(slice).unwrap();
+        std::fs::write(path, state.to_string()).unwrap();
+    }
+
     /// A directory that goes with the bench.
     pub(crate) fn directory(&self) -> &std::path::Path {
         self.directory.path()
@@ -139,6 +149,7 @@ impl Bench {
             sessions_per_vm_max: 0,
             dhcp_lease_s: 86_400,
             detach: false,
+            metadata: None,
         }
     }
 
@@ -228,13 +239,24 @@ impl Drop for Vm {
 }
 
 /// Waits for a condition; panics with its name at the deadline.
-pub(crate) fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
+pub(crate) fn wait_for<T>(what: &str, ready: impl FnMut() -> Option<T>) -> T {
+    wait_for_within(DEADLINE, || what.to_owned(), ready)
+}
+
+/// Likewise with a deadline of its own; what it was is asked for at the end.
+pub(crate) fn wait_for_within<T>(
+    most: Duration,
+    what: impl FnOnce() -> String,
+    mut ready: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + most;
     loop {
         if let Some(value) = ready() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        if Instant::now() >= deadline {
+            panic!("waited in vain for {}", what());
+        }
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -245,8 +267,13 @@ const PROVIDER: u128 = 3;
 const ROUTER: u128 = 4;
 
 fn subnets(cidr: &str, gateway: &str) -> BTreeMap<SubnetId, Subnet> {
-    let subnet = Subnet { cidr: cidr.parse().unwrap(), gateway: Some(gateway.parse().unwrap()), dhcp: None };
-    BTreeMap::from([(SubnetId::from_uuid(id(9)), subnet)])
+    let route = StaticRoute {
+        destination: "10.77.0.0/16".parse().unwrap(),
+        next_hop: Ipv4Addr::new(192, 168, 10, 2),
+    };
+    let dhcp = SubnetDhcp { dns_nameservers: vec![Ipv4Addr::new(9, 9, 9, 9)], host_routes: vec![route] };
+    let (cidr, gateway) = (cidr.parse().unwrap(), Some(gateway.parse().unwrap()));
+    BTreeMap::from([(SubnetId::from_uuid(id(9)), Subnet { cidr, gateway, dhcp: Some(dhcp) })])
 }
 
 fn vni(number: u32) -> Vni {

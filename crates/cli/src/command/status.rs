@@ -15,7 +15,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// Ways in; every other total is a way out.
-const WAYS_IN: &[Total] = &[Total::InPort, Total::InTunnelLone, Total::InTunnelDevice, Total::InUplink];
+const WAYS_IN: &[Total] =
+    &[Total::InPort, Total::InTunnelLone, Total::InTunnelDevice, Total::InUplink, Total::InService];
 
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {

@@ -1,6 +1,6 @@
 //! The two scenarios as slices, and tables as text.
 
-use crate::{Compiled, LinkFacts, LocalFacts, TunnelFacts, TunnelProtocol, UplinkFacts};
+use crate::{Compiled, LinkFacts, LocalFacts, ServiceFacts, TunnelFacts, TunnelProtocol, UplinkFacts};
 use model::slice::*;
 use model::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
 use pipeline::tables::ExternalAddressKey;
@@ -269,6 +269,7 @@ impl Fixture {
             standing: Default::default(),
             acl_sizes: Default::default(),
             sessions_per_vm_max: 0,
+            service: Some(ServiceFacts { ifindex: 99, mac: Mac([2, 0, 0, 0, 0, 99]) }),
             tunnel: self.tunnel,
             links: here
                 .zip(TAP..)
@@ -297,7 +298,7 @@ pub(super) fn render(compiled: &Compiled) -> String {
         )*};
     }
     lines!(ports port_addresses networks stations neighbors routes externals uplinks gateways
-        external_addresses floating_by_fixed snat own_blocks block_owners vteps);
+        external_addresses floating_by_fixed snat own_blocks block_owners vteps services);
     for problem in &compiled.problems {
         writeln!(out, "problem {problem:?}").unwrap();
     }

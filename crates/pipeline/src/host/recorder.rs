@@ -40,6 +40,7 @@ pub enum Look {
     OwnBlock(BlockKey, Option<PortBlock>),
     BlockOwner(BlockOwnerKey, Option<BlockOwner>),
     Vtep(VtepKey, Option<Vtep>),
+    Service(ServiceKey, Option<Service>),
     /// By its stored key, with the forward key of the session found.
     Session(SessionKey, Option<SessionKey>),
     /// With the stored key found.
@@ -208,6 +209,7 @@ impl<S: Source> Tables for Recorder<'_, S> {
         own_block: BlockKey => Option<PortBlock>, OwnBlock;
         block_owner: BlockOwnerKey => Option<BlockOwner>, BlockOwner;
         vtep: VtepKey => Option<Vtep>, Vtep;
+        service: ServiceKey => Option<Service>, Service;
     }
 
     fn config(&self) -> Config {

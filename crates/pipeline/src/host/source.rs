@@ -30,6 +30,7 @@ pub trait Source {
     fn own_block(&self, key: &BlockKey) -> Option<PortBlock>;
     fn block_owner(&self, key: &BlockOwnerKey) -> Option<BlockOwner>;
     fn vtep(&self, key: &VtepKey) -> Option<Vtep>;
+    fn service(&self, key: &ServiceKey) -> Option<Service>;
     /// A copy.
     fn session(&self, key: &SessionKey) -> Option<Session>;
     fn reply(&self, key: &SessionKey) -> Option<SessionKey>;
@@ -74,6 +75,7 @@ impl Source for HostTables {
         own_block: BlockKey => Option<PortBlock>;
         block_owner: BlockOwnerKey => Option<BlockOwner>;
         vtep: VtepKey => Option<Vtep>;
+        service: ServiceKey => Option<Service>;
         reply: SessionKey => Option<SessionKey>;
         mapping: MappingKey => Option<Mapping>;
         binding: BindingKey => Option<MappingKey>;

@@ -189,6 +189,10 @@ impl Tables for HostTables {
         self.set.vteps.get(key).copied()
     }
 
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        self.set.services.get(key).copied()
+    }
+
     fn session(&self, key: &SessionKey) -> Option<Rc<Session>> {
         self.sessions.borrow().get(key).cloned()
     }

@@ -116,7 +116,7 @@ fn translate_addresses<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Resul
 
 /// `from` and `to`: IPv4 addresses, the wire bytes read in memory order.
 #[inline(never)]
-fn replace_address<P: Packet, T: Tables>(
+pub(crate) fn replace_address<P: Packet, T: Tables>(
     walk: &mut Walk<'_, P, T>,
     offset: u32,
     from: u32,

@@ -1,12 +1,18 @@
-//! What the host itself serves to its VMs: DHCP (RFC 2131). It comes before security groups, as in Neutron, and before
-//! any route: a VM without an address, router or rule gets its address too.
+//! What the host itself serves to its VMs: DHCP (RFC 2131), and metadata at 169.254.169.254. It comes before security
+//! groups, as in Neutron, and before any route: a VM without a router or a rule is served too.
+//!
+//! DHCP is handed to the agent. Metadata is TCP, and goes to a link with a service behind it, which must tell apart VMs
+//! with equal addresses: on that link each has an address of its own. Nothing is remembered: both directions look
+//! the guest up in `services`.
 
 use crate::address::Address;
 use crate::bounds::FRAME_BYTES;
 use crate::runtime::{Packet, Tables};
+use crate::stage::{output, port_security};
+use crate::tables::ServiceKey;
 use crate::verdict::{Punt, Reason, Stage, Verdict};
 use crate::walk::{Step, Walk, deny};
-use packet::{MacAddr, ipv4, udp};
+use packet::{MacAddr, bytes, ipv4, udp};
 
 /// Where VMs find their host, on every network: the metadata service's address, and the DHCP server's.
 pub const SERVICE_ADDRESS: [u8; 4] = [169, 254, 169, 254];
@@ -14,6 +20,7 @@ pub const SERVICE_ADDRESS: [u8; 4] = [169, 254, 169, 254];
 pub const SERVICE_MAC: MacAddr = MacAddr([0x02, 0x00, 0xa9, 0xfe, 0xa9, 0xfe]);
 
 const BROADCAST: [u8; 4] = [255; 4];
+const METADATA_PORT: u16 = 80;
 
 /// Whether an IPv4 header is that of somebody without an address who asks for one (RFC 2131 §4.1).
 #[inline(always)]
@@ -25,12 +32,13 @@ pub(crate) fn has_no_address(header: &ipv4::Header) -> bool {
 #[inline(always)]
 pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Option<Verdict>> {
     let key = &walk.work.key;
-    let udp = key.protocol == ipv4::PROTOCOL_UDP;
+    // Of an ICMP error the key is the quotation's, and its protocol too.
+    let udp = walk.work.headers.protocol == ipv4::PROTOCOL_UDP;
     if udp && (key.src_port == udp::PORT_DHCP_SERVER || key.dst_port == udp::PORT_DHCP_SERVER) {
         return dhcp(walk);
     }
     if key.dst == Address::v4(SERVICE_ADDRESS) {
-        return deny(Stage::Switch, Reason::NotServed);
+        return to_service(walk).map(Some);
     }
     if key.src == Address::v4([0; 4]) {
         return deny(Stage::Classify, Reason::SourceMulticast);
@@ -52,4 +60,51 @@ fn dhcp<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Option<Verdict>
         (true, false) => deny(Stage::Switch, Reason::NotServed),
         (false, _) => Ok(None),
     }
+}
+
+/// A VM's packet to the service address.
+#[inline(never)]
+fn to_service<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Verdict> {
+    port_security::run(walk)?;
+    walk.tables.enter(Stage::Switch);
+    if walk.work.key.dst_port != METADATA_PORT || !is_whole_tcp(walk) {
+        return deny(Stage::Switch, Reason::NotServed);
+    }
+    let address = walk.work.key.src;
+    pass(walk, address, ipv4::OFFSET_SRC)
+}
+
+/// The service's answer to a VM.
+#[inline(always)]
+pub(crate) fn to_vm<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Verdict> {
+    let from_service = walk.work.key.src == Address::v4(SERVICE_ADDRESS);
+    if !from_service || walk.work.key.src_port != METADATA_PORT || !is_whole_tcp(walk) {
+        return deny(Stage::Switch, Reason::NotServed);
+    }
+    let address = walk.work.key.dst;
+    pass(walk, address, ipv4::OFFSET_DST)
+}
+
+#[inline(always)]
+fn is_whole_tcp<P, T>(walk: &Walk<'_, P, T>) -> bool {
+    walk.work.headers.protocol == ipv4::PROTOCOL_TCP && walk.work.headers.fragment == 0
+}
+
+/// Sends a packet on to the other side, where the guest, whose address stands at `offset`, has another one.
+#[inline(never)]
+fn pass<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, address: Address, offset: u32) -> Step<Verdict> {
+    let key = ServiceKey { ifindex: walk.work.ingress, address };
+    let Some(guest) = walk.tables.service(&key) else {
+        return deny(Stage::Switch, Reason::NotServed);
+    };
+    let word = |address: Address| u32::from_ne_bytes(address.to_v4());
+    let macs = [guest.mac, SERVICE_MAC];
+    let written = output::replace_address(walk, offset, word(address), word(guest.address))
+        .and_then(|()| walk.packet.store::<12>(0, &bytes(macs)));
+    if written.is_err() {
+        return deny(Stage::Output, Reason::OutputFailed);
+    }
+    let (segments, len) = (walk.packet.gso_segments(), walk.packet.len());
+    walk.tables.count_port(guest.ifindex, false, segments, len);
+    Ok(Verdict::Port { ifindex: guest.ifindex })
 }

@@ -25,7 +25,8 @@ impl Before {
     }
 }
 
-const IN: [Total; 4] = [Total::InPort, Total::InTunnelLone, Total::InTunnelDevice, Total::InUplink];
+const IN: [Total; 5] =
+    [Total::InPort, Total::InTunnelLone, Total::InTunnelDevice, Total::InUplink, Total::InService];
 const OUT: [Total; 6] =
     [Total::OutPort, Total::OutTunnel, Total::OutUplink, Total::OutHost, Total::Punted, Total::Dropped];
 

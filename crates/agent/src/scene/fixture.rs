@@ -63,7 +63,7 @@ pub(crate) fn vni(number: u32) -> Vni {
 }
 
 fn subnets(number: u128, cidr: &str, gateway: Ipv4Addr) -> BTreeMap<SubnetId, Subnet> {
-    let subnet = Subnet { cidr: cidr.parse().unwrap(), gateway: Some(gateway) };
+    let subnet = Subnet { cidr: cidr.parse().unwrap(), gateway: Some(gateway), dhcp: None };
     BTreeMap::from([(SubnetId::from_uuid(id(number)), subnet)])
 }
 

@@ -147,6 +147,7 @@ impl Bench {
             bfd_multiplier: 3,
             bfd_in_tunnel: true,
             sessions_per_vm_max: 0,
+            acl_sizes: Default::default(),
             dhcp_lease_s: 86_400,
             detach: false,
             metadata: None,
@@ -309,9 +310,9 @@ fn slice() -> Slice {
             admin_up: true,
             port_security: true,
             allowed_pairs: Vec::new(),
-        };
             security_groups: None,
             guest: None,
+        };
         slice.upsert(Object::Port(port_id(number), port));
     }
     add_outside(&mut slice, host);

@@ -73,7 +73,7 @@ pub(super) fn route(destination: &str, next_hop: &str) -> StaticRoute {
 }
 
 fn subnets(name: &str, cidr: &str, gateway: &str) -> BTreeMap<SubnetId, Subnet> {
-    let subnet = Subnet { cidr: cidr.parse().unwrap(), gateway: Some(ip(gateway)) };
+    let subnet = Subnet { cidr: cidr.parse().unwrap(), gateway: Some(ip(gateway)), dhcp: None };
     BTreeMap::from([(subnet_id(name), subnet)])
 }
 

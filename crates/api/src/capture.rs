@@ -1,6 +1,6 @@
 //! `GET /nanboku/v1/capture`: packets as they pass, in the form of [`crate::observe`], until the client leaves.
 //!
-//! `?host=&port_id=&router_id=&network_id=&physical_network=&edge=&edge=&filter=&snap_len=&per_second=&whole=true`.
+//! `?host=&port_id=&router_id=&network_id=&physical_network=&edge=&edge=&filter=&snap_len=&per_second=&whole=true&here=true`.
 
 use crate::backend::Backend;
 use crate::caller::Caller;
@@ -40,6 +40,7 @@ fn request(pairs: Vec<(String, String)>) -> Result<(Option<String>, CaptureReque
             "filter" => request.filter = value,
             "snap_len" => request.snap_len = Some(parsed(&key, &value)?),
             "per_second" => request.per_second = Some(parsed(&key, &value)?),
+            "here" => request.here = parsed(&key, &value)?,
             "whole" => request.whole = parsed(&key, &value)?,
             _ => return Err(unknown(&key)),
         }

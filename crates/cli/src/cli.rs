@@ -8,10 +8,18 @@ use crate::output::{Format, Output};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
+/// Where somebody begins who knows nothing yet.
+const WHEN_IT_FAILS: &str = "\
+When something does not work:
+  nanboku explain reach VM 8.8.8.8     why it does not get there, and which command would change that
+  nanboku trace --from VM --to 8.8.8.8 every stage on every host, there and back
+  nanboku capture --port VM            its real packets, before and after NAT, and why they are dropped
+  nanboku status                       hosts, counters, drops with their reasons";
+
 /// Virtual private clouds for a cluster of Linux hosts: networks, routers, SNAT and floating IPs, forwarded by
 /// eBPF on each host.
 #[derive(Debug, Parser)]
-#[command(name = "nanboku", version, max_term_width = 110)]
+#[command(name = "nanboku", version, max_term_width = 110, after_help = WHEN_IT_FAILS)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -108,11 +116,11 @@ pub(crate) enum Command {
     /// Port blocks: which host has which ports of an external address.
     #[command(subcommand)]
     Block(command::block::BlockCommand),
-    /// What would happen to a packet, stage by stage, on every host it touches; nothing is sent.
+    /// What would happen to a packet, stage by stage, on every host it touches; with --live, what happens to real ones.
     Trace(command::trace::TraceArgs),
     /// Real packets at the edges of stages, before and after NAT, on one host or all: pcapng, or lines.
     Capture(command::capture::CaptureArgs),
-    /// Who is, or was, behind what the outside sees.
+    /// Why A cannot reach B, and what would change that; who answers for an address; what a drop means. Start here.
     #[command(subcommand)]
     Explain(command::explain::ExplainCommand),
     /// MACs: where frames for each go, per network and per physical network.

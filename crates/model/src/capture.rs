@@ -29,6 +29,8 @@ pub struct CaptureRequest {
     pub per_second: Option<u32>,
     /// Both ends of every walk, also if only one fits the filter.
     pub whole: bool,
+    /// Only at the point itself, not at the other end of its packets' walks.
+    pub here: bool,
     /// Nothing but what the port itself sends and gets: no hosts, no tunnels, no uplinks.
     pub own: bool,
 }

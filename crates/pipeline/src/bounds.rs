@@ -70,5 +70,7 @@ pub const EVENT_PACKET_BYTES: usize = 128;
 
 /// Captures whose packets the programs choose themselves; further ones share the last slot, and the agent chooses.
 pub const CAPTURE_SLOTS: usize = 8;
+/// Walks that a bounded capture may be told of at once: what belongs together comes together.
+pub const CAPTURE_BURST: u64 = 32;
 /// Bytes of the ring of captured frames: 100,000 frames of 1500 bytes per second for 25 milliseconds.
 pub const CAPTURE_RING_BYTES: u32 = 1 << 22;

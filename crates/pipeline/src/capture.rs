@@ -7,7 +7,7 @@
 
 use crate::address::Address;
 use crate::atomic::AtomicU64;
-use crate::bounds::{CAPTURE_SLOTS, FRAME_BYTES};
+use crate::bounds::{CAPTURE_BURST, CAPTURE_SLOTS, FRAME_BYTES};
 use crate::runtime::{Packet, PacketError, Tables};
 use crate::session::Path;
 use crate::tables::PortKey;
@@ -115,7 +115,7 @@ pub struct End {
 pub struct Slot {
     /// Monotonic clock, nanoseconds: nothing is told after it, so that a capture ends with its agent. 0: free.
     pub until_ns: u64,
-    /// Least time between two walks that are told of; 0: all are.
+    /// Mean time between two walks that are told of, after a burst of [`CAPTURE_BURST`]; 0: all are.
     pub interval_ns: u64,
     /// The next may be told of from then on. Two CPUs may both take the same turn: one record more.
     pub next_ns: AtomicU64,
@@ -286,9 +286,10 @@ fn places(memory: &mut Memory, slots: &Slots) -> u32 {
         let link = slot.ifindex == 0 || slot.ifindex == head.ingress || slot.ifindex == out;
         let bit = 1 << (number & 31);
         if link && on_networks(slot, head) && (memory.arrived_fits | memory.left_fits) & bit != 0 {
-            let next = slot.next_ns.load(Relaxed);
-            if slot.interval_ns == 0 || next <= memory.now_ns {
-                slot.next_ns.store(memory.now_ns.wrapping_add(slot.interval_ns), Relaxed);
+            let unused = memory.now_ns.saturating_sub(slot.interval_ns.saturating_mul(CAPTURE_BURST));
+            let next = slot.next_ns.load(Relaxed).max(unused);
+            if next <= memory.now_ns {
+                slot.next_ns.store(next.saturating_add(slot.interval_ns), Relaxed);
                 keep |= bit;
                 whole |= if slot.whole != 0 { bit } else { 0 };
             }

@@ -138,10 +138,12 @@ impl View {
 
     fn is_place(&self, head: &Head) -> bool {
         let out = sent_to(head);
-        let link = self.given.ifindex.is_none_or(|ifindex| match (self.given.request.own, head.point) {
-            (false, _) => head.ingress == ifindex || out == Some(ifindex),
-            (true, Head::LEFT) => out == Some(ifindex),
-            (true, _) => head.ingress == ifindex,
+        let link = self.given.ifindex.is_none_or(|ifindex| {
+            match (self.given.request.own || self.given.request.here, head.point) {
+                (false, _) => head.ingress == ifindex || out == Some(ifindex),
+                (true, Head::LEFT) => out == Some(ifindex),
+                (true, _) => head.ingress == ifindex,
+            }
         });
         let network = self.given.vni.is_none_or(|vni| vni == head.arrived_vni || vni == head.left_vni);
         link && network && self.given.router.as_ref().is_none_or(|router| router.has(head))

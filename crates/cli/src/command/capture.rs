@@ -26,6 +26,9 @@ pub(crate) struct CaptureArgs {
     /// given.
     #[arg(long = "at", value_name = "EDGE")]
     edges: Vec<String>,
+    /// Only at the port or uplink itself, as tcpdump would; otherwise its packets are shown at both ends of their walk.
+    #[arg(long)]
+    here: bool,
     /// Write pcapng here; `-`: to standard output. Without it, lines on a terminal and pcapng otherwise.
     #[arg(long, short, value_name = "FILE")]
     write: Option<PathBuf>,
@@ -106,6 +109,9 @@ pub(crate) async fn run(args: CaptureArgs, cx: &Context) -> anyhow::Result<Strin
     let mut query = args.points.query(cx).await?;
     query.extend(filter(&args.filter)?);
     query.extend(args.edges.iter().map(|edge| ("edge", edge.clone())));
+    if args.here {
+        query.push(("here", "true".to_owned()));
+    }
     query.push(("snap_len", args.snaplen.to_string()));
     let stream = Stream::open(cx, &query, args.duration.map(Duration::from_secs)).await?;
     let rotation = Rotation {

@@ -11,7 +11,8 @@ const TRACE: &str = "/nanboku/v1/trace";
 async fn ports(api: &Api) -> (Value, Value) {
     let network = api.create_as("red/member", "network", json!({"name": "net"})).await;
     let id = &network["id"];
-    api.create_as("red/member", "subnet", json!({"network_id": id, "ip_version": 4, "cidr": "10.0.0.0/24"})).await;
+    api.create_as("red/member", "subnet", json!({"network_id": id, "ip_version": 4, "cidr": "10.0.0.0/24"}))
+        .await;
     let own = api.create_as("red/member", "port", json!({"network_id": id})).await;
     let of_blue = json!({"network_id": id, "project_id": "blue"});
     (own, api.create_as("a/admin", "port", of_blue).await)
@@ -32,10 +33,20 @@ async fn a_member_captures_at_its_own_ports_only() {
     let forbidden = (403, "PolicyNotAuthorized".to_owned());
     assert_eq!(status(&api, "red/member", &of(&own)).await, ok);
     assert_eq!(status(&api, "blue/member", &of(&own)).await, missing, "another tenant's");
-    assert_eq!(status(&api, "red/member", &of(&of_blue)).await, missing, "another tenant's on the own network");
+    assert_eq!(
+        status(&api, "red/member", &of(&of_blue)).await,
+        missing,
+        "another tenant's on the own network"
+    );
     assert_eq!(status(&api, "blue/member", &of(&of_blue)).await, ok);
     assert_eq!(status(&api, "red/member", &format!("port_id={UNKNOWN}")).await, missing);
-    for more in ["host=ahv01", "physical_network=physnet1", "edge=snat", &format!("router_id={UNKNOWN}"), &format!("network_id={UNKNOWN}")] {
+    for more in [
+        "host=ahv01",
+        "physical_network=physnet1",
+        "edge=snat",
+        &format!("router_id={UNKNOWN}"),
+        &format!("network_id={UNKNOWN}"),
+    ] {
         assert_eq!(status(&api, "red/member", &format!("{}&{more}", of(&own))).await, forbidden, "{more}");
     }
     assert_eq!(status(&api, "red/member", "").await, forbidden, "everything");

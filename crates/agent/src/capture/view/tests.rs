@@ -150,6 +150,16 @@ fn whose_own_port_it_is_sees_nothing_beyond_it() {
 }
 
 #[test]
+fn at_the_point_itself_the_other_end_is_not_shown() {
+    let request = CaptureRequest { here: true, ..CaptureRequest::default() };
+    let edges = |ifindex| {
+        let rows = rows(Request { ifindex: Some(ifindex), ..given(request.clone()) });
+        rows.into_iter().map(|row| row.edge).collect::<Vec<_>>()
+    };
+    assert_eq!((edges(PORT), edges(UPLINK)), (vec!["in".to_owned()], vec!["out".to_owned()]));
+}
+
+#[test]
 fn places_are_those_that_were_asked_for() {
     let all = given(CaptureRequest::default());
     let router = Router { vni: 900, inside: [100].into(), addresses: [[10, 0, 0, 1].into()].into() };

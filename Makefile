@@ -1,4 +1,4 @@
-# make demo | test | tempest | bench | faults | build | setup | lint | clean
+# make demo | test | tempest | bench | bench-api | kills | fuzz-api | faults | build | setup | lint | clean
 #
 # Everything installs its own prerequisites through scripts/setup (Debian 12; root or sudo for apt).
 
@@ -11,12 +11,19 @@ BENCH_ARGS ?=
 # Repetitions of each fault; 20 take less than 20 minutes.
 FAULT_ROUNDS ?= 20
 
-.PHONY: demo test bench faults build setup lint clean help tempest
+# How often `make kills` kills the controller, and requests of `make fuzz-api`.
+KILLS ?= 100
+FUZZ_CASES ?= 50000
+
+.PHONY: bench-api kills fuzz-api demo test bench faults build setup lint clean help tempest
 
 help:
 	@echo "make demo    build everything, bring up both scenarios and show what works (root)"
 	@echo "make test    every check and test there is; FUZZ_SECONDS=$(FUZZ_SECONDS) per fuzz target (root)"
 	@echo "make bench   compare with plain routing, bridge + VXLAN and nftables (root)"
+	@echo "make bench-api  how fast the API is, with 100,000 ports in the store as well"
+	@echo "make kills   kill the controller KILLS=$(KILLS) times while clients write, and compare"
+	@echo "make fuzz-api  FUZZ_CASES=$(FUZZ_CASES) random requests"
 	@echo "make faults  what failing gateways cost, FAULT_ROUNDS=$(FAULT_ROUNDS) times each (root)"
 	@echo "make build   the release binary, $(BIN)"
 	@echo "make tempest OpenStack's own tests of the network API, against a controller of their own"
@@ -35,6 +42,16 @@ demo: build
 bench: build
 	cargo build --release --locked --package bench
 	scripts/bench $(BENCH_ARGS)
+
+bench-api: build
+	cargo build --release --locked --package bench
+	scripts/bench api $(BENCH_ARGS)
+
+kills:
+	NANBOKU_KILLS=$(KILLS) cargo nextest run --locked --package controller --no-capture what_was_answered_survives
+
+fuzz-api:
+	NANBOKU_FUZZ_CASES=$(FUZZ_CASES) cargo nextest run --locked --package controller --no-capture -E 'binary(endurance) & test(/^fuzz/)'
 
 faults: build
 	scripts/faults $(FAULT_ROUNDS)

@@ -3,7 +3,7 @@
 use crate::resources::{InterfaceRequest, InterfaceView, RouteList, SubnetPoolAction, SubnetPoolView};
 use crate::{Caller, Error, Resource};
 use model::question::Question;
-use model::quota::Counted;
+use model::quota::{Counted, DefaultQuota};
 use model::resource::{FloatingIp, Host, Network, Port, Router, Subnet};
 use model::security::{SecurityGroup, SecurityGroupRule};
 use model::subnet_pool::{AddressScope, SubnetPool};
@@ -210,6 +210,9 @@ pub struct QuotaUse {
 /// How much a project may have, and has.
 pub trait Quotas: Send + Sync + 'static {
     fn quota(&self, project_id: &str) -> Vec<QuotaUse>;
+
+    /// Of projects for which nothing was said.
+    fn default_quota(&self) -> DefaultQuota;
 
     /// Projects of which something was said.
     fn projects_with_quota(&self) -> Vec<String>;

@@ -9,12 +9,9 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use model::quota::{Counted, UNLIMITED};
+use model::quota::{Counted, LIMIT_MAX, UNLIMITED};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-
-/// Largest limit: a database's signed 32 bits, as in Neutron.
-const LIMIT_MAX: i64 = 0x7fff_ffff;
 
 fn must_be_admin(caller: &Caller, action: &str) -> Result<(), Error> {
     if caller.is_admin() { Ok(()) } else { Err(policy::forbidden(action, "quota")) }
@@ -55,10 +52,15 @@ pub(crate) async fn show<B: Quotas>(
     Ok(Json(json!({"quota": limits(&backend.quota(&project_id))})).into_response())
 }
 
-pub(crate) async fn show_default(Path(project_id): Path<String>, caller: Caller) -> Answer {
+pub(crate) async fn show_default<B: Quotas>(
+    State(backend): State<Arc<B>>,
+    Path(project_id): Path<String>,
+    caller: Caller,
+) -> Answer {
     may_read(&caller, &project_id)?;
+    let default = backend.default_quota();
     let limits: Map<String, Value> = Counted::ALL
-        .map(|counted| (counted.name().to_owned(), counted.default_limit().into()))
+        .map(|counted| (counted.name().to_owned(), default.limit(counted).into()))
         .into_iter()
         .collect();
     Ok(Json(json!({"quota": limits})).into_response())

@@ -108,7 +108,7 @@ fn routes<B: Backend>() -> Routes<Arc<B>> {
             "/v2.0/quotas/{id}",
             get(quotas::show::<B>).put(quotas::update::<B>).delete(quotas::reset::<B>),
         )
-        .route("/v2.0/quotas/{id}/default", get(quotas::show_default))
+        .route("/v2.0/quotas/{id}/default", get(quotas::show_default::<B>))
         .route("/v2.0/quotas/{id}/details", get(quotas::show_details::<B>))
         .route("/v2.0/quotas/{id}/details.json", get(quotas::show_details::<B>))
         .route("/nanboku/v1/hosts", get(admin::hosts::<B>))

@@ -1,6 +1,6 @@
 //! Unmodified clients: a session of the real `openstack` command line and SDK, with passwords, against a real server.
 //!
-//! They come from PyPI, so a machine that cannot reach it cannot run this: `scripts/setup --test` installs them where it
+//! And our own command line, which logs in with the same file. The others come from PyPI, so a machine that cannot reach it cannot run this: `scripts/setup --test` installs them where it
 //! can. What the session does is in `openstack/session.py`.
 
 use std::net::TcpListener;
@@ -91,4 +91,58 @@ fn two_projects_work_side_by_side_with_the_real_command_line() {
     let said =
         format!("{}{}", String::from_utf8_lossy(&session.stdout), String::from_utf8_lossy(&session.stderr));
     assert!(session.status.success() && said.contains("\ndone\n"), "{}\n{said}", server.log());
+}
+
+/// `nanboku` with an environment of its own, without any lab or endpoint of whoever runs the tests.
+fn nanboku(server: &Server, variables: &[(&str, &str)], args: &[&str]) -> (bool, String) {
+    let mut command = Command::new(NANBOKU);
+    command.env_clear().env("HOME", server.dir.path()).current_dir(server.dir.path());
+    let Output { status, stdout, stderr } =
+        command.envs(variables.iter().copied()).args(args).output().unwrap();
+    (status.success(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
+}
+
+/// The value of a key that the file has once.
+fn line_of<'a>(clouds: &'a str, key: &str) -> &'a str {
+    let line = clouds.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(": "));
+    line.unwrap_or_else(|| panic!("no {key} in {clouds}")).trim_matches('"')
+}
+
+#[test]
+fn the_own_command_line_logs_in_with_clouds_yaml_and_with_variables() {
+    let server = Server::start();
+    let clouds = std::fs::read_to_string(server.dir.path().join("clouds.yaml")).unwrap();
+    let authority = server.dir.path().join("pki/ca.pem").display().to_string();
+    let (url, password) = (line_of(&clouds, "auth_url"), line_of(&clouds, "password"));
+    let cloud = ["--os-cloud", "nanboku", "--os-cacert", &authority];
+    let with = |args: &[&str]| nanboku(&server, &[], &[&cloud[..], args].concat());
+    let (ok, said) = with(&["network", "create", "blue"]);
+    assert!(ok, "{said}");
+    let (ok, said) = with(&["network", "list", "-o", "value", "-c", "name"]);
+    assert!(ok && said.contains("blue"), "{said}");
+    assert!(with(&["status"]).0, "administrators' views too");
+
+    let admin = [
+        ("OS_AUTH_URL", url),
+        ("OS_USERNAME", "admin"),
+        ("OS_PASSWORD", password),
+        ("OS_PROJECT_NAME", "admin"),
+        ("OS_CACERT", &authority),
+    ];
+    let (ok, said) = nanboku(&server, &admin, &["network", "list"]);
+    assert!(ok && said.contains("blue"), "{said}");
+    let (ok, said) = nanboku(&server, &admin[..4], &["--insecure", "network", "list"]);
+    assert!(ok && said.contains("blue"), "{said}");
+    let refused = |variables: &[(&str, &str)], args: &[&str], want: &str| {
+        let (ok, said) = nanboku(&server, variables, args);
+        assert!(!ok && said.contains(want) && !said.contains(password), "'{want}' in {said}");
+    };
+    let list = ["network", "list"];
+    refused(&admin[..4], &list, "--os-cacert");
+    refused(&[&admin[..2], &admin[3..]].concat(), &list, "OS_PASSWORD");
+    let wrong = [&admin[..2], &[("OS_PASSWORD", "wrong")], &admin[3..]].concat();
+    refused(&wrong, &list, "refuses the credentials");
+    refused(&[], &["--os-cloud", "red", "network", "list"], "has no cloud 'red' (it has: nanboku)");
+    let root = url.split("/identity").next().unwrap();
+    refused(&[], &["--endpoint", root, "--os-cacert", &authority, "network", "list"], "401");
 }

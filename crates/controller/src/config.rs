@@ -11,7 +11,9 @@ pub use nat::{Nat, NatFlags};
 
 use crate::connections::Limits;
 use model::Mac;
+use model::quota::{Counted, DefaultQuota, LIMIT_MAX, UNLIMITED};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -52,6 +54,8 @@ pub struct Config {
     pub nat: Nat,
     /// Of the API's connections.
     pub limits: Limits,
+    /// Of projects for which nothing was said.
+    pub quotas: DefaultQuota,
 }
 
 /// How hosts send to one another: one choice for the cluster. Displays as agents are told it.
@@ -124,6 +128,8 @@ struct File {
     identity: access::IdentityTable,
     #[serde(default)]
     keystone: access::KeystoneTable,
+    #[serde(default)]
+    quotas: BTreeMap<String, i64>,
 }
 
 impl File {
@@ -275,7 +281,23 @@ fn build(file: File, nat: Nat, access: &AccessFlags) -> Result<Config, ConfigErr
         liveness_grace: grace(file.liveness_grace_ms.unwrap_or(10_000))?,
         nat,
         limits: Limits::default(),
+        quotas: quotas(&file.quotas)?,
     })
+}
+
+fn quotas(given: &BTreeMap<String, i64>) -> Result<DefaultQuota, ConfigError> {
+    let mut quotas = DefaultQuota::default();
+    for (name, limit) in given {
+        let Some(counted) = Counted::ALL.into_iter().find(|counted| counted.name() == name) else {
+            let names = Counted::ALL.map(Counted::name).join(", ");
+            return invalid("quotas", format!("has '{name}', which is not one of {names}"));
+        };
+        if !(UNLIMITED..=LIMIT_MAX).contains(limit) {
+            return invalid("quotas", format!("has {name} = {limit}, not between {UNLIMITED} and {LIMIT_MAX}"));
+        }
+        quotas.set(counted, *limit);
+    }
+    Ok(quotas)
 }
 
 fn invalid<T>(field: &'static str, reason: impl Into<String>) -> Result<T, ConfigError> {
@@ -480,6 +502,8 @@ mod tests {
             ("api_listen = 'localhost'", "`api_listen` is 'localhost'"),
             ("api_listen = 'off'", "the API would be nowhere"),
             ("agents_listen = 'x'", "`agents_listen` is 'x'"),
+            ("[quotas]\nprot = 5", "`quotas` has 'prot', which is not one of network, subnet, port"),
+            ("[quotas]\nport = -2", "`quotas` has port = -2, not between -1 and 2147483647"),
             ("tunnel = 'gre'", "unknown variant `gre`"),
             ("tunnel_port = 70000", "tunnel_port"),
             ("tunnel_port = 0", "`tunnel_port` is 0"),

@@ -298,6 +298,7 @@ fn api_service(
             Protocol::Vxlan => NetworkType::Vxlan,
         },
         ipv6: config.api_ipv6,
+        quotas: config.quotas,
         ..service::Settings::default()
     };
     let service = service::Service::new(Arc::clone(store), Arc::clone(hub), settings, agents::now_s);

@@ -9,6 +9,9 @@ use uuid::Uuid;
 /// No limit.
 pub const UNLIMITED: i64 = -1;
 
+/// Largest limit: a database's signed 32 bits, as in Neutron.
+pub const LIMIT_MAX: i64 = 0x7fff_ffff;
+
 /// What is counted, by its name in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -54,7 +57,7 @@ impl Counted {
         }
     }
 
-    /// Of a project for which nothing was said: Neutron's defaults.
+    /// Of a project for which nothing was said, if the operator says nothing either: Neutron's defaults.
     pub const fn default_limit(self) -> i64 {
         match self {
             Self::Network | Self::Subnet => 100,
@@ -63,6 +66,32 @@ impl Counted {
             Self::FloatingIp => 50,
             Self::SecurityGroupRule => 100,
             Self::SubnetPool => UNLIMITED,
+        }
+    }
+}
+
+/// What a project may have for which nothing was said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DefaultQuota([i64; Counted::ALL.len()]);
+
+impl Default for DefaultQuota {
+    fn default() -> Self {
+        Self(Counted::ALL.map(Counted::default_limit))
+    }
+}
+
+impl DefaultQuota {
+    /// [`UNLIMITED`] or the most there may be.
+    pub fn limit(&self, counted: Counted) -> i64 {
+        let own = Counted::ALL.iter().zip(&self.0).find(|(other, _)| **other == counted);
+        own.map_or(UNLIMITED, |(_, limit)| *limit)
+    }
+
+    pub fn set(&mut self, counted: Counted, limit: i64) {
+        for (other, own) in Counted::ALL.into_iter().zip(&mut self.0) {
+            if other == counted {
+                *own = limit;
+            }
         }
     }
 }

@@ -33,6 +33,7 @@ use crate::nat_log::NatLog;
 use api::resources::NetworkType;
 use api::{Error, Hints, PageHint};
 use model::Vni;
+use model::quota::DefaultQuota;
 use rbac::shared_with;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub struct Settings {
     pub vnis: VniRange,
     /// Subnets may be of IPv6. Hosts carry IPv4 only: what is made of them is in the API alone.
     pub ipv6: bool,
+    /// Of projects for which nothing was said.
+    pub quotas: DefaultQuota,
 }
 
 impl Default for Settings {
@@ -58,7 +61,14 @@ impl Default for Settings {
             (Ok(first), Ok(last)) => VniRange { first, last },
             _ => unreachable!("1 and the largest VNI are VNIs"),
         };
-        Self { tenant_mtu: 1450, external_mtu: 1500, overlay: NetworkType::Geneve, vnis, ipv6: false }
+        Self {
+            tenant_mtu: 1450,
+            external_mtu: 1500,
+            overlay: NetworkType::Geneve,
+            vnis,
+            ipv6: false,
+            quotas: DefaultQuota::default(),
+        }
     }
 }
 

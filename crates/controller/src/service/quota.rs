@@ -2,13 +2,17 @@
 
 use super::{Service, Write};
 use api::{Caller, Error, QuotaUse, Quotas};
-use model::quota::{Counted, Quota, QuotaId, UNLIMITED};
+use model::quota::{Counted, DefaultQuota, Quota, QuotaId, UNLIMITED};
 use std::collections::BTreeMap;
 use store::Snapshot;
 
 impl Quotas for Service {
     fn quota(&self, project_id: &str) -> Vec<QuotaUse> {
-        quota(&self.snapshot(), project_id)
+        quota(&self.snapshot(), &self.settings.quotas, project_id)
+    }
+
+    fn default_quota(&self) -> DefaultQuota {
+        self.settings.quotas
     }
 
     fn projects_with_quota(&self) -> Vec<String> {
@@ -35,7 +39,7 @@ impl Quotas for Service {
                 new.insert(*counted, *limit);
             }
             write.tx.put(Quota { project_id: project_id.to_owned(), limits: new });
-            Ok(quota(write.tx, project_id))
+            Ok(quota(write.tx, &write.settings.quotas, project_id))
         })
     }
 
@@ -54,7 +58,7 @@ impl Write<'_> {
     /// `OverQuota`.
     pub(super) fn within_quota(&self, counted: Counted, project_id: &str) -> Result<(), Error> {
         let used = self.tx.count(counted, project_id);
-        if exceeds(used, limit(self.tx, counted, project_id)) {
+        if exceeds(used, limit(self.tx, &self.settings.quotas, counted, project_id)) {
             return Err(Error::OverQuota { overs: format!("['{}']", counted.name()) });
         }
         Ok(())
@@ -65,17 +69,17 @@ fn exceeds(used: u64, limit: i64) -> bool {
     u64::try_from(limit).is_ok_and(|limit| used > limit)
 }
 
-fn limit(snapshot: &Snapshot, counted: Counted, project_id: &str) -> i64 {
+fn limit(snapshot: &Snapshot, default: &DefaultQuota, counted: Counted, project_id: &str) -> i64 {
     // Ports of gateways and floating IPs are nobody's.
     let everybody = project_id.is_empty() || project_id == Caller::PROJECT_OF_ALL;
-    let default = if everybody { UNLIMITED } else { counted.default_limit() };
+    let default = if everybody { UNLIMITED } else { default.limit(counted) };
     snapshot.quota(project_id).and_then(|quota| quota.limits.get(&counted).copied()).unwrap_or(default)
 }
 
-fn quota(snapshot: &Snapshot, project_id: &str) -> Vec<QuotaUse> {
+fn quota(snapshot: &Snapshot, default: &DefaultQuota, project_id: &str) -> Vec<QuotaUse> {
     let part = |counted| QuotaUse {
         counted,
-        limit: limit(snapshot, counted, project_id),
+        limit: limit(snapshot, default, counted, project_id),
         used: snapshot.count(counted, project_id),
     };
     Counted::ALL.map(part).into()

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use controller::agents::Hub;
 use controller::nat_log::NatLog;
 use controller::service::{Service, Settings};
+use model::quota::Counted;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -36,6 +37,13 @@ impl Api {
     /// One whose operator turned IPv6 on.
     pub(crate) fn with_ipv6() -> Self {
         let settings = Settings { ipv6: true, ..Settings::default() };
+        Self::with(Arc::new(Store::open(None).unwrap()), None, settings)
+    }
+
+    /// One whose operator decided otherwise about ports.
+    pub(crate) fn with_quota_of_ports(limit: i64) -> Self {
+        let mut settings = Settings::default();
+        settings.quotas.set(Counted::Port, limit);
         Self::with(Arc::new(Store::open(None).unwrap()), None, settings)
     }
 

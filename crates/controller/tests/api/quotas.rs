@@ -158,3 +158,16 @@ async fn addresses_left_are_counted_per_network() {
     let answer = members.call_as("red/member", "GET", "/v2.0/network-ip-availabilities", Value::Null).await;
     assert_eq!(answer.body["network_ip_availabilities"], json!([]), "for administrators");
 }
+
+#[tokio::test]
+async fn the_operator_decides_what_a_project_has_by_default() {
+    let api = Api::with_quota_of_ports(1);
+    let network = api.create("network", json!({"project_id": "red"})).await;
+    let port = json!({"network_id": network["id"], "project_id": "red"});
+    api.create("port", port.clone()).await;
+    let answer = api.call("POST", "/v2.0/ports", json!({"port": port})).await;
+    assert_eq!((answer.status.as_u16(), &answer.body["NeutronError"]["type"]), (409, &json!("OverQuota")));
+    let default = api.get("/v2.0/quotas/red/default").await;
+    assert_eq!((&default["quota"]["port"], &default["quota"]["network"]), (&json!(1), &json!(100)));
+    assert_eq!(api.get("/v2.0/quotas/red").await["quota"]["port"], 1);
+}

@@ -44,6 +44,7 @@ pub(crate) fn config(pki: &Path) -> Config {
         liveness_grace: Duration::from_millis(300),
         nat: Default::default(),
         limits: Default::default(),
+        quotas: Default::default(),
     }
 }
 

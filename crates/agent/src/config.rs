@@ -54,6 +54,8 @@ pub struct Config {
     pub bfd_in_tunnel: bool,
     /// Most sessions of one VM's port; 0: no limit.
     pub sessions_per_vm_max: u32,
+    /// Room for what security groups allow.
+    pub acl_sizes: AclSizes,
     /// For how long DHCP gives an address.
     pub dhcp_lease_s: u32,
     /// Take programs, pins and the tunnel device away and exit, instead of running.
@@ -87,6 +89,8 @@ struct File {
     bfd_multiplier: Option<u8>,
     bfd_in_tunnel: Option<bool>,
     sessions_per_vm_max: Option<u32>,
+    acl_remotes_max: Option<u32>,
+    acl_rules_max: Option<u32>,
     dhcp_lease_s: Option<u32>,
 }
 
@@ -276,6 +280,10 @@ fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
             .sessions_per_vm_max
             .or(file.sessions_per_vm_max)
             .unwrap_or(SESSIONS_PER_PORT_MAX),
+        acl_sizes: AclSizes {
+            remotes: file.acl_remotes_max.unwrap_or(ACL_REMOTES_MAX) as usize,
+            rules: file.acl_rules_max.unwrap_or(ACL_RULES_MAX) as usize,
+        },
         dhcp_lease_s: flags.dhcp_lease_s.or(file.dhcp_lease_s).unwrap_or(DHCP_LEASE_S),
         detach: flags.detach,
         host,
@@ -353,6 +361,14 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             config.sessions_per_vm_max
         );
         return invalid("sessions_per_vm_max", reason);
+    }
+    for (field, size, max) in [
+        ("acl_remotes_max", config.acl_sizes.remotes, ACL_REMOTES_MAX as usize),
+        ("acl_rules_max", config.acl_sizes.rules, ACL_RULES_MAX as usize),
+    ] {
+        if !(1024..=max).contains(&size) {
+            return invalid(field, format!("is {size}, not 1024 to {max}"));
+        }
     }
     if config.dhcp_lease_s < DHCP_LEASE_S_MIN {
         return invalid(
@@ -505,6 +521,7 @@ mod tests {
             ("uplink0\"", "uplink0\"\nphysnet2 = \"uplink0\"", "to both 'physnet1' and 'physnet2'"),
             ("vtep =", "bfd_interval_ms = 5\nvtep =", "`bfd_interval_ms` is 5, not 10 to 1000"),
             ("vtep =", "sessions_per_vm_max = 5\nvtep =", "`sessions_per_vm_max` is 5, not 1024 to 262144"),
+            ("vtep =", "acl_rules_max = 5\nvtep =", "`acl_rules_max` is 5, not 1024 to 131072"),
             ("vtep =", "dhcp_lease_s = 5\nvtep =", "`dhcp_lease_s` is 5, not 60 or more"),
             ("vtep =", "bfd_multiplier = 1\nvtep =", "`bfd_multiplier` is 1, not 2 to 20"),
             ("vtep =", "state_dir = \"here\"\nvtep =", "`state_dir` is here, not an absolute path"),

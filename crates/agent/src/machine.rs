@@ -54,6 +54,7 @@ pub(crate) struct Settings {
     /// NIC by physical network.
     pub(crate) physical_networks: BTreeMap<String, String>,
     pub(crate) sessions_per_vm_max: u32,
+    pub(crate) acl_sizes: AclSizes,
     pub(crate) dhcp_lease_s: u32,
     pub(crate) tunnel: TunnelSettings,
 }
@@ -352,7 +353,7 @@ impl Machine {
             neighbors: self.resolver.resolved(),
             dead_hosts: self.no_gateways(welcome.host),
             standing: self.standing(),
-            acl_sizes: Default::default(),
+            acl_sizes: self.settings.acl_sizes,
             sessions_per_vm_max: self.settings.sessions_per_vm_max,
         })
             service: self.service.map(|ifindex| ServiceFacts { ifindex, mac: Mac(pipeline::SERVICE_MAC.0) }),

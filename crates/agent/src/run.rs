@@ -162,6 +162,7 @@ impl Agent {
             underlay_mtu: u16::try_from(underlay_mtu).unwrap_or(u16::MAX),
             physical_networks: config.physical_networks.clone(),
             sessions_per_vm_max: config.sessions_per_vm_max,
+            acl_sizes: config.acl_sizes,
             dhcp_lease_s: config.dhcp_lease_s,
             tunnel: TunnelSettings { lone_path: config.lone_path, liveness: config.bfd_in_tunnel },
         };

@@ -11,8 +11,10 @@ use serde_json::Value;
 pub(crate) struct Kind {
     /// Key of one object in its envelope.
     pub(crate) singular: &'static str,
-    /// Key of a list, and the last part of the collection's path.
+    /// Key of a list.
     pub(crate) plural: &'static str,
+    /// Last part of the collection's path.
+    collection: &'static str,
     /// For messages.
     pub(crate) noun: &'static str,
     /// The command that lists it.
@@ -24,15 +26,23 @@ pub(crate) struct Kind {
 
 impl Kind {
     const fn neutron(singular: &'static str, plural: &'static str) -> Self {
-        Self { singular, plural, noun: singular, command: singular, name_key: "name", root: "/v2.0" }
+        Self {
+            singular,
+            plural,
+            collection: plural,
+            noun: singular,
+            command: singular,
+            name_key: "name",
+            root: "/v2.0",
+        }
     }
 
     pub(crate) fn path(&self) -> String {
-        format!("{}/{}", self.root, self.plural)
+        format!("{}/{}", self.root, self.collection)
     }
 
     pub(crate) fn path_of(&self, id: &str) -> String {
-        format!("{}/{}/{}", self.root, self.plural, encode(id))
+        format!("{}/{}/{}", self.root, self.collection, encode(id))
     }
 }
 
@@ -44,6 +54,16 @@ pub(crate) const FLOATING_IP: Kind = Kind {
     noun: "floating IP",
     name_key: "floating_ip_address",
     ..Kind::neutron("floatingip", "floatingips")
+};
+pub(crate) const SECURITY_GROUP: Kind = Kind {
+    noun: "security group",
+    collection: "security-groups",
+    ..Kind::neutron("security_group", "security_groups")
+};
+pub(crate) const SECURITY_GROUP_RULE: Kind = Kind {
+    noun: "security group rule",
+    collection: "security-group-rules",
+    ..Kind::neutron("security_group_rule", "security_group_rules")
 };
 pub(crate) const AGENT: Kind = Kind::neutron("agent", "agents");
 pub(crate) const HOST: Kind = Kind { root: "/nanboku/v1", ..Kind::neutron("host", "hosts") };

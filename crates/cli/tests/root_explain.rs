@@ -80,6 +80,14 @@ const AGENT_1_STOPPED: &[&str] = &["stop ahv01"];
 const AGENT_1_GOES: &[&str] = &["go ahv01"];
 const NO_FLOATING: &[&str] = &["floatingip unset 172.22.7.40 --port"];
 const FLOATING: &[&str] = &["floatingip set 172.22.7.40 --port blue-2"];
+const BLUE_1_ALONE: &[&str] = &["port set blue-1 --no-security-group"];
+const BLUE_1_OPEN: &[&str] = &["port set blue-1 --security-group everything"];
+const BLUE_2_ALONE: &[&str] = &["port set blue-2 --no-security-group"];
+const BLUE_2_OPEN: &[&str] = &["port set blue-2 --security-group everything"];
+/// Allows what its members send, and nobody is one but the port itself.
+const BLUE_2_DEFAULT: &[&str] = &["port set blue-2 --security-group default"];
+const BLUE_3_DEFAULT: &[&str] = &["port set blue-3 --security-group default"];
+const BLUE_3_OPEN: &[&str] = &["port set blue-3 --security-group everything"];
 const QUOTA: &[&str] = &["router set blue --ports-per-vm-max 1", "@blue-1 ping -c 1 -W 2 8.8.8.8"];
 const NO_QUOTA: &[&str] = &["router set blue --ports-per-vm-max 0"];
 
@@ -165,6 +173,12 @@ const FAULTS: &[Fault] = &[
     fault("no host has the physical network, TCP", NO_PHYSNET, "green-1 8.8.8.8 --tcp 80", &["no-gateway"], RIGHT_NETWORK),
     fault("the external subnet has no gateway", DEAD_END, "green-3 8.8.8.8", &["no-route"], RIGHT_NETWORK),
     fault("the sender's host is cut off", UNDERLAY_DOWN, "blue-3 8.8.8.8", &["agent-silent", "agent-gone"], UNDERLAY_UP),
+    fault("no rule lets the sender out", BLUE_1_ALONE, "blue-1 8.8.8.8 --tcp 443", &["no-egress-rule"], BLUE_1_OPEN),
+    fault("no rule lets the sender out, on link", BLUE_1_ALONE, "blue-1 blue-3", &["no-egress-rule"], BLUE_1_OPEN),
+    fault("no rule lets the packet in", BLUE_2_ALONE, "blue-1 blue-2 --tcp 22", &["no-ingress-rule"], BLUE_2_OPEN),
+    fault("no rule lets the packet in, by the floating IP", BLUE_2_ALONE, "external/8.8.8.8 172.22.7.40", &["no-ingress-rule"], BLUE_2_OPEN),
+    fault("a rule is for another group", BLUE_2_DEFAULT, "blue-1 blue-2 --udp 53", &["wrong-remote-group"], BLUE_2_OPEN),
+    fault("a rule is for another group, other host", BLUE_3_DEFAULT, "blue-1 blue-3 --tcp 80", &["wrong-remote-group"], BLUE_3_OPEN),
     fault("the VM has all the mappings it may have", QUOTA, "blue-1 8.8.8.8 --tcp 443", &["port-quota"], NO_QUOTA),
     // Last: nothing brings these agents back.
     fault("the sender's agent is dead", &["kill ahv03"], "blue-3 8.8.8.8", &["agent-silent", "agent-gone"], &[]),

@@ -25,7 +25,8 @@ pub struct Sizes {
     pub block_owners: u32,
     pub sessions: u32,
     pub mappings: u32,
-    /// Prefixes of remote ends, and of what may come from them, of all lists of security groups.
+    /// Prefixes of remote ends, and of what may come from them, of all lists of security groups. There is room for
+    /// twice as many, because what is new comes before what is old goes.
     pub acl_remotes: u32,
     pub acl_rules: u32,
 }
@@ -85,8 +86,8 @@ impl Sizes {
             ("bindings", self.mappings),
             ("port_usage", self.mappings),
             ("port_prefixes", self.ports.saturating_mul(4)),
-            ("acl_remotes", self.acl_remotes),
-            ("acl_rules", self.acl_rules),
+            ("acl_remotes", self.acl_remotes.saturating_mul(2)),
+            ("acl_rules", self.acl_rules.saturating_mul(2)),
         ]
     }
 }

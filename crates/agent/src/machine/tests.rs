@@ -122,6 +122,7 @@ impl Bench {
             physical_networks: BTreeMap::from([("physnet1".to_owned(), "uplink0".to_owned())]),
             tunnel: TunnelSettings { lone_path: true, liveness: true },
             sessions_per_vm_max: 0,
+            acl_sizes: Default::default(),
             dhcp_lease_s: 86_400,
         });
         let now = Instant::now();

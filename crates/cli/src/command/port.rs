@@ -3,7 +3,8 @@
 use crate::body::Body;
 use crate::output::Column;
 use crate::resource::{
-    AdminState, Context, DeleteArgs, NETWORK, OneArgs, PORT, ROUTER, SUBNET, nested, pairs, value_of,
+    AdminState, Context, DeleteArgs, NETWORK, OneArgs, PORT, ROUTER, SECURITY_GROUP, SUBNET, nested, pairs,
+    value_of,
 };
 use clap::{Args, Subcommand};
 use model::Mac;
@@ -70,6 +71,12 @@ struct CommonArgs {
     /// ip-address=CIDR[,mac-address=MAC] that the port may also use; may be repeated.
     #[arg(long = "allowed-address", value_name = "PAIR", value_parser = allowed_address)]
     allowed_addresses: Vec<Value>,
+    /// Name or id of a security group that filters it; may be repeated, and replaces those there are.
+    #[arg(long = "security-group", value_name = "GROUP", conflicts_with = "no_security_group")]
+    security_groups: Vec<String>,
+    /// No security group: nothing is allowed.
+    #[arg(long)]
+    no_security_group: bool,
     /// Free text.
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
@@ -157,13 +164,24 @@ pub(crate) async fn run(command: PortCommand, cx: &Context) -> anyhow::Result<St
 }
 
 impl CommonArgs {
-    fn add_to(&self, body: Body) -> Body {
-        body.with_some("binding:host_id", self.host.as_ref())
+    async fn add_to(&self, body: Body, cx: &Context) -> anyhow::Result<Body> {
+        let mut groups = Vec::new();
+        for group in &self.security_groups {
+            groups.push(Value::String(cx.client.find_id(&SECURITY_GROUP, group).await?));
+        }
+        let body = if self.no_security_group {
+            body.with("security_groups", Value::Array(Vec::new()))
+        } else {
+            body
+        };
+        let body = body.with_any("security_groups", &groups);
+        Ok(body
+            .with_some("binding:host_id", self.host.as_ref())
             .with_some("device_id", self.device.as_ref())
             .with_some("device_owner", self.device_owner.as_ref())
             .with_any("allowed_address_pairs", &self.allowed_addresses)
             .with_some("description", self.description.as_ref())
-            .with_some("admin_state_up", self.state.chosen())
+            .with_some("admin_state_up", self.state.chosen()))
     }
 }
 
@@ -182,7 +200,7 @@ async fn create(args: &CreateArgs, cx: &Context) -> anyhow::Result<String> {
         .with_some("mac_address", args.mac_address)
         .with_flag("port_security_enabled", args.disable_port_security, false)
         .with_some("project_id", args.project.as_ref());
-    cx.create(&PORT, args.common.add_to(body)).await
+    cx.create(&PORT, args.common.add_to(body, cx).await?).await
 }
 
 async fn list(args: &ListArgs, cx: &Context) -> anyhow::Result<String> {
@@ -203,5 +221,5 @@ async fn list(args: &ListArgs, cx: &Context) -> anyhow::Result<String> {
 async fn set(args: &SetArgs, cx: &Context) -> anyhow::Result<String> {
     let id = cx.client.find_id(&PORT, &args.port).await?;
     let body = Body::default().with_some("name", args.name.as_ref());
-    cx.set(&PORT, &id, args.common.add_to(body)).await
+    cx.set(&PORT, &id, args.common.add_to(body, cx).await?).await
 }

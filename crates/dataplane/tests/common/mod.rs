@@ -75,9 +75,16 @@ pub fn two_ports(a: u32, b: u32) -> TableSet {
         .insert(NetworkKey { vni: VNI }, Network { kind: Network::TENANT, mtu: 1450, ..Network::default() });
     for (ifindex, mac, address) in [(a, VM_A, ADDRESS_A), (b, VM_B, ADDRESS_B)] {
         let address = Address::v4(address);
-        tables
-            .ports
-            .insert(PortKey { ifindex }, Port { network_vni: VNI, flags: Port::FLAG_ACTIVE | Port::FLAG_EGRESS_OPEN | Port::FLAG_INGRESS_OPEN, mac, mtu: 1450, ..Port::default() });
+        tables.ports.insert(
+            PortKey { ifindex },
+            Port {
+                network_vni: VNI,
+                flags: Port::FLAG_ACTIVE | Port::FLAG_EGRESS_OPEN | Port::FLAG_INGRESS_OPEN,
+                mac,
+                mtu: 1450,
+                ..Port::default()
+            },
+        );
         tables.port_addresses.insert(PortAddressKey { ifindex, mac, zero: 0, address }, 1);
         tables.stations.insert(
             StationKey { vni: VNI, mac, zero: 0 },

@@ -52,7 +52,8 @@ fn refusal(address: Address, stage: Stage) -> String {
 /// Of a port that may send, or be sent, everything.
 fn open(port: &Port, stage: Stage, around: &Surroundings<'_>) -> String {
     let list = if stage == Stage::EgressAcl { port.egress_acl } else { port.ingress_acl };
-    let anyone = Prefix::new(AclRemoteKey::lpm_len_v4(0), AclRemoteKey { list, address: Address::v4([0; 4]) });
+    let anyone =
+        Prefix::new(AclRemoteKey::lpm_len_v4(0), AclRemoteKey { list, address: Address::v4([0; 4]) });
     let class = around.programmed.acl_remotes.get(&anyone).and_then(|classes| classes.ids.first());
     let named = class.and_then(|class| rule(&AclRuleKey { class: *class, ..AclRuleKey::default() }, around));
     match named {

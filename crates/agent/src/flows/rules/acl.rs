@@ -36,11 +36,15 @@ pub(super) fn rules_of(session: &SessionRow, tables: &TableSet) -> Vec<Rule> {
     let asked = sender.into_iter().chain(receiver);
     let selector = |port: u16| match key.protocol {
         // An echo has its identifier in both, other messages their type.
-        ipv4::PROTOCOL_ICMP if key.src_port == key.dst_port => u16::from_be_bytes([icmp::TYPE_ECHO_REQUEST, 0]),
+        ipv4::PROTOCOL_ICMP if key.src_port == key.dst_port => {
+            u16::from_be_bytes([icmp::TYPE_ECHO_REQUEST, 0])
+        }
         ipv4::PROTOCOL_ICMP => key.src_port,
         _ => port,
     };
-    asked.filter_map(|(list, remote, port)| allowing(tables, list, remote, (key.protocol, selector(port)))).collect()
+    asked
+        .filter_map(|(list, remote, port)| allowing(tables, list, remote, (key.protocol, selector(port))))
+        .collect()
 }
 
 fn allowing(

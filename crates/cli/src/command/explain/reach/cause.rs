@@ -1,6 +1,8 @@
 //! From where a packet was stopped to what is wrong: one function per place, each with the command that changes
 //! it.
 
+mod rules;
+
 use super::facts::{Facts, address, fixed_ips, is, name, text};
 use model::trace::{Hop, HopOutcome, NoEntry, Trace, Verdict, Walked, Way};
 use serde_json::{Map, Value, json};
@@ -366,6 +368,7 @@ impl Place<'_> {
             "port-policy-missing" => admin_down(self.facts, self.receiver()),
             "no-port" => unplugged(&self.hop.host, self.sender().map_or("PORT", name)),
             "spoofed-mac" | "spoofed-address" | "spoofed-arp" => self.spoofed(),
+            "no-rule" | "rule-gone" => self.no_rule(),
             "no-route" | "blackhole" => self.no_route(),
             "snat-disabled" => self.no_snat(),
             "no-port-block" | "ports-exhausted" | "port-quota" => self.no_port(reason),

@@ -1,6 +1,8 @@
 //! What the model says around the two ends, as the API tells it.
 
-use crate::resource::{Context, FLOATING_IP, HOST, NETWORK, PORT, ROUTER, SUBNET};
+use crate::resource::{
+    Context, FLOATING_IP, HOST, NETWORK, PORT, ROUTER, SECURITY_GROUP, SECURITY_GROUP_RULE, SUBNET,
+};
 use model::trace::Description;
 use serde_json::Value;
 use std::net::Ipv4Addr;
@@ -15,6 +17,8 @@ pub(crate) struct Facts {
     pub(crate) routers: Vec<Value>,
     pub(crate) floating_ips: Vec<Value>,
     pub(crate) hosts: Vec<Value>,
+    pub(crate) security_groups: Vec<Value>,
+    pub(crate) security_group_rules: Vec<Value>,
 }
 
 /// A text attribute; empty if there is none.
@@ -52,6 +56,8 @@ impl Facts {
             routers: client.list(&ROUTER, &[]).await?,
             floating_ips: client.list(&FLOATING_IP, &[]).await?,
             hosts: client.list(&HOST, &[]).await?,
+            security_groups: client.list(&SECURITY_GROUP, &[]).await?,
+            security_group_rules: client.list(&SECURITY_GROUP_RULE, &[]).await?,
         })
     }
 

@@ -1,0 +1,144 @@
+//! What no rule of security groups allows.
+
+use super::{Finding, Place};
+use crate::command::explain::reach::facts::{Facts, name, text};
+use model::trace::Look;
+use serde_json::Value;
+
+/// What was asked of the rules.
+struct Question {
+    /// `ingress` or `egress`.
+    direction: &'static str,
+    /// The other end, as the rules see it.
+    remote: String,
+    /// `tcp 443`, or `icmp type 8 code 0`.
+    packet: String,
+}
+
+impl Place<'_> {
+    /// The port that asked its groups, and got no yes.
+    pub(super) fn no_rule(&self) -> Finding {
+        let verdict = &self.walked.verdict;
+        let egress = verdict.stage.as_deref() == Some("egress-acl");
+        let port = if egress { self.sender() } else { self.receiver() };
+        let Some(port) = port else { return Finding::new("no-rule", verdict.text.clone()) };
+        let groups = groups_of(self.facts, port);
+        let direction = if egress { "egress" } else { "ingress" };
+        if groups.is_empty() {
+            let cause = format!("{} has no security group, so nothing is allowed", name(port));
+            let group = self.facts.security_groups.first().map_or("GROUP", name);
+            return Finding::new(id(direction), cause)
+                .command(format!("openstack port set {} --security-group {group}", name(port)));
+        }
+        let question = self.question(direction);
+        let cause = cause_text(port, &groups, &question);
+        let nearly = self.facts.security_group_rules.iter().find(|rule| is_near(rule, port, &question));
+        let finding = match nearly.map(|rule| other_end(self.facts, rule)) {
+            Some((whose, Some(group))) => {
+                let member = if egress { self.receiver() } else { self.sender() };
+                let member = member.map_or("PORT", name);
+                Finding::new("wrong-remote-group", format!("{cause}; a rule does from {whose} only"))
+                    .command(format!("openstack port set {member} --security-group {group}"))
+            }
+            Some((whose, None)) => {
+                Finding::new("wrong-remote-prefix", format!("{cause}; a rule does for {whose} only"))
+            }
+            None => Finding::new(id(direction), cause),
+        };
+        finding.command(create_command(groups[0], &question))
+    }
+
+    fn question(&self, direction: &'static str) -> Question {
+        let stage = self.walked.verdict.stage.as_deref().unwrap_or_default();
+        let looks = self.walked.stages.iter().filter(|seen| seen.name == stage).flat_map(|seen| &seen.looks);
+        let last = |table: &str| -> Option<&Look> { looks.clone().filter(|look| look.table == table).last() };
+        let packet = &self.walked.packet;
+        let (remote, port) = match direction {
+            "egress" => (packet.dst, packet.dst_port),
+            _ => (packet.src, packet.dst_port),
+        };
+        let remote = remote.map(|remote| remote.to_string()).unwrap_or_default();
+        let said = match packet.protocol.as_str() {
+            "icmp" => "icmp type 8".to_owned(),
+            protocol => format!("{protocol} {}", port.unwrap_or_default()),
+        };
+        Question {
+            direction,
+            remote: last("acl_remotes").map_or(remote, |look| look.key.clone()),
+            packet: last("acl_rules").map_or(said, |look| look.key.clone()),
+        }
+    }
+}
+
+fn id(direction: &str) -> &'static str {
+    if direction == "egress" { "no-egress-rule" } else { "no-ingress-rule" }
+}
+
+fn groups_of<'a>(facts: &'a Facts, port: &'a Value) -> Vec<&'a str> {
+    let ids = port.get("security_groups").and_then(Value::as_array).into_iter().flatten();
+    let named = ids.filter_map(Value::as_str).map(|id| {
+        let group = facts.security_groups.iter().find(|group| text(group, "id") == id);
+        group.map_or(id, name)
+    });
+    named.collect()
+}
+
+fn cause_text(port: &Value, groups: &[&str], question: &Question) -> String {
+    let Question { direction, remote, packet } = question;
+    let preposition = if *direction == "egress" { "to" } else { "from" };
+    let (which, verb) = if groups.len() == 1 { ("group", "has") } else { ("groups", "have") };
+    format!(
+        "no {direction} rule allows {packet} {preposition} {remote}: security {which} {} of {} {verb} none",
+        groups.join(", "),
+        name(port)
+    )
+}
+
+/// A rule of the port that would allow it for another remote end.
+fn is_near(rule: &Value, port: &Value, question: &Question) -> bool {
+    let of_port = port.get("security_groups").and_then(Value::as_array).into_iter().flatten();
+    let mut of_port = of_port.filter_map(Value::as_str);
+    let mut words = question.packet.split_whitespace();
+    let protocol = text(rule, "protocol");
+    let number = |key: &str| rule.get(key).and_then(Value::as_u64);
+    let same_protocol = protocol.is_empty() || words.next() == Some(protocol);
+    let wanted = question.packet.split_whitespace().find_map(|word| word.parse::<u64>().ok());
+    let in_range = match (number("port_range_min"), number("port_range_max"), wanted) {
+        (None, _, _) | (_, _, None) => true,
+        (Some(kind), _, Some(wanted)) if protocol == "icmp" => kind == wanted,
+        (Some(min), max, Some(wanted)) => (min..=max.unwrap_or(min)).contains(&wanted),
+    };
+    text(rule, "direction") == question.direction
+        && text(rule, "ethertype") == "IPv4"
+        && of_port.any(|group| group == text(rule, "security_group_id"))
+        && same_protocol
+        && in_range
+}
+
+/// Whom a rule is about, and the name of the group if it is one.
+fn other_end(facts: &Facts, rule: &Value) -> (String, Option<String>) {
+    let remote = text(rule, "remote_group_id");
+    if let Some(group) = facts.security_groups.iter().find(|group| text(group, "id") == remote) {
+        return (format!("members of group {}", name(group)), Some(name(group).to_owned()));
+    }
+    let addresses = text(rule, "remote_address_group_id");
+    if !addresses.is_empty() {
+        return (format!("address group {addresses}"), None);
+    }
+    (text(rule, "remote_ip_prefix").to_owned(), None)
+}
+
+/// The command that makes the rule that is missing.
+fn create_command(group: &str, question: &Question) -> String {
+    let words: Vec<&str> = question.packet.split_whitespace().collect();
+    let what = match &words[..] {
+        ["icmp", "type", kind, ..] => format!("--protocol icmp --icmp-type {kind}"),
+        [protocol @ ("tcp" | "udp" | "33" | "132" | "136"), port] => {
+            format!("--protocol {protocol} --dst-port {port}")
+        }
+        [protocol, ..] => format!("--protocol {protocol}"),
+        [] => String::new(),
+    };
+    let Question { direction, remote, .. } = question;
+    format!("openstack security group rule create {group} --{direction} {what} --remote-ip {remote}/32")
+}

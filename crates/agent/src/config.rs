@@ -58,10 +58,10 @@ pub struct Config {
     pub acl_sizes: AclSizes,
     /// For how long DHCP gives an address.
     pub dhcp_lease_s: u32,
-    /// Take programs, pins and the tunnel device away and exit, instead of running.
-    pub detach: bool,
     /// Where VMs' requests for metadata go; none: nowhere.
     pub metadata: Option<metadata::Settings>,
+    /// Take programs, pins and the tunnel device away and exit, instead of running.
+    pub detach: bool,
 }
 
 /// The file, field by field; all optional because a flag may give the value.
@@ -92,10 +92,6 @@ struct File {
     acl_remotes_max: Option<u32>,
     acl_rules_max: Option<u32>,
     dhcp_lease_s: Option<u32>,
-}
-
-/// Flags; each wins over the file's field of the same name.
-#[derive(Clone, Debug, Default, clap::Args)]
     metadata: Option<MetadataFile>,
 }
 
@@ -104,6 +100,10 @@ struct File {
 struct MetadataFile {
     endpoint: Option<String>,
     shared_secret_file: Option<PathBuf>,
+}
+
+/// Flags; each wins over the file's field of the same name.
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE", env = "NANBOKU_AGENT_CONFIG")]
@@ -168,16 +168,16 @@ pub struct Flags {
     /// Seconds for which DHCP gives an address, 60 or more [default: 86400].
     #[arg(long, value_name = "SECONDS")]
     pub dhcp_lease_s: Option<u32>,
-    /// Take everything of this agent away from the kernel, and exit.
-    #[arg(long)]
-    pub detach: bool,
-}
     /// Where VMs' requests for metadata go, http://HOST[:PORT] [default: nowhere].
     #[arg(long, value_name = "URL")]
     pub metadata_endpoint: Option<String>,
     /// File with the secret that the metadata endpoint knows too.
     #[arg(long, value_name = "FILE")]
     pub metadata_shared_secret_file: Option<PathBuf>,
+    /// Take everything of this agent away from the kernel, and exit.
+    #[arg(long)]
+    pub detach: bool,
+}
 
 /// A configuration that is refused.
 #[derive(Debug, thiserror::Error)]
@@ -235,11 +235,11 @@ fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
         networks,
         flags.flow_log_bytes_max.or(file.flow_log_bytes_max),
     )?;
+    let metadata = metadata(file.metadata.unwrap_or_default(), flags)?;
     let config = Config {
         controller: flags
             .controller
             .clone()
-    let metadata = metadata(file.metadata.unwrap_or_default(), flags)?;
             .or(file.controller)
             .ok_or_else(|| missing("controller", "controller"))?,
         controller_name: flags
@@ -285,6 +285,7 @@ fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
             rules: file.acl_rules_max.unwrap_or(ACL_RULES_MAX) as usize,
         },
         dhcp_lease_s: flags.dhcp_lease_s.or(file.dhcp_lease_s).unwrap_or(DHCP_LEASE_S),
+        metadata,
         detach: flags.detach,
         host,
     };
@@ -292,15 +293,6 @@ fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
-/// A file needs networks, and networks need a file.
-        metadata,
-fn flow_log(
-    path: Option<PathBuf>,
-    networks: Vec<String>,
-    bytes_max: Option<u64>,
-) -> Result<Option<flow_log::Settings>, ConfigError> {
-    let invalid = |field, reason: &str| Err(ConfigError::Invalid { field, reason: reason.to_owned() });
-    let bytes_max = bytes_max.unwrap_or(FLOW_LOG_BYTES_MAX);
 /// An endpoint needs a secret, and a secret an endpoint.
 fn metadata(file: MetadataFile, flags: &Flags) -> Result<Option<metadata::Settings>, ConfigError> {
     const ENDPOINT: &str = "metadata.endpoint";
@@ -322,6 +314,14 @@ fn metadata(file: MetadataFile, flags: &Flags) -> Result<Option<metadata::Settin
     Ok(Some(metadata::Settings { endpoint, shared_secret_file }))
 }
 
+/// A file needs networks, and networks need a file.
+fn flow_log(
+    path: Option<PathBuf>,
+    networks: Vec<String>,
+    bytes_max: Option<u64>,
+) -> Result<Option<flow_log::Settings>, ConfigError> {
+    let invalid = |field, reason: &str| Err(ConfigError::Invalid { field, reason: reason.to_owned() });
+    let bytes_max = bytes_max.unwrap_or(FLOW_LOG_BYTES_MAX);
     if !(1 << 16..=1 << 34).contains(&bytes_max) {
         return invalid("flow_log_bytes_max", &format!("is {bytes_max}, not 65536 to 17179869184"));
     }
@@ -474,22 +474,6 @@ mod tests {
     }
 
     #[test]
-    fn flags_win_over_the_file() {
-        let flags = Flags {
-            host: Some("ahv02".to_owned()),
-            physical_networks: vec![("physnet1".to_owned(), "eth9".to_owned())],
-            lone_path: Some(false),
-            ..Flags::default()
-        };
-        let config = parse(GOOD, &flags).unwrap();
-        assert_eq!(config.host, "ahv02");
-        assert_eq!(config.physical_networks["physnet1"], "eth9");
-        assert!(!config.lone_path);
-    }
-
-    #[test]
-    fn wrong_input_is_refused_with_the_field_and_the_reason() {
-    #[test]
     fn metadata_needs_an_endpoint_and_a_secret() {
         let with = |text: &str| parse(&format!("{GOOD}\n[metadata]\n{text}"), &Flags::default());
         assert_eq!(parse(GOOD, &Flags::default()).unwrap().metadata, None);
@@ -510,6 +494,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn flags_win_over_the_file() {
+        let flags = Flags {
+            host: Some("ahv02".to_owned()),
+            physical_networks: vec![("physnet1".to_owned(), "eth9".to_owned())],
+            lone_path: Some(false),
+            ..Flags::default()
+        };
+        let config = parse(GOOD, &flags).unwrap();
+        assert_eq!(config.host, "ahv02");
+        assert_eq!(config.physical_networks["physnet1"], "eth9");
+        assert!(!config.lone_path);
+    }
+
+    #[test]
+    fn wrong_input_is_refused_with_the_field_and_the_reason() {
         let table = [
             ("vtep = \"10.1.0.11\"", "vtep = \"10.1.0\"", "vtep"),
             ("vtep = \"10.1.0.11\"", "vtep = \"224.0.0.1\"", "`vtep` is 224.0.0.1"),

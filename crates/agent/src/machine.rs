@@ -113,9 +113,9 @@ pub(crate) struct Machine {
     /// By name; an index belongs to one name at a time.
     links: BTreeMap<String, Link>,
     tunnel: Option<TunnelLink>,
-    resolver: Resolver,
     /// Link of the host's services.
     service: Option<u32>,
+    resolver: Resolver,
     announcer: Announcer,
     /// The other hosts, as BFD found out.
     verdicts: Verdicts,
@@ -150,8 +150,8 @@ impl Machine {
             slice: None,
             links: BTreeMap::new(),
             tunnel: None,
-            resolver: Resolver::default(),
             service: None,
+            resolver: Resolver::default(),
             announcer: Announcer::default(),
             verdicts: Verdicts::default(),
             path_down: false,
@@ -204,13 +204,13 @@ impl Machine {
         self.tunnel = tunnel;
     }
 
-    /// Its ifindex.
     /// The link of the host's services is there.
     pub(crate) fn service_ready(&mut self, ifindex: u32) {
         self.stale |= self.service != Some(ifindex);
         self.service = Some(ifindex);
     }
 
+    /// Its ifindex.
     pub(crate) fn tunnel_link(&self) -> Option<u32> {
         self.tunnel.map(|tunnel| tunnel.ifindex)
     }
@@ -355,8 +355,8 @@ impl Machine {
             standing: self.standing(),
             acl_sizes: self.settings.acl_sizes,
             sessions_per_vm_max: self.settings.sessions_per_vm_max,
-        })
             service: self.service.map(|ifindex| ServiceFacts { ifindex, mac: Mac(pipeline::SERVICE_MAC.0) }),
+        })
     }
 
     /// Every link that needs a program: also taps that no port is known for, so that they forward nothing.
@@ -532,7 +532,6 @@ impl Machine {
         Some(crate::dhcp::lease(port, slice.networks.get(&port.network)?, self.settings.dhcp_lease_s))
     }
 
-    fn external_vni(&self, number: u32) -> Option<Vni> {
     /// Who has an address on the link of the host's services.
     pub(crate) fn guest(&self, address: Ipv4Addr) -> Option<Guest> {
         let services = &self.programmed.as_ref()?.compiled.tables.services;
@@ -551,6 +550,7 @@ impl Machine {
         })
     }
 
+    fn external_vni(&self, number: u32) -> Option<Vni> {
         let mut networks = self.slice.iter().flat_map(|slice| slice.external_networks.values());
         networks.find(|network| network.vni.get() == number).map(|network| network.vni)
     }

@@ -181,8 +181,8 @@ impl Agent {
         if let Some(address) = config.metrics_listen {
             tokio::spawn(meters::run(meters::bind(address).await?, sampler));
         }
-        let (incoming, connection) = mpsc::channel(QUEUE);
         let (who_is, guests) = mpsc::channel(QUEUE);
+        let (incoming, connection) = mpsc::channel(QUEUE);
         tokio::spawn(connection::run(config.clone(), incoming));
         let liveness = liveness::start(config.vtep, timing(&config)).map_err(Error::Runtime)?;
         let (change, changes) = mpsc::channel(QUEUE);
@@ -195,8 +195,8 @@ impl Agent {
             connection,
             status: status_receiver,
             samples,
-            captures: changes,
             guests,
+            captures: changes,
             terminate: signal(SignalKind::terminate()).map_err(Error::Runtime)?,
             interrupt: signal(SignalKind::interrupt()).map_err(Error::Runtime)?,
         };
@@ -214,15 +214,15 @@ impl Agent {
             liveness,
             frames: Frames::default(),
             dhcp: Dhcp::default(),
-            answerer: Answerer::default(),
             metadata: None,
+            answerer: Answerer::default(),
             captures,
             meters: Meters::default(),
             ledger: SharedLedger::default(),
             flow_log,
         };
-        agent.list_links(now).await?;
         agent.serve_metadata(who_is).await?;
+        agent.list_links(now).await?;
         for warning in agent.machine.warnings() {
             tracing::warn!("{warning}");
         }
@@ -230,7 +230,6 @@ impl Agent {
         Ok(agent)
     }
 
-    async fn run(&mut self) -> Result<(), Error> {
     /// Before the first plan, so that no program sends packets to a link that is gone.
     async fn serve_metadata(&mut self, who_is: mpsc::Sender<WhoIs>) -> Result<(), Error> {
         let Some(settings) = &self.config.metadata else { return metadata::remove(&self.links).await };
@@ -245,6 +244,7 @@ impl Agent {
         self.dhcp.counters().into_iter().chain(metadata).collect()
     }
 
+    async fn run(&mut self) -> Result<(), Error> {
         tracing::info!(host = self.config.host, vtep = %self.config.vtep, "agent started");
         // Taken once, here.
         let Some(mut inputs) = self.inputs.take() else { return Ok(()) };
@@ -259,8 +259,8 @@ impl Agent {
                 // Whoever asked may have gone.
                 Wake::Status(question) => drop(question.send(self.status())),
                 Wake::Sample(question) => drop(question.send(self.sample())),
-                Wake::Capture(change) => self.captures_changed(change),
                 Wake::WhoIs(WhoIs { address, answer }) => drop(answer.send(self.machine.guest(address))),
+                Wake::Capture(change) => self.captures_changed(change),
                 Wake::Events => self.events(&mut inputs.events).await?,
                 Wake::Frames => self.frames(&mut inputs.frames).await?,
                 Wake::Verdicts => {
@@ -633,8 +633,8 @@ impl Agent {
         let name_of = |ifindex: u32| links.get(&ifindex).cloned().unwrap_or_default();
         let mut counters = self.kernel.counters();
         counters.extend(self.liveness.counters());
-        let views = self.liveness.views();
         counters.extend(self.guests_counters());
+        let views = self.liveness.views();
         let mut status = self.machine.control_status();
         if views.is_none() {
             status

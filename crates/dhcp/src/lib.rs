@@ -208,7 +208,9 @@ impl Exchange<'_> {
             (option::RENEWAL_TIME, lease_s / 2),
             (option::REBINDING_TIME, lease_s * 7 / 8),
         ];
-        options.extend(times.map(|(code, time_s)| (code, (time_s as u32).to_be_bytes().to_vec())));
+        let own = |code| self.lease.options.get(&code).cloned();
+        let derived = |time_s: u64| (time_s as u32).to_be_bytes().to_vec();
+        options.extend(times.map(|(code, time_s)| (code, own(code).unwrap_or_else(|| derived(time_s)))));
         self.push_parameters(&mut options, leased);
         self.reply(kind, leased.address.addr(), options)
     }
@@ -270,7 +272,9 @@ impl Exchange<'_> {
         let default = leased.gateway.map(|gateway| (Ipv4Net::default(), gateway));
         let service = (Ipv4Net::from(self.server.address), Ipv4Addr::UNSPECIFIED);
         let mut bytes = Vec::new();
-        for (destination, next_hop) in default.into_iter().chain([service]).chain(leased.routes.iter().copied()) {
+        for (destination, next_hop) in
+            default.into_iter().chain([service]).chain(leased.routes.iter().copied())
+        {
             push_route(&mut bytes, destination, next_hop);
         }
         bytes
@@ -278,7 +282,8 @@ impl Exchange<'_> {
 
     fn reply(&self, kind: Kind, address: Ipv4Addr, options: Vec<(u8, Vec<u8>)>) -> Reply {
         let asked = self.message.options.get(&option::SIZE_MAX);
-        let asked = asked.and_then(|value| value.as_slice().try_into().ok()).map_or(SIZE_MIN, u16::from_be_bytes);
+        let asked =
+            asked.and_then(|value| value.as_slice().try_into().ok()).map_or(SIZE_MIN, u16::from_be_bytes);
         let size_max = usize::from(asked.clamp(SIZE_MIN, self.lease.mtu.max(SIZE_MIN)));
         let payload = self.message.reply(kind, address, self.lease, &options, size_max - OUTER_LEN);
         Reply { kind, frame: message::frame(self.server, self.message, kind, address, &payload) }

@@ -150,7 +150,8 @@ fn an_offer_says_everything_the_subnet_has() {
 
 #[test]
 fn a_client_gets_what_it_asks_for_and_what_it_must_have() {
-    let offer = discover().with(option::PARAMETER_LIST, &[6, 26]).with(option::CLIENT_ID, b"me").asks().unwrap();
+    let offer =
+        discover().with(option::PARAMETER_LIST, &[6, 26]).with(option::CLIENT_ID, b"me").asks().unwrap();
     assert_eq!(offer.options.keys().copied().collect::<Vec<_>>(), [1, 6, 26, 51, 53, 54, 58, 59, 61]);
     assert_eq!(offer.options[&61], b"me");
 }
@@ -187,7 +188,8 @@ fn requests_are_granted_for_the_ports_addresses_only() {
 
 #[test]
 fn an_address_of_the_port_may_be_wished_for() {
-    let wish = |address: Ipv4Addr| discover().with(option::REQUESTED_ADDRESS, &address.octets()).asks().unwrap();
+    let wish =
+        |address: Ipv4Addr| discover().with(option::REQUESTED_ADDRESS, &address.octets()).asks().unwrap();
     assert_eq!(wish(SECOND).address(), SECOND);
     assert_eq!(wish(STRANGE).address(), FIXED);
 }

@@ -183,16 +183,6 @@ pub struct Port {
     /// Further pairs the port may use; a missing MAC is the port's own.
     #[serde(default)]
     pub allowed_pairs: Vec<AllowedPair>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AllowedPair {
-    pub mac: Option<Mac>,
-    pub address: Ipv4Net,
-}
-
-/// A floating IP that stands for a fixed address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     /// Whose rules filter it: told of the host's own ports only. None: everything passes.
     #[serde(default)]
     pub security_groups: Option<BTreeSet<SecurityGroupId>>,
@@ -216,6 +206,16 @@ pub struct Guest {
 pub struct DhcpOption {
     pub name: String,
     pub value: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowedPair {
+    pub mac: Option<Mac>,
+    pub address: Ipv4Net,
+}
+
+/// A floating IP that stands for a fixed address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FloatingIp {
     pub external_network: NetworkId,
     pub address: Ipv4Addr,
@@ -257,6 +257,9 @@ pub enum Object {
     Port(PortId, Port),
     FloatingIp(FloatingIpId, FloatingIp),
     Block(BlockId, Block),
+    SecurityGroup(SecurityGroupId, SecurityGroup),
+    SecurityGroupRule(SecurityGroupRuleId, SecurityGroupRule),
+    Member(MemberId, Member),
 }
 
 /// Names an object of a slice.
@@ -267,12 +270,12 @@ pub enum ObjectId {
     Network(NetworkId),
     ExternalNetwork(NetworkId),
     Router(RouterId),
-    SecurityGroup(SecurityGroupId, SecurityGroup),
-    SecurityGroupRule(SecurityGroupRuleId, SecurityGroupRule),
-    Member(MemberId, Member),
     Port(PortId),
     FloatingIp(FloatingIpId),
     Block(BlockId),
+    SecurityGroup(SecurityGroupId),
+    SecurityGroupRule(SecurityGroupRuleId),
+    Member(MemberId),
 }
 
 /// What turns one slice into the next.
@@ -283,9 +286,6 @@ pub struct Delta {
     pub upserts: Vec<Object>,
     pub removals: Vec<ObjectId>,
 }
-    SecurityGroup(SecurityGroupId),
-    SecurityGroupRule(SecurityGroupRuleId),
-    Member(MemberId),
 
 impl BlockId {
     /// The block's last port. `size`: the external network's block size, a power of two. The block that holds
@@ -356,6 +356,9 @@ impl Slice {
             Object::Port(id, port) => drop(self.ports.insert(id, port)),
             Object::FloatingIp(id, floating_ip) => drop(self.floating_ips.insert(id, floating_ip)),
             Object::Block(id, block) => drop(self.blocks.insert(id, block)),
+            Object::SecurityGroup(id, group) => drop(self.security_groups.insert(id, group)),
+            Object::SecurityGroupRule(id, rule) => drop(self.security_group_rules.insert(id, rule)),
+            Object::Member(id, member) => drop(self.members.insert(id, member)),
         }
     }
 
@@ -366,11 +369,11 @@ impl Slice {
             ObjectId::ExternalNetwork(id) => drop(self.external_networks.remove(&id)),
             ObjectId::Router(id) => drop(self.routers.remove(&id)),
             ObjectId::Port(id) => drop(self.ports.remove(&id)),
-            Object::SecurityGroup(id, group) => drop(self.security_groups.insert(id, group)),
-            Object::SecurityGroupRule(id, rule) => drop(self.security_group_rules.insert(id, rule)),
-            Object::Member(id, member) => drop(self.members.insert(id, member)),
             ObjectId::FloatingIp(id) => drop(self.floating_ips.remove(&id)),
             ObjectId::Block(id) => drop(self.blocks.remove(&id)),
+            ObjectId::SecurityGroup(id) => drop(self.security_groups.remove(&id)),
+            ObjectId::SecurityGroupRule(id) => drop(self.security_group_rules.remove(&id)),
+            ObjectId::Member(id) => drop(self.members.remove(&id)),
         }
     }
 
@@ -381,9 +384,6 @@ impl Slice {
         diff_map(&self.networks, &target.networks, (Object::Network, ObjectId::Network), &mut delta);
         diff_map(
             &self.external_networks,
-            ObjectId::SecurityGroup(id) => drop(self.security_groups.remove(&id)),
-            ObjectId::SecurityGroupRule(id) => drop(self.security_group_rules.remove(&id)),
-            ObjectId::Member(id) => drop(self.members.remove(&id)),
             &target.external_networks,
             (Object::ExternalNetwork, ObjectId::ExternalNetwork),
             &mut delta,
@@ -397,16 +397,6 @@ impl Slice {
             &mut delta,
         );
         diff_map(&self.blocks, &target.blocks, (Object::Block, ObjectId::Block), &mut delta);
-        delta
-    }
-}
-
-/// How to make an object, and the name of one, from a map's entry.
-type Constructors<K, V> = (fn(K, V) -> Object, fn(K) -> ObjectId);
-
-fn diff_map<K: Copy + Ord, V: Clone + PartialEq>(
-    old: &BTreeMap<K, V>,
-    new: &BTreeMap<K, V>,
         diff_map(
             &self.security_groups,
             &target.security_groups,
@@ -420,6 +410,16 @@ fn diff_map<K: Copy + Ord, V: Clone + PartialEq>(
             &mut delta,
         );
         diff_map(&self.members, &target.members, (Object::Member, ObjectId::Member), &mut delta);
+        delta
+    }
+}
+
+/// How to make an object, and the name of one, from a map's entry.
+type Constructors<K, V> = (fn(K, V) -> Object, fn(K) -> ObjectId);
+
+fn diff_map<K: Copy + Ord, V: Clone + PartialEq>(
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
     (object, object_id): Constructors<K, V>,
     delta: &mut Delta,
 ) {

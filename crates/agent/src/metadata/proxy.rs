@@ -99,6 +99,8 @@ impl Proxy {
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_WAIT)
             .keep_alive(false)
+            // Simple clients say that they are done before they read.
+            .half_close(true)
             .serve_connection(TokioIo::new(stream), service);
         // A guest may go at any time.
         drop(tokio::time::timeout(EXCHANGE_WAIT, connection).await);

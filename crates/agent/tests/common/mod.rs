@@ -149,8 +149,8 @@ impl Bench {
             sessions_per_vm_max: 0,
             acl_sizes: Default::default(),
             dhcp_lease_s: 86_400,
-            detach: false,
             metadata: None,
+            detach: false,
         }
     }
 

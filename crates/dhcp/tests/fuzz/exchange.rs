@@ -11,7 +11,8 @@ const MAC: MacAddr = MacAddr([0xfa, 0x16, 0x3e, 0, 0, 1]);
 pub(crate) fn run(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
     let frame = if choice & 1 == 0 { rest.to_vec() } else { datagram(rest) };
-    let server = Server { mac: MacAddr([2, 0, 0xa9, 0xfe, 0xa9, 0xfe]), address: [169, 254, 169, 254].into() };
+    let server =
+        Server { mac: MacAddr([2, 0, 0xa9, 0xfe, 0xa9, 0xfe]), address: [169, 254, 169, 254].into() };
     let Ok(reply) = answer(&server, &lease(choice & 2 != 0), &frame) else { return };
     let ip: ipv4::Header = packet::read(&reply.frame, 14).expect("an IPv4 header is sent");
     assert_eq!(usize::from(ip.total_len.get()), reply.frame.len() - 14);
@@ -33,7 +34,13 @@ fn lease(rich: bool) -> Lease {
         routes: Vec::new(),
     };
     let options = if rich { (60..200).map(|code| (code, vec![code; 90])).collect() } else { [].into() };
-    Lease { mac: MAC, addresses: vec![leased("10.0.0.5/24"), leased("10.0.0.6/24")], mtu: 1450, lease_s: 3600, options }
+    Lease {
+        mac: MAC,
+        addresses: vec![leased("10.0.0.5/24"), leased("10.0.0.6/24")],
+        mtu: 1450,
+        lease_s: 3600,
+        options,
+    }
 }
 
 /// A frame with `payload` as a datagram from port 68 to port 67; the client's MAC is put where it belongs.

@@ -7,9 +7,9 @@
 
 use crate::address::Address;
 use crate::bounds::FRAME_BYTES;
-use crate::runtime::{Packet, Tables};
+use crate::runtime::{Packet, PacketError, Tables};
 use crate::stage::{output, port_security};
-use crate::tables::ServiceKey;
+use crate::tables::{Port, PortKey, Service, ServiceKey};
 use crate::verdict::{Punt, Reason, Stage, Verdict};
 use crate::walk::{Step, Walk, deny};
 use packet::{MacAddr, bytes, ipv4, udp};
@@ -71,18 +71,27 @@ fn to_service<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Verdict> 
         return deny(Stage::Switch, Reason::NotServed);
     }
     let address = walk.work.key.src;
-    pass(walk, address, ipv4::OFFSET_SRC)
+    let guest = other_side(walk, address)?;
+    pass(walk, address, &guest, ipv4::OFFSET_SRC)
 }
 
 /// The service's answer to a VM.
 #[inline(always)]
 pub(crate) fn to_vm<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Verdict> {
+    walk.tables.enter(Stage::Switch);
     let from_service = walk.work.key.src == Address::v4(SERVICE_ADDRESS);
     if !from_service || walk.work.key.src_port != METADATA_PORT || !is_whole_tcp(walk) {
         return deny(Stage::Switch, Reason::NotServed);
     }
     let address = walk.work.key.dst;
-    pass(walk, address, ipv4::OFFSET_DST)
+    let guest = other_side(walk, address)?;
+    match walk.tables.port(&PortKey { ifindex: guest.ifindex }) {
+        Some(port) if port.flags & Port::FLAG_ACTIVE != 0 => {}
+        _ => return deny(Stage::Switch, Reason::PortPolicyMissing),
+    }
+    let (segments, len) = (walk.packet.gso_segments(), walk.packet.len());
+    walk.tables.count_port(guest.ifindex, false, segments, len);
+    pass(walk, address, &guest, ipv4::OFFSET_DST)
 }
 
 #[inline(always)]
@@ -90,21 +99,29 @@ fn is_whole_tcp<P, T>(walk: &Walk<'_, P, T>) -> bool {
     walk.work.headers.protocol == ipv4::PROTOCOL_TCP && walk.work.headers.fragment == 0
 }
 
-/// Sends a packet on to the other side, where the guest, whose address stands at `offset`, has another one.
-#[inline(never)]
-fn pass<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, address: Address, offset: u32) -> Step<Verdict> {
-    let key = ServiceKey { ifindex: walk.work.ingress, address };
-    let Some(guest) = walk.tables.service(&key) else {
-        return deny(Stage::Switch, Reason::NotServed);
-    };
+/// The guest with this address, as the other side knows it.
+#[inline(always)]
+fn other_side<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, address: Address) -> Step<Service> {
+    match walk.tables.service(&ServiceKey { ifindex: walk.work.ingress, address }) {
+        Some(guest) => Ok(guest),
+        None => deny(Stage::Switch, Reason::NotServed),
+    }
+}
+
+/// Sends a packet on to the other side. The guest's address here stands at `offset`.
+#[inline(always)]
+fn pass<P: Packet, T: Tables>(
+    walk: &mut Walk<'_, P, T>,
+    address: Address,
+    guest: &Service,
+    offset: u32,
+) -> Step<Verdict> {
     let word = |address: Address| u32::from_ne_bytes(address.to_v4());
     let macs = [guest.mac, SERVICE_MAC];
     let written = output::replace_address(walk, offset, word(address), word(guest.address))
         .and_then(|()| walk.packet.store::<12>(0, &bytes(macs)));
-    if written.is_err() {
-        return deny(Stage::Output, Reason::OutputFailed);
+    match written {
+        Ok(()) => Ok(Verdict::Port { ifindex: guest.ifindex }),
+        Err(PacketError) => deny(Stage::Output, Reason::OutputFailed),
     }
-    let (segments, len) = (walk.packet.gso_segments(), walk.packet.len());
-    walk.tables.count_port(guest.ifindex, false, segments, len);
-    Ok(Verdict::Port { ifindex: guest.ifindex })
 }

@@ -11,12 +11,7 @@ use pipeline::tables::{
     Neighbor, NeighborKey, Port as PortEntry, PortAddressKey, PortKey, Station, StationKey,
 };
 
-pub(crate) fn compile(
-    slice: &Slice,
-    facts: &LocalFacts,
-    policies: &Policies<'_>,
-    builder: &mut Builder,
-) {
+pub(crate) fn compile(slice: &Slice, facts: &LocalFacts, policies: &Policies<'_>, builder: &mut Builder) {
     for (id, port) in &slice.ports {
         let object = ObjectId::Port(*id);
         let Some(network) = slice.networks.get(&port.network) else {
@@ -124,13 +119,13 @@ fn local(
     builder.put(&PORTS, PortKey { ifindex }, entry, by(object, "the port is bound here"));
     for address in &port.addresses {
         let pair = AllowedPair { mac: None, address: (*address).into() };
-    if let Some(service) = facts.service {
-        services::compile(service, ifindex, (object, port), builder);
-    }
         permit(ifindex, port, &pair, by(object, "address of the port"), builder);
     }
     for pair in &port.allowed_pairs {
         permit(ifindex, port, pair, by(object, "allowed address pair"), builder);
+    }
+    if let Some(service) = facts.service {
+        services::compile(service, ifindex, (object, port), builder);
     }
 }
 

@@ -4,8 +4,8 @@ mod acl;
 
 use crate::walk::Surroundings;
 use model::slice::Slice;
-use model::{PortId, SecurityGroupRuleId};
 use model::trace::Look as Told;
+use model::{PortId, SecurityGroupRuleId};
 use packet::zerocopy::{Immutable, IntoBytes};
 use pipeline::Stage;
 use pipeline::host::{Look, Step};
@@ -401,7 +401,9 @@ fn classify(looks: &[Look], names: &Names) -> Option<String> {
 
 fn port_security(looks: &[Look], names: &Names) -> Option<String> {
     looks.iter().rev().find_map(|look| match look {
-        Look::PortAddress(key, true) | Look::PortPrefix(key, true) => Some(format!("{} may use {}", names.link(key.ifindex), key.address)),
+        Look::PortAddress(key, true) | Look::PortPrefix(key, true) => {
+            Some(format!("{} may use {}", names.link(key.ifindex), key.address))
+        }
         Look::PortAddress(key, false) => {
             Some(format!("{} may not use {} with {}", names.link(key.ifindex), key.address, key.mac))
         }

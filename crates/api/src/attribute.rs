@@ -219,6 +219,19 @@ pub mod check {
             .map_err(|_| format!("'{}' is not a valid IP subnet", shown(value)))
     }
 
+    /// Prefixes, each as often as it is told.
+    pub fn prefixes(value: &Value) -> Checked {
+        items(value, cidr)
+    }
+
+    /// A project, or `*` for all.
+    pub fn target_project(value: &Value) -> Checked {
+        match value.as_str() {
+            Some("") => Err("a project's id or '*' is required".to_owned()),
+            _ => text(value),
+        }
+    }
+
     pub fn cidrs(value: &Value) -> Checked {
         list(value, cidr)
     }

@@ -1,14 +1,18 @@
 //! What the API asks of the service behind it.
 
-use crate::resources::{InterfaceRequest, InterfaceView, RouteList, SubnetPoolAction, SubnetPoolView};
+use crate::resources::{
+    AddressGroupView, AddressesChange, InterfaceRequest, InterfaceView, RouteList, SubnetPoolAction,
+    SubnetPoolView,
+};
 use crate::{Caller, Error, Resource};
 use model::question::Question;
 use model::quota::{Counted, DefaultQuota};
+use model::rbac::RbacPolicy;
 use model::resource::{FloatingIp, Host, Network, Port, Router, Subnet};
-use model::security::{SecurityGroup, SecurityGroupRule};
+use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
 use model::subnet_pool::{AddressScope, SubnetPool};
 use model::trace::{Description, Trace};
-use model::{RouterId, SubnetPoolId};
+use model::{AddressGroupId, NetworkId, RouterId, SubnetPoolId};
 use serde_json::Value;
 use std::future::Future;
 use std::net::SocketAddrV4;
@@ -145,6 +149,24 @@ pub trait RouterActions: Handles<Router> {
     ) -> Result<<Router as Resource>::View, Error>;
 }
 
+/// Actions on address groups.
+pub trait AddressGroupActions: Handles<AddressGroup> {
+    /// # Errors
+    /// What Neutron answers; nothing was changed.
+    fn change_addresses(
+        &self,
+        caller: &Caller,
+        group: AddressGroupId,
+        change: AddressesChange,
+    ) -> Result<AddressGroupView, Error>;
+}
+
+/// What policies about sharing say beyond what is seen of the things themselves.
+pub trait Sharing: Send + Sync + 'static {
+    /// The project may have gateways and floating IPs on that external network.
+    fn is_external_for(&self, network: NetworkId, project_id: &str) -> bool;
+}
+
 /// Actions on subnet pools.
 pub trait SubnetPoolActions: Handles<SubnetPool> {
     /// # Errors
@@ -261,6 +283,9 @@ pub trait Backend:
     + Handles<AddressScope>
     + Handles<SecurityGroup>
     + Handles<SecurityGroupRule>
+    + AddressGroupActions
+    + Handles<RbacPolicy>
+    + Sharing
     + Handles<Host>
     + Quotas
     + Admin
@@ -277,6 +302,9 @@ impl<T> Backend for T where
         + Handles<AddressScope>
         + Handles<SecurityGroup>
         + Handles<SecurityGroupRule>
+        + AddressGroupActions
+        + Handles<RbacPolicy>
+        + Sharing
         + Handles<Host>
         + Quotas
         + Admin

@@ -13,6 +13,7 @@ use model::{
 };
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr};
+use uuid::Uuid;
 
 macro_rules! errors {
     ($($status:literal { $($(#[$meta:meta])* $variant:ident $fields:tt $message:literal)* })*) => {
@@ -90,6 +91,8 @@ errors! {
         SecurityGroupRulesNotSingleProject {}
             "Multiple project_ids in bulk security group rule create not allowed"
         InvalidCIDR { input: String } "Invalid CIDR {input} given as IP prefix."
+        InvalidActionForType { action: String, valid: &'static str }
+            "Invalid action '{action}' for this object type. Valid actions: {valid}"
         AddressesAlreadyExist { addresses: String, group: AddressGroupId }
             "Addresses {addresses} already exist in the address group {group}."
         AllocationOnAutoAddressSubnet { address: IpAddr, subnet: SubnetId }
@@ -132,6 +135,7 @@ errors! {
         HostNotFound { id: String } "Host {id} could not be found."
         SecurityGroupNotFound { id: String } "Security group {id} does not exist"
         SecurityGroupRuleNotFound { id: String } "Security group rule {id} does not exist"
+        RbacPolicyNotFound { id: String } "RBAC policy of type unknown with ID {id} not found"
         AddressGroupNotFound { id: String } "Address group {id} could not be found."
         AddressesNotFound { addresses: String, group: AddressGroupId }
             "Addresses {addresses} not found in the address group {group}."
@@ -186,6 +190,11 @@ errors! {
         SecurityGroupConflict { reason: &'static str } "Error {reason} while attempting the operation."
         PortSecurityPortHasSecurityGroup {}
             "Port has security group associated. Cannot disable port security or IP address until security group is removed."
+        InvalidSharedSetting { network: NetworkId }
+            "Unable to reconfigure sharing settings for network {network}. Multiple projects are using it."
+        DuplicateRbacPolicy {} "An RBAC policy already exists with those values."
+        RbacPolicyInUse { object: Uuid, details: String }
+            "RBAC policy on object {object} cannot be removed because other objects depend on it.\nDetails: {details}"
         AddressGroupInUse { group: AddressGroupId }
             "Address group {group} is in use on one or more security group rules."
         RouterInUse { router: RouterId, reason: &'static str } "Router {router} {reason}"

@@ -5,6 +5,7 @@
 
 mod access;
 mod actions;
+mod address_actions;
 mod admin;
 pub mod attribute;
 pub mod backend;
@@ -28,8 +29,8 @@ mod trace;
 
 pub use attribute::Attribute;
 pub use backend::{
-    Admin, Backend, Handles, Hints, PageHint, Part, Parts, Precondition, QuotaUse, Quotas, RouterActions,
-    SubnetPoolActions, TagChange,
+    AddressGroupActions, Admin, Backend, Handles, Hints, PageHint, Part, Parts, Precondition, QuotaUse,
+    Quotas, RouterActions, Sharing, SubnetPoolActions, TagChange,
 };
 pub use caller::{Authenticate, AuthenticationError, Caller, Rank};
 pub use error::Error;

@@ -9,7 +9,7 @@
 pub(crate) mod looking;
 pub(crate) mod table;
 
-use crate::backend::{Backend, Handles};
+use crate::backend::{Backend, Handles, Sharing};
 use crate::caller::{Caller, Rank};
 use crate::handlers::view;
 use crate::{Error, Resource};
@@ -82,7 +82,7 @@ pub(crate) enum Who {
 }
 
 /// What the policy asks about the things that a request names.
-pub(crate) trait Facts: Send + Sync + 'static {
+pub(crate) trait Facts: Sharing {
     /// None: there is no such network.
     fn network(&self, caller: &Caller, id: &str) -> Option<NetworkFacts>;
 
@@ -104,6 +104,7 @@ pub(crate) struct NetworkFacts {
     pub project_id: String,
     /// With the caller.
     pub shared: bool,
+    /// For the caller.
     pub external: bool,
 }
 
@@ -120,7 +121,7 @@ impl<B: Backend> Facts for B {
         Some(NetworkFacts {
             project_id: view.standard.project_id,
             shared: view.shared,
-            external: view.external,
+            external: view.external && self.is_external_for(view.id, &caller.project_id),
         })
     }
 
@@ -175,7 +176,7 @@ impl<'a, F: Facts> Judge<'a, F> {
         self.owns(view)
             || R::POLICY.see.iter().any(|see| match see {
                 See::Shared => is("shared"),
-                See::External => is("router:external"),
+                See::External => is("router:external") && self.reaches_outside(view),
                 See::NetworkOwner => self.owns_network_of(view),
                 See::GroupOwner => self.owns_group_of(view),
             })
@@ -189,6 +190,12 @@ impl<'a, F: Facts> Judge<'a, F> {
         let network = view.get("network_id").and_then(Value::as_str);
         let own = || self.facts.networks_of(&self.caller.project_id);
         network.is_some_and(|id| self.own_networks.get_or_init(own).contains(id))
+    }
+
+    /// Of an external network.
+    fn reaches_outside(&self, view: &View) -> bool {
+        let id = view.get("id").and_then(Value::as_str).and_then(|id| id.parse().ok());
+        id.is_some_and(|id| self.facts.is_external_for(id, &self.caller.project_id))
     }
 
     fn owns_group_of(&self, view: &View) -> bool {
@@ -283,9 +290,6 @@ impl<'a, F: Facts> Judge<'a, F> {
         if let Some(id) = given.get("security_group_id").and_then(Value::as_str) {
             self.may_fill_group(id)?;
         }
-        if let Some(id) = given.get("remote_group_id").and_then(Value::as_str) {
-            self.may_use_group(id)?;
-        }
         match given.get("port_id").and_then(Value::as_str) {
             Some(id) => self.may_use_port(id),
             None => Ok(()),
@@ -308,20 +312,12 @@ impl<'a, F: Facts> Judge<'a, F> {
         if network.as_ref().is_some_and(sees) { Ok(()) } else { Err(Network::not_found(id.to_owned())) }
     }
 
-    /// The caller's own, or shared with it.
-    fn may_use_group(&self, id: &str) -> Result<SharedFacts, Error> {
-        let group = self.facts.security_group(self.caller, id);
-        let sees = |group: &SharedFacts| group.shared || self.caller.owns(&group.project_id);
-        group.filter(sees).ok_or_else(|| SecurityGroup::not_found(id.to_owned()))
-    }
-
     /// Rules are put into one's own groups only.
     fn may_fill_group(&self, id: &str) -> Result<(), Error> {
-        let group = self.may_use_group(id)?;
-        if self.caller.owns(&group.project_id) {
-            Ok(())
-        } else {
-            Err(forbidden("create", SecurityGroupRule::NAME))
+        match self.facts.security_group(self.caller, id) {
+            Some(group) if self.caller.owns(&group.project_id) => Ok(()),
+            Some(group) if group.shared => Err(forbidden("create", SecurityGroupRule::NAME)),
+            _ => Err(SecurityGroup::not_found(id.to_owned())),
         }
     }
 
@@ -416,6 +412,8 @@ mod tests {
             entry::<Router>(),
             entry::<FloatingIp>(),
             entry::<SecurityGroup>(),
+            entry::<model::security::AddressGroup>(),
+            entry::<model::rbac::RbacPolicy>(),
             entry::<SecurityGroupRule>(),
             entry::<Host>(),
         ];

@@ -5,8 +5,8 @@ use crate::caller::Authenticate;
 use crate::handlers::{self, Answer, Root};
 use crate::policy::Facts;
 use crate::{
-    Error, Resource, access, actions, admin, capture, extensions, observe, overview, pool_actions, quotas,
-    trace,
+    Error, Resource, access, actions, address_actions, admin, capture, extensions, observe, overview,
+    pool_actions, quotas, trace,
 };
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Request};
@@ -15,8 +15,9 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use axum::{Json, http::HeaderName};
+use model::rbac::RbacPolicy;
 use model::resource;
-use model::security::{SecurityGroup, SecurityGroupRule};
+use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
 use model::subnet_pool::{AddressScope, SubnetPool};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -92,6 +93,9 @@ fn routes<B: Backend>() -> Routes<Arc<B>> {
         .merge(tagged::<resource::FloatingIp, B>())
         .merge(tagged::<SecurityGroup, B>())
         .merge(security_group_rules::<B>())
+        .merge(plain::<AddressGroup, B>())
+        .route("/v2.0/address-groups/{id}/{action}", put(address_actions::act::<B>))
+        .merge(plain::<RbacPolicy, B>())
         .merge(tagged::<SubnetPool, B>())
         .merge(plain::<AddressScope, B>())
         .merge(agents::<B>())
@@ -194,6 +198,8 @@ async fn resources(Root(root): Root) -> Json<Value> {
         (resource::FloatingIp::NAME, resource::FloatingIp::COLLECTION),
         (SecurityGroup::NAME, SecurityGroup::PATH),
         (SecurityGroupRule::NAME, SecurityGroupRule::PATH),
+        (AddressGroup::NAME, AddressGroup::PATH),
+        (RbacPolicy::NAME, RbacPolicy::PATH),
         (SubnetPool::NAME, SubnetPool::PATH),
         (AddressScope::NAME, AddressScope::PATH),
         (resource::Host::NAME, resource::Host::COLLECTION),

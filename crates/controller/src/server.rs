@@ -51,6 +51,8 @@ pub enum ServerError {
     Taken { field: &'static str, address: String },
     #[error("cannot listen on {address} (`{field}`)")]
     Listen { field: &'static str, address: String, source: io::Error },
+    #[error("cannot bring what an older version stored to this one")]
+    Upgrade(#[source] api::Error),
     #[error("cannot keep the NAT log {path} (`nat_log`)")]
     NatLog { path: PathBuf, source: io::Error },
     #[error("the certificate or key {path} of the API is not usable")]
@@ -141,7 +143,7 @@ impl Server {
             let (store, hub) = (Arc::clone(&store), Arc::clone(&hub));
             tasks.spawn(meters::serve(metrics, store, hub, Arc::clone(&meters), stop.clone()));
         }
-        let service = api_service(&config, &store, &hub, nat_log);
+        let service = api_service(&config, &store, &hub, nat_log)?;
         let counted = |router: axum::Router| {
             let meters = Arc::clone(&meters);
             router.layer(axum::middleware::from_fn_with_state(meters, meters::count_requests))
@@ -290,7 +292,7 @@ fn api_service(
     store: &Arc<Store>,
     hub: &Arc<Hub>,
     nat_log: Option<Arc<NatLog>>,
-) -> Arc<service::Service> {
+) -> Result<Arc<service::Service>, ServerError> {
     let settings = service::Settings {
         tenant_mtu: config.underlay_mtu.saturating_sub(TUNNEL_OVERHEAD),
         overlay: match config.tunnel.protocol {
@@ -303,5 +305,6 @@ fn api_service(
     };
     let service = service::Service::new(Arc::clone(store), Arc::clone(hub), settings, agents::now_s);
     let service = service.with_nat_log(nat_log);
-    Arc::new(service)
+    service.upgrade().map_err(ServerError::Upgrade)?;
+    Ok(Arc::new(service))
 }

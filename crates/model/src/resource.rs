@@ -31,7 +31,10 @@ pub struct Network {
     pub id: NetworkId,
     pub standard: Standard,
     pub admin_state_up: bool,
-    pub shared: bool,
+    /// Told by versions in which networks themselves knew whether they are shared. Policies do
+    /// ([`crate::rbac::RbacPolicy`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<bool>,
     pub mtu: u16,
     /// Allocated at creation, unique over networks and routers.
     pub vni: Vni,

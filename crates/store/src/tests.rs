@@ -25,7 +25,7 @@ pub(crate) fn network(vni: u32) -> Network {
         id: NetworkId::random(),
         standard: Standard { name: "blue".to_owned(), ..Standard::default() },
         admin_state_up: true,
-        shared: false,
+        shared: None,
         mtu: 1450,
         vni: Vni::new(vni).unwrap(),
         provider: None,

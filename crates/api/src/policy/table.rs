@@ -76,6 +76,13 @@ pub(crate) const FLOATING_IP: Policy = Policy {
 pub(crate) const SECURITY_GROUP: Policy =
     Policy { see: &[See::Shared], network_owner_changes: false, attributes: &[], hidden: &[] };
 
+pub(crate) const ADDRESS_GROUP: Policy =
+    Policy { see: &[See::Shared], network_owner_changes: false, attributes: &[], hidden: &[] };
+
+/// What may be shared with whom is the service's question.
+pub(crate) const RBAC_POLICY: Policy =
+    Policy { see: &[], network_owner_changes: false, attributes: &[], hidden: &[] };
+
 /// Whoever sees a shared group sees its rules within it, not by themselves.
 pub(crate) const SECURITY_GROUP_RULE: Policy =
     Policy { see: &[See::GroupOwner], network_owner_changes: false, attributes: &[], hidden: &[] };

@@ -1,16 +1,19 @@
 //! The resources: attributes, typed requests and views, one file each with the same skeleton.
 
+mod address_group;
 mod address_scope;
 mod agent;
 mod floating_ip;
 mod network;
 mod port;
+mod rbac_policy;
 mod router;
 mod security_group;
 mod security_group_rule;
 mod subnet;
 mod subnet_pool;
 
+pub use address_group::{AddressGroupCreate, AddressGroupUpdate, AddressGroupView, AddressesChange};
 pub use address_scope::{AddressScopeCreate, AddressScopeUpdate, AddressScopeView};
 pub use agent::{AgentConfigurations, AgentCreate, AgentUpdate, AgentView};
 pub use floating_ip::{FloatingIpCreate, FloatingIpUpdate, FloatingIpView, PortDetails};
@@ -19,6 +22,7 @@ pub use port::{
     AddressPair, DhcpOptionChange, FixedIpRequest, FixedIpView, PortCreate, PortFacts, PortUpdate, PortView,
 };
 pub use router::{
+pub use rbac_policy::{RbacPolicyCreate, RbacPolicyUpdate, RbacPolicyView};
     GatewayRequest, GatewayView, InterfaceRequest, InterfaceView, RouteList, RouteView, RouterCreate,
     RouterUpdate, RouterView,
 };

@@ -125,7 +125,7 @@ pub struct NetworkView {
 }
 
 impl NetworkView {
-    /// `overlay` is the type of networks without a provider.
+    /// `overlay` is the type of networks without a provider. Whether it is shared depends on who asks.
     pub fn new(network: &Network, subnets: Vec<SubnetId>, overlay: NetworkType) -> Self {
         let provider = network.provider.as_ref();
         let vlan = provider.map(|provider| provider.vlan);
@@ -141,7 +141,7 @@ impl NetworkView {
             status: "ACTIVE",
             admin_state_up: network.admin_state_up,
             mtu: network.mtu,
-            shared: network.shared,
+            shared: false,
             subnets,
             external: network.external,
             is_default: network.is_default,

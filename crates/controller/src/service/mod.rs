@@ -3,6 +3,7 @@
 //! Every write is one transaction: it is checked and applied whole or not at all, and what it allocates is its
 //! own. What the controller decides by itself (bindings by link, port blocks, what is programmed) is not here.
 
+mod address_group;
 mod address_scope;
 mod addresses;
 mod admin;

@@ -3,25 +3,26 @@
 use super::floating_ip;
 use super::provider::{self, Place};
 use super::standard::check_precondition;
-use super::{Service, Write, find, owned};
+use super::{Service, Write, find, owned, shared_with};
 use api::resources::{NetworkCreate, NetworkUpdate, NetworkView};
 use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
 use model::quota::Counted;
+use model::rbac::{RbacAction, SharedKind};
 use model::resource::{Network, Subnet};
 use model::subnet_pool::SubnetPool;
 use model::{AddressScopeId, IpVersion, NetworkId};
 use store::Snapshot;
 
 impl Handles<Network> for Service {
-    fn list(&self, _caller: &Caller, hints: &Hints) -> Vec<NetworkView> {
+    fn list(&self, caller: &Caller, hints: &Hints) -> Vec<NetworkView> {
         let snapshot = self.snapshot();
         let networks = owned::<Network>(&snapshot, hints);
-        networks.iter().map(|network| self.network_view(&snapshot, network)).collect()
+        networks.iter().map(|network| self.network_view(&snapshot, caller, network)).collect()
     }
 
-    fn show(&self, _caller: &Caller, id: NetworkId) -> Result<NetworkView, Error> {
+    fn show(&self, caller: &Caller, id: NetworkId) -> Result<NetworkView, Error> {
         let snapshot = self.snapshot();
-        Ok(self.network_view(&snapshot, &*find::<Network>(&snapshot, id)?))
+        Ok(self.network_view(&snapshot, caller, &*find::<Network>(&snapshot, id)?))
     }
 
     fn create(&self, caller: &Caller, requests: Vec<NetworkCreate>) -> Result<Vec<NetworkView>, Error> {
@@ -29,7 +30,7 @@ impl Handles<Network> for Service {
             let create = |request| {
                 let network = create(write, caller, request)?;
                 write.within_quota(Counted::Network, &network.standard.project_id)?;
-                Ok(self.network_view(write.tx, &network))
+                Ok(self.network_view(write.tx, caller, &network))
             };
             requests.into_iter().map(create).collect()
         })
@@ -37,14 +38,14 @@ impl Handles<Network> for Service {
 
     fn update(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         id: NetworkId,
         change: NetworkUpdate,
         precondition: Precondition,
     ) -> Result<NetworkView, Error> {
         self.write(|write| {
             let network = update(write, id, change, precondition)?;
-            Ok(self.network_view(write.tx, &network))
+            Ok(self.network_view(write.tx, caller, &network))
         })
     }
 
@@ -58,15 +59,22 @@ impl Handles<Network> for Service {
 }
 
 impl Service {
-    fn network_view(&self, snapshot: &Snapshot, network: &Network) -> NetworkView {
+    fn network_view(&self, snapshot: &Snapshot, caller: &Caller, network: &Network) -> NetworkView {
         let subnets = snapshot.subnets_of_network(network.id).map(|subnet| subnet.id).collect();
         let scope = |version| address_scope(snapshot, network.id, version);
         NetworkView {
+            shared: is_shared_with(snapshot, network.id, &caller.project_id),
             ipv4_address_scope: scope(IpVersion::V4),
             ipv6_address_scope: scope(IpVersion::V6),
             ..NetworkView::new(network, subnets, self.settings.overlay)
         }
     }
+}
+
+/// Somebody shares the network with that project.
+pub(super) fn is_shared_with(snapshot: &Snapshot, network: NetworkId, project_id: &str) -> bool {
+    let object = (SharedKind::Network, network.uuid());
+    shared_with(snapshot, object, RbacAction::AccessAsShared, project_id)
 }
 
 /// That of the pool the network's subnets of that version are from.
@@ -83,7 +91,7 @@ fn create(write: &mut Write<'_>, caller: &Caller, request: NetworkCreate) -> Res
         id: NetworkId::random(),
         standard: write.standard(caller, request.standard),
         admin_state_up: request.admin_state_up,
-        shared: request.shared,
+        shared: None,
         mtu,
         vni,
         provider,
@@ -93,6 +101,8 @@ fn create(write: &mut Write<'_>, caller: &Caller, request: NetworkCreate) -> Res
     };
     write.default_group(&network.standard.project_id);
     write.tx.put(network.clone());
+    write.open_to_all(&network, RbacAction::AccessAsShared, request.shared)?;
+    write.open_to_all(&network, RbacAction::AccessAsExternal, request.external)?;
     Ok(network)
 }
 
@@ -102,11 +112,20 @@ fn update(
     change: NetworkUpdate,
     precondition: Precondition,
 ) -> Result<Network, Error> {
+    let old = find::<Network>(write.tx, id)?;
+    check_precondition(&old.standard, precondition)?;
+    if let Some(shared) = change.shared {
+        write.open_to_all(&old, RbacAction::AccessAsShared, shared)?;
+    }
     let mut network = Network::clone(&*find::<Network>(write.tx, id)?);
-    check_precondition(&network.standard, precondition)?;
     change.standard.apply(&mut network.standard);
     if let Some(external) = change.external {
         check_external(write.tx, &network, external)?;
+        if external {
+            write.open_to_all(&network, RbacAction::AccessAsExternal, true)?;
+        } else {
+            write.no_longer_external(id);
+        }
         network.external = external;
     }
     if let Some(asked) = change.mtu {
@@ -117,7 +136,6 @@ fn update(
         provider.egress = egress;
     }
     network.admin_state_up = change.admin_state_up.unwrap_or(network.admin_state_up);
-    network.shared = change.shared.unwrap_or(network.shared);
     network.is_default = change.is_default.unwrap_or(network.is_default);
     network.port_security_enabled = change.port_security_enabled.unwrap_or(network.port_security_enabled);
     Ok(write.put_changed(network))
@@ -135,6 +153,7 @@ fn delete(write: &mut Write<'_>, id: NetworkId, precondition: Precondition) -> R
     for subnet in subnets {
         write.tx.remove::<Subnet>(subnet);
     }
+    write.no_longer_shared(SharedKind::Network, id.uuid());
     write.tx.remove::<Network>(id);
     Ok(())
 }
@@ -153,7 +172,7 @@ fn mtu(write: &Write<'_>, asked: u16, external: bool) -> Result<u16, Error> {
     }
 }
 
-fn check_external(snapshot: &Snapshot, network: &Network, external: bool) -> Result<(), Error> {
+pub(super) fn check_external(snapshot: &Snapshot, network: &Network, external: bool) -> Result<(), Error> {
     if network.external == external {
         return Ok(());
     }

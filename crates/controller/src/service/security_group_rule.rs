@@ -2,11 +2,10 @@
 
 use super::security_group::is_shared_with;
 use super::standard::check_precondition;
-use super::{Service, Write, by_ids, find, rule_check, shared_with, unique};
+use super::{Service, Write, address_group, by_ids, find, rule_check, unique};
 use api::resources::{SecurityGroupRuleCreate, SecurityGroupRuleUpdate, SecurityGroupRuleView};
 use api::{Caller, Error, Handles, Hints, Precondition, Resource, TagChange};
 use model::quota::Counted;
-use model::rbac::{RbacAction, SharedKind};
 use model::security::{AddressGroup, Direction, Ethertype, Remote, SecurityGroup, SecurityGroupRule};
 use model::{AddressGroupId, SecurityGroupId, SecurityGroupRuleId};
 use std::collections::{BTreeSet, HashMap};
@@ -163,13 +162,12 @@ fn usable_address_group(
 ) -> Result<AddressGroupId, Error> {
     let group = text.parse().ok().and_then(|id| snapshot.get::<AddressGroup>(id));
     let usable = |group: &&Arc<AddressGroup>| {
-        let object = (SharedKind::AddressGroup, group.id.uuid());
         caller.is_admin()
             || group.standard.project_id == project_id
-            || shared_with(snapshot, object, RbacAction::AccessAsShared, project_id)
+            || address_group::is_shared_with(snapshot, group.id, project_id)
     };
     let group = group.filter(usable).map(|group| group.id);
-    group.ok_or_else(|| Error::AddressGroupNotFound { id: text.to_owned() })
+    group.ok_or_else(|| AddressGroup::not_found(text.to_owned()))
 }
 
 /// What a rule allows: two that allow the same are one too many.

@@ -4,7 +4,7 @@ use super::{Service, Write, find};
 use api::resources::StandardCreate;
 use api::{Caller, Error, Precondition, TagChange};
 use model::resource::{FloatingIp, Network, Port, Router, Standard, Subnet};
-use model::security::SecurityGroup;
+use model::security::{AddressGroup, SecurityGroup};
 use model::subnet_pool::{AddressScope, SubnetPool};
 use store::Record;
 
@@ -30,7 +30,7 @@ macro_rules! has_standard {
     )*};
 }
 
-has_standard! { Network Subnet SubnetPool AddressScope Port Router FloatingIp SecurityGroup }
+has_standard! { Network Subnet SubnetPool AddressScope Port Router FloatingIp SecurityGroup AddressGroup }
 
 impl Write<'_> {
     /// Of a resource a caller makes.

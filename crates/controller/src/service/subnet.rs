@@ -1,6 +1,7 @@
 //! Subnets.
 
 use super::addresses::join_automatic;
+use super::network::is_shared_with;
 use super::standard::check_precondition;
 use super::{Service, Write, find, owned, unique};
 use super::{pools, subnet_pool};
@@ -18,18 +19,18 @@ use store::Snapshot;
 const AUTO_PREFIX_LEN: u8 = 64;
 
 impl Handles<Subnet> for Service {
-    fn list(&self, _caller: &Caller, hints: &Hints) -> Vec<SubnetView> {
+    fn list(&self, caller: &Caller, hints: &Hints) -> Vec<SubnetView> {
         let snapshot = self.snapshot();
         let subnets = match hints.ids::<NetworkId>("network_id") {
             Some(networks) => unique(networks.into_iter().flat_map(|id| snapshot.subnets_of_network(id))),
             None => owned::<Subnet>(&snapshot, hints),
         };
-        subnets.iter().map(|subnet| view(&snapshot, subnet)).collect()
+        subnets.iter().map(|subnet| view(&snapshot, caller, subnet)).collect()
     }
 
-    fn show(&self, _caller: &Caller, id: SubnetId) -> Result<SubnetView, Error> {
+    fn show(&self, caller: &Caller, id: SubnetId) -> Result<SubnetView, Error> {
         let snapshot = self.snapshot();
-        Ok(view(&snapshot, &*find::<Subnet>(&snapshot, id)?))
+        Ok(view(&snapshot, caller, &*find::<Subnet>(&snapshot, id)?))
     }
 
     fn create(&self, caller: &Caller, requests: Vec<SubnetCreate>) -> Result<Vec<SubnetView>, Error> {
@@ -37,7 +38,7 @@ impl Handles<Subnet> for Service {
             let create = |request| {
                 let subnet = create(write, caller, request)?;
                 write.within_quota(Counted::Subnet, &subnet.standard.project_id)?;
-                Ok(view(write.tx, &subnet))
+                Ok(view(write.tx, caller, &subnet))
             };
             requests.into_iter().map(create).collect()
         })
@@ -45,14 +46,14 @@ impl Handles<Subnet> for Service {
 
     fn update(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         id: SubnetId,
         change: SubnetUpdate,
         precondition: Precondition,
     ) -> Result<SubnetView, Error> {
         self.write(|write| {
             let subnet = update(write, id, change, precondition)?;
-            Ok(view(write.tx, &subnet))
+            Ok(view(write.tx, caller, &subnet))
         })
     }
 
@@ -65,9 +66,9 @@ impl Handles<Subnet> for Service {
     }
 }
 
-fn view(snapshot: &Snapshot, subnet: &Subnet) -> SubnetView {
+fn view(snapshot: &Snapshot, caller: &Caller, subnet: &Subnet) -> SubnetView {
     let network = snapshot.networks.get(&subnet.network);
-    let shared = network.is_some_and(|network| network.shared);
+    let shared = is_shared_with(snapshot, subnet.network, &caller.project_id);
     SubnetView::new(subnet, shared, network.is_some_and(|network| network.external))
 }
 

@@ -18,5 +18,6 @@ mod routers;
 mod security_groups;
 mod status;
 mod subnet_pools;
+mod sharing;
 mod subnets;
 mod trace;

@@ -29,6 +29,11 @@ const PATHS: &[(&str, &[&str])] = &[
     ("/nanboku/v1/trace", &["POST"]),
     ("/v2.0/address-scopes", &["GET", "POST"]),
     ("/v2.0/address-scopes/{id}", &["GET", "PUT", "DELETE"]),
+    ("/v2.0/address-groups", &["GET", "POST"]),
+    ("/v2.0/address-groups/{id}", &["GET", "PUT", "DELETE"]),
+    ("/v2.0/address-groups/{id}/{action}", &["PUT"]),
+    ("/v2.0/rbac-policies", &["GET", "POST"]),
+    ("/v2.0/rbac-policies/{id}", &["GET", "PUT", "DELETE"]),
     ("/v2.0/security-group-rules", &["GET", "POST"]),
     ("/v2.0/security-group-rules/{id}", &["GET", "DELETE"]),
 ];
@@ -210,7 +215,11 @@ async fn what_belongs_to_others_is_not_there() {
         assert_eq!(kind(&answer), "PolicyNotAuthorized", "{path}");
         let path = format!("/v2.0/{collection}?limit=1");
         let page = api.call_as("red/reader", "GET", &path, Value::Null).await;
-        assert_eq!(page.body[collection.replace('-', "_")].as_array().unwrap().len(), 1, "a page of what the caller sees");
+        assert_eq!(
+            page.body[collection.replace('-', "_")].as_array().unwrap().len(),
+            1,
+            "a page of what the caller sees"
+        );
         let all = api.call_as("blue/admin", "GET", &format!("/v2.0/{collection}"), Value::Null).await;
         assert!(all.body.to_string().contains(vpc.id(collection)), "administrators see all of {collection}");
     }

@@ -139,7 +139,7 @@ impl World {
             id: network_id(name),
             standard: standard(name),
             admin_state_up: true,
-            shared: false,
+            shared: None,
             mtu: 1450,
             vni: self.vni(),
             external: provider.is_some(),

@@ -23,6 +23,8 @@ pub(crate) enum Step {
     Clippy,
     /// Unit, property and scenario tests.
     Unit,
+    /// Tempest's tests of the network API, which `scripts/setup --test` installed.
+    Tempest,
     /// Examples in the documentation.
     Doc,
     /// Bounded fuzzing.
@@ -102,6 +104,7 @@ fn run_step(root: &Path, step: Step, fuzz_seconds: u32) -> Result<Outcome> {
             cargo(root, &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-Dwarnings"])
         }
         Step::Unit => unit(root),
+        Step::Tempest => tempest(root),
         Step::Doc => doc(root),
         Step::Fuzz => fuzz::run(root, &fuzz::Run { target: None, seconds: fuzz_seconds, seed: None }),
     }
@@ -153,6 +156,42 @@ fn junit_outcome(report: &str) -> Option<Outcome> {
     Some(Outcome { passed: attribute("tests")?.checked_sub(failed)?, failed })
 }
 
+fn tempest(root: &Path) -> Result<Outcome> {
+    let script = root.join("scripts/tempest");
+    let installed = Command::new(&script).arg("--installed").status().context("run scripts/tempest")?;
+    if !installed.success() {
+        println!("tempest is not installed and was skipped; scripts/setup --test installs it from PyPI");
+        return Ok(Outcome::default());
+    }
+    if cargo(root, &["build", "--quiet", "--package", "nanboku"])?.failed > 0 {
+        return Ok(Outcome::FAILED);
+    }
+    let output = Command::new(script)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("run scripts/tempest")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut outcome = tempest_outcome(&text).unwrap_or(Outcome::FAILED);
+    if !output.status.success() {
+        outcome.failed = outcome.failed.max(1);
+    }
+    if outcome.failed > 0 {
+        print!("{text}");
+    } else if let Some(line) = text.lines().last() {
+        println!("{line}");
+    }
+    Ok(outcome)
+}
+
+/// Of the last line: `tempest: 95 of 262 tests passed, 0 failed`.
+fn tempest_outcome(text: &str) -> Option<Outcome> {
+    let rest = text.lines().last()?.strip_prefix("tempest: ")?;
+    let (passed, rest) = rest.split_once(" of ")?;
+    let failed = rest.split_once("passed, ")?.1.strip_suffix(" failed")?;
+    Some(Outcome { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
+}
+
 fn doc(root: &Path) -> Result<Outcome> {
     let output = Command::new("cargo")
         .args(["test", "--quiet", "--doc", "--workspace", "--all-features"])
@@ -201,6 +240,14 @@ mod tests {
         assert_eq!(junit_outcome(report), Some(Outcome { passed: 4, failed: 3 }));
         assert_eq!(junit_outcome("<testsuites name=\"x\">"), None);
         assert_eq!(junit_outcome(""), None);
+    }
+
+    #[test]
+    fn tempest_tells_its_totals_in_its_last_line() {
+        let text = "Ran: 125 tests\ntempest: 95 of 262 tests passed, 2 failed\n";
+        assert_eq!(tempest_outcome(text), Some(Outcome { passed: 95, failed: 2 }));
+        assert_eq!(tempest_outcome("tempest: nothing"), None);
+        assert_eq!(tempest_outcome(""), None);
     }
 
     #[test]

@@ -79,6 +79,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
         "Adds prefixes to a pool and takes them away.",
     ),
     ("address-scope", "Address scope", "Pools without common addresses."),
+    ("tag", "Tag support", "Tags of networks, by the older name of the extension."),
     ("extra_dhcp_opt", "Neutron Extra DHCP options", "DHCP options of ports."),
 ];
 

@@ -35,5 +35,5 @@ pub use backend::{
 pub use caller::{Authenticate, AuthenticationError, Caller, Rank};
 pub use error::Error;
 pub use policy::Policy;
-pub use resource::Resource;
+pub use resource::{Resource, attributes};
 pub use routes::{BODY_BYTES_MAX, authenticated, paths, router};

@@ -34,7 +34,7 @@ pub trait Resource: Send + Sync + 'static {
 }
 
 /// All attributes of a resource.
-pub(crate) fn attributes<R: Resource>() -> impl Iterator<Item = &'static Attribute> {
+pub fn attributes<R: Resource>() -> impl Iterator<Item = &'static Attribute> {
     let standard = crate::attribute::STANDARD.iter().filter(|standard| {
         !R::LACKS.contains(&standard.name) && !R::ATTRIBUTES.iter().any(|own| own.name == standard.name)
     });

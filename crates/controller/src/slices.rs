@@ -225,7 +225,11 @@ impl Builder<'_> {
             host: host_of(self.snapshot, port),
             admin_up: port.admin_state_up,
             port_security: port.port_security_enabled,
-            allowed_pairs: port.allowed_address_pairs.clone(),
+            allowed_pairs: port
+                .allowed_address_pairs
+                .iter()
+                .filter_map(resource::AddressPair::ipv4)
+                .collect(),
             security_groups: security::groups_of(port, &self.own.name),
             guest: (port.binding_host == self.own.name).then(|| guest(port)),
         }

@@ -159,7 +159,7 @@ pub struct Port {
     pub binding_profile: serde_json::Map<String, serde_json::Value>,
     pub vnic_type: String,
     pub port_security_enabled: bool,
-    pub allowed_address_pairs: Vec<AllowedPair>,
+    pub allowed_address_pairs: Vec<AddressPair>,
     #[serde(default)]
     pub extra_dhcp_options: Vec<DhcpOption>,
     /// Ascending. None: the port was made by a version without security groups, and everything passes until
@@ -168,6 +168,23 @@ pub struct Port {
     pub security_groups: Option<Vec<SecurityGroupId>>,
     /// The host that reported the port programmed, and at which revision.
     pub programmed_on: Option<HostId>,
+}
+
+/// Further addresses a port may use; a missing MAC is the port's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressPair {
+    pub mac: Option<Mac>,
+    pub address: IpNet,
+}
+
+impl AddressPair {
+    /// As hosts have it; they know IPv4 only.
+    pub fn ipv4(&self) -> Option<AllowedPair> {
+        match self.address {
+            IpNet::V4(address) => Some(AllowedPair { mac: self.mac, address }),
+            IpNet::V6(_) => None,
+        }
+    }
 }
 
 /// `extra_dhcp_opts`: a DHCP option of a port, in words.

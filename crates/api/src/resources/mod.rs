@@ -19,10 +19,11 @@ pub use agent::{AgentConfigurations, AgentCreate, AgentUpdate, AgentView};
 pub use floating_ip::{FloatingIpCreate, FloatingIpUpdate, FloatingIpView, PortDetails};
 pub use network::{NetworkCreate, NetworkType, NetworkUpdate, NetworkView};
 pub use port::{
-    AddressPair, DhcpOptionChange, FixedIpRequest, FixedIpView, PortCreate, PortFacts, PortUpdate, PortView,
+    AddressPairRequest, DhcpOptionChange, FixedIpRequest, FixedIpView, PortCreate, PortFacts, PortUpdate,
+    PortView,
 };
-pub use router::{
 pub use rbac_policy::{RbacPolicyCreate, RbacPolicyUpdate, RbacPolicyView};
+pub use router::{
     GatewayRequest, GatewayView, InterfaceRequest, InterfaceView, RouteList, RouteView, RouterCreate,
     RouterUpdate, RouterView,
 };

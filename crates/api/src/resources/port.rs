@@ -4,9 +4,8 @@ use super::{StandardCreate, StandardUpdate, StandardView, yes};
 use crate::attribute::check;
 use crate::policy::{Policy, table};
 use crate::{Attribute, Error, Resource};
-use ipnet::Ipv4Net;
-use model::resource::{DhcpOption, Port};
-use model::slice::AllowedPair;
+use ipnet::IpNet;
+use model::resource::{AddressPair, DhcpOption, Port};
 use model::{IpVersion, Mac, NetworkId, PortId, SecurityGroupId, SubnetId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -58,14 +57,14 @@ pub struct FixedIpView {
     pub ip_address: IpAddr,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-pub struct AddressPair {
-    pub ip_address: Ipv4Net,
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct AddressPairRequest {
+    pub ip_address: IpNet,
     pub mac_address: Option<Mac>,
 }
 
-impl From<AddressPair> for AllowedPair {
-    fn from(pair: AddressPair) -> Self {
+impl From<AddressPairRequest> for AddressPair {
+    fn from(pair: AddressPairRequest) -> Self {
         Self { mac: pair.mac_address, address: pair.ip_address }
     }
 }
@@ -87,7 +86,7 @@ pub struct PortCreate {
     /// Absent: the project's default group; empty: none.
     pub security_groups: Option<Vec<SecurityGroupId>>,
     #[serde(default)]
-    pub allowed_address_pairs: Vec<AddressPair>,
+    pub allowed_address_pairs: Vec<AddressPairRequest>,
     /// Absent: as the network.
     pub port_security_enabled: Option<bool>,
     #[serde(rename = "binding:host_id")]
@@ -108,7 +107,7 @@ pub struct PortUpdate {
     pub device_owner: Option<String>,
     pub fixed_ips: Option<Vec<FixedIpRequest>>,
     pub security_groups: Option<Vec<SecurityGroupId>>,
-    pub allowed_address_pairs: Option<Vec<AddressPair>>,
+    pub allowed_address_pairs: Option<Vec<AddressPairRequest>>,
     pub port_security_enabled: Option<bool>,
     /// Null unbinds, as the empty name does.
     #[serde(rename = "binding:host_id", default, deserialize_with = "crate::resource::present")]
@@ -196,7 +195,7 @@ pub struct PortFacts {
 impl PortView {
     pub fn new(port: &Port, facts: PortFacts) -> Self {
         let pairs = port.allowed_address_pairs.iter().map(|pair| AddressPairView {
-            ip_address: if pair.address.prefix_len() == 32 {
+            ip_address: if pair.address.prefix_len() == pair.address.max_prefix_len() {
                 pair.address.addr().to_string()
             } else {
                 pair.address.to_string()

@@ -2,7 +2,7 @@
 //! members of the groups that are remote ends of these.
 
 use ipnet::Ipv4Net;
-use model::resource::{FixedIp, Port};
+use model::resource::{AddressPair, FixedIp, Port};
 use model::security::{Ethertype, Remote};
 use model::slice::{Member, MemberId, MemberOf, SecurityGroup, SecurityGroupRule, Slice};
 use model::{AddressGroupId, SecurityGroupId};
@@ -51,7 +51,8 @@ fn add_ports(snapshot: &Snapshot, slice: &mut Slice, group: SecurityGroupId) {
     let of = MemberOf::SecurityGroup(group);
     for port in snapshot.ports_of_group(group) {
         let fixed = port.fixed_ips.iter().filter_map(FixedIp::ipv4).map(Ipv4Net::from);
-        let pairs = port.allowed_address_pairs.iter().map(|pair| pair.address.trunc());
+        let pairs =
+            port.allowed_address_pairs.iter().filter_map(AddressPair::ipv4).map(|pair| pair.address.trunc());
         for addresses in fixed.chain(pairs) {
             slice.members.entry(MemberId { of, addresses }).or_insert(Member { port: Some(port.id) });
         }

@@ -15,7 +15,8 @@ async fn a_port_has_neutrons_defaults() {
         "id": port["id"], "name": "vm_a", "description": "", "network_id": network["id"],
         "mac_address": mac, "admin_state_up": true, "status": "DOWN", "device_id": "", "device_owner": "",
         "fixed_ips": port["fixed_ips"], "security_groups": port["security_groups"], "allowed_address_pairs": [],
-        "extra_dhcp_opts": [], "port_security_enabled": true, "binding:vnic_type": "normal",
+        "extra_dhcp_opts": [], "ip_allocation": "immediate", "port_security_enabled": true,
+        "binding:vnic_type": "normal",
         "binding:host_id": "", "binding:profile": {}, "binding:vif_type": "unbound",
         "binding:vif_details": {}, "project_id": "fake_project_id", "tenant_id": "fake_project_id",
         "tags": [], "created_at": "2026-11-22T06:00:00Z", "updated_at": "2026-11-22T06:00:00Z",
@@ -205,4 +206,34 @@ async fn address_pairs_are_shown_with_the_ports_own_mac() {
         {"ip_address": "10.2.0.0/16", "mac_address": "fa:16:3e:00:00:99"},
     ]);
     assert_eq!(port["allowed_address_pairs"], want);
+}
+
+#[tokio::test]
+async fn dhcp_options_are_set_one_by_one() {
+    let api = Api::new();
+    let (network, _) = api.tenant("blue", "192.168.10.0/24").await;
+    let options = json!([
+        {"opt_name": "bootfile-name", "opt_value": "pxelinux.0"},
+        {"opt_name": "tftp-server", "opt_value": "2001:db8::1", "ip_version": "6"},
+    ]);
+    let port = api.create("port", json!({"network_id": network["id"], "extra_dhcp_opts": options})).await;
+    let want = json!([
+        {"opt_name": "bootfile-name", "opt_value": "pxelinux.0", "ip_version": 4},
+        {"opt_name": "tftp-server", "opt_value": "2001:db8::1", "ip_version": 6},
+    ]);
+    assert_eq!(port["extra_dhcp_opts"], want);
+    let change = json!([
+        {"opt_name": "bootfile-name", "opt_value": "grub.efi"},
+        {"opt_name": "tftp-server", "opt_value": null, "ip_version": 6},
+        {"opt_name": "66", "opt_value": "192.168.10.9"},
+    ]);
+    let port = api.update("port", &port["id"], json!({"extra_dhcp_opts": change})).await;
+    let want = json!([
+        {"opt_name": "bootfile-name", "opt_value": "grub.efi", "ip_version": 4},
+        {"opt_name": "66", "opt_value": "192.168.10.9", "ip_version": 4},
+    ]);
+    assert_eq!(port["extra_dhcp_opts"], want);
+    let nameless = json!({"port": {"network_id": network["id"], "extra_dhcp_opts": [{"opt_value": "x"}]}});
+    let refused = (400, "HTTPBadRequest", "opt_name");
+    api.refuses(&[refusal("nameless", ("POST", "/v2.0/ports", nameless), refused)]).await;
 }

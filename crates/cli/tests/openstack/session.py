@@ -134,6 +134,36 @@ def fabric():
     )
 
 
+def pools():
+    """Prefixes that the operator shares, and what a member gets of them."""
+    run("nanboku", "address scope create corp --share --ip-version 4")
+    run(
+        "nanboku",
+        "subnet pool create site --pool-prefix 10.64.0.0/16 --default-prefix-length 24 --default --share "
+        "--address-scope corp",
+    )
+    run("red", "subnet pool create mine --pool-prefix 10.99.0.0/16 --share", fails="403")
+    assert names("red", "subnet pool") == ["site"] and names("red", "address scope") == ["corp"]
+    run("red", "network create pooled")
+    subnet = run("red", "subnet create pooled --network pooled --subnet-pool site --prefix-length 26")
+    assert subnet["cidr"] == "10.64.0.0/26", subnet
+    port = run("red", "port create booted --network pooled --extra-dhcp-option name=bootfile-name,value=pxelinux.0")
+    options = [(option["opt_name"], option["opt_value"]) for option in port["extra_dhcp_opts"]]
+    assert options == [("bootfile-name", "pxelinux.0")], port
+    run("nanboku", "subnet pool delete site", fails="existing allocations")
+    quiet("nanboku", "subnet pool set site --description all_of_it --tag fabric")
+    shown = run("red", "subnet pool show site")
+    assert (shown["description"], shown["tags"]) == ("all_of_it", ["fabric"]), shown
+    for cloud, thing in [
+        ("red", "port delete booted"),
+        ("red", "subnet delete pooled"),
+        ("red", "network delete pooled"),
+        ("nanboku", "subnet pool delete site"),
+        ("nanboku", "address scope delete corp"),
+    ]:
+        quiet(cloud, thing)
+
+
 def vpc(cloud):
     """A member's whole VPC; both members use the same names and addresses."""
     network = run(cloud, f"network create net --description of_{cloud}")
@@ -152,6 +182,63 @@ def vpc(cloud):
     quiet(cloud, "network set net --tag production")
     assert run(cloud, "network show net")["tags"] == ["production"]
     return floating["floating_ip_address"]
+
+
+def groups():
+    """Security groups, address groups, and sharing them, as the real command line does it."""
+    default = run("red", "security group show default")
+    assert len(default["rules"]) == 4, default
+    web = run("red", "security group create web --description front")
+    assert len(web["rules"]) == 2 and web["stateful"], web
+    rule = run("red", "security group rule create web --protocol tcp --dst-port 80:443 --remote-ip 10.9.0.5/16")
+    assert (rule["port_range_min"], rule["port_range_max"], rule["normalized_cidr"]) == (80, 443, "10.9.0.0/16"), rule
+    run("red", "security group rule create web --protocol tcp --dst-port 80:443 --remote-ip 10.9.0.5/16", fails="exists")
+    run("red", "security group rule create web --protocol icmp --icmp-type 8 --icmp-code 0 --remote-group default")
+    run("red", "security group rule create web --ethertype IPv6 --protocol ipv6-icmp")
+    run("red", "security group rule create web --protocol tcp --dst-port 80:79", fails="400")
+    assert len(run("red", "security group rule list web")) == 5
+    assert len(run("red", "security group rule list web --ingress --long")) == 3
+    quiet("red", "security group rule delete " + rule["id"])
+    quiet("red", "security group set web --name www --tag production")
+    assert run("red", "security group show www")["tags"] == ["production"]
+    run("red", "security group set default --name mine", fails="409")
+    run("red", "security group delete default", fails="409")
+    fast = run("red", "security group create fast --stateless")
+    assert fast["stateful"] is False, fast
+    shown = run("red", "port show vm")
+    assert shown["security_group_ids"] == [default["id"]], shown
+    quiet("red", "port set vm --no-security-group --security-group www")
+    run("red", "port set vm --security-group fast", fails="409")
+    run("red", "security group delete www", fails="in use")
+    quiet("red", "port unset vm --security-group www")
+    quiet("red", "port set vm --security-group default")
+    quiet("red", "port set vm --allowed-address ip-address=10.0.0.99")
+    assert run("red", "port show vm")["allowed_address_pairs"][0]["ip_address"] == "10.0.0.99"
+    run("red", "port set vm --disable-port-security", fails="409")
+    run("blue", "security group show " + fast["id"], fails="No")
+
+    offices = run("red", "address group create offices --address 10.8.0.0/16")
+    quiet("red", "address group set offices --address 10.7.0.0/16")
+    quiet("red", "address group unset offices --address 10.8.0.0/16")
+    assert run("red", "address group show offices")["addresses"] == ["10.7.0.0/16"]
+    run("red", "security group rule create www --remote-address-group offices")
+    run("red", "address group delete offices", fails="in use")
+    assert names("red", "address group") == ["offices"] and names("blue", "address group") == []
+
+    shared = run("nanboku", f"network rbac create --type security_group --action access_as_shared --target-project blue {fast['id']}")
+    assert shared["action"] == "access_as_shared", shared
+    assert run("blue", "security group show fast")["id"] == fast["id"]
+    run("blue", "security group rule create fast", fails="403")
+    run("red", "network rbac create --type network --action access_as_shared --target-all-projects net", fails="403")
+    given = run("nanboku", f"network rbac create --type address_group --action access_as_shared --target-all-projects {offices['id']}")
+    assert names("blue", "address group") == ["offices"]
+    assert len(run("nanboku", "network rbac list --type security_group")) == 1
+    quiet("nanboku", "network rbac set --target-project red " + given["id"])
+    assert run("nanboku", "network rbac show " + given["id"])["object_type"] == "address_group"
+    quiet("nanboku", f"network rbac delete {given['id']} {shared['id']}")
+    assert names("blue", "address group") == []
+    quiet("red", "security group delete fast www")
+    quiet("red", "address group delete offices")
 
 
 def apart(addresses):
@@ -211,6 +298,7 @@ def main():
     admin, clouds = make_people(path)
     identity(admin, clouds, path)
     fabric()
+    pools()
     addresses = {cloud: vpc(cloud) for cloud in ["red", "blue"]}
     apart(addresses)
     readers()

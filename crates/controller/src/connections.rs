@@ -114,9 +114,9 @@ pub(crate) async fn serve<L>(
                 continue;
             };
             let connection = Connection { source, limits, router: router.clone(), https: tls.is_some() };
-            let (tls, watcher) = (tls.clone(), graceful.watcher());
+            let (tls, watcher, stop) = (tls.clone(), graceful.watcher(), stop.clone());
             tokio::spawn(async move {
-                connection.run(io, tls, watcher).await;
+                connection.run(io, tls, watcher, stop).await;
                 drop((place, guest));
             });
         }
@@ -176,13 +176,17 @@ impl Connection {
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         tls: Option<TlsAcceptor>,
         watcher: Watcher,
+        stop: CancellationToken,
     ) {
         let source = self.source;
         let Some(tls) = tls else { return self.talk(io, watcher).await };
-        match timeout(self.limits.handshake, tls.accept(io)).await {
-            Ok(Ok(io)) => self.talk(io, watcher).await,
-            Ok(Err(error)) => tracing::debug!(?source, %error, "TLS handshake failed"),
-            Err(_) => tracing::debug!(?source, "TLS handshake took too long"),
+        let handshake = timeout(self.limits.handshake, tls.accept(io));
+        match stop.run_until_cancelled(handshake).await {
+            Some(Ok(Ok(io))) => self.talk(io, watcher).await,
+            Some(Ok(Err(error))) => tracing::debug!(?source, %error, "TLS handshake failed"),
+            Some(Err(_)) => tracing::debug!(?source, "TLS handshake took too long"),
+            // Nothing was asked yet: nobody waits for it.
+            None => {}
         }
     }
 

@@ -219,6 +219,8 @@ mod tests {
             host_routes: Vec::new(),
             service_types: Vec::new(),
             pool: None,
+            ipv6_address_mode: None,
+            ipv6_ra_mode: None,
         };
         let mut first = port(network.id, [10, 0, 0, 7].into(), 1);
         first.fixed_ips[0].subnet = subnet.id;

@@ -164,11 +164,11 @@ mod tests {
             let between = at(Stage::Snat);
             assert_eq!((&between[26..30], &between[30..34]), (&vm[..], &inside[..]));
             assert_eq!(at(Stage::Resolve), left);
-            assert_eq!(
-                before_stage(came.clone(), (&before, None), Stage::Output),
-                came,
-                "a drop is as it came"
-            );
+            let alone = !(1 << Stage::Dnat as u32);
+            assert_eq!(before_stage(came.clone(), (&before, Some(&after)), alone, Stage::Snat), came);
+            assert_eq!(before_stage(came.clone(), (&before, Some(&after)), alone, Stage::Resolve), left);
+            let dropped = before_stage(came.clone(), (&before, None), all, Stage::Output);
+            assert_eq!(dropped, came, "a drop is as it came");
             for len in 0..came.len() {
                 before_stage(came[..len].to_vec(), (&before, Some(&after)), all, Stage::Output);
             }

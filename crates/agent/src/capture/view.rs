@@ -174,9 +174,13 @@ impl View {
             to: to.map(mine),
             stages: stages.map(|stage| stage.name().to_owned()).collect(),
             drop: dropped(head),
-            nat: if left { translation(&head.before, &head.after) } else { None },
-            arrived_as: fingerprint(&head.before, head.arrived_vni),
-            left_as: if left { fingerprint(&head.after, head.left_vni) } else { 0 },
+            nat: if left && !(own && names_another(head)) {
+                translation(&head.before, &head.after)
+            } else {
+                None
+            },
+            arrived_as: if own { 0 } else { fingerprint(&head.before, head.arrived_vni) },
+            left_as: if left && !own { fingerprint(&head.after, head.left_vni) } else { 0 },
             frame_len,
             frame: Hex(frame),
         }
@@ -297,6 +301,14 @@ fn translation(before: &Tuple, after: &Tuple) -> Option<Translation> {
         return None;
     }
     Some(Translation { before: text(before), after: text(after) })
+}
+
+/// Whether the other side of a translation is that of the other end: who is behind an address is not for everybody.
+fn names_another(head: &Head) -> bool {
+    match head.point {
+        Head::LEFT => head.before.src != head.after.src,
+        _ => head.before.dst != head.after.dst,
+    }
 }
 
 fn echo_id(tuple: &Tuple) -> Option<u16> {

@@ -159,6 +159,23 @@ fn at_the_point_itself_the_other_end_is_not_shown() {
     assert_eq!((edges(PORT), edges(UPLINK)), (vec!["in".to_owned()], vec!["out".to_owned()]));
 }
 
+/// A VM sends to a floating IP behind which there is another project's VM on the same host.
+#[test]
+fn who_is_behind_an_address_is_not_told_to_members() {
+    let [mut came, mut left] = walk();
+    let behind = tuple(&packet([172, 22, 7, 27], [10, 99, 99, 99], 2047));
+    for captured in [&mut came, &mut left] {
+        captured.head.after = behind;
+        (captured.head.verdict, captured.head.detail) = (1, PORT + 1);
+    }
+    let request = CaptureRequest { port: Some(PORT_ID), own: true, ..CaptureRequest::default() };
+    let at = |ifindex| View::new(Request { ifindex: Some(ifindex), ..given(request.clone()) }).unwrap();
+    let text = |view: View, captured| serde_json::to_string(&view.rows(captured, 0)).unwrap();
+    let (sender, receiver) = (text(at(PORT), &came), text(at(PORT + 1), &left));
+    assert!(sender.contains("\"in\"") && !sender.contains("10.99.99.99"), "{sender}");
+    assert!(receiver.contains("\"out\"") && !receiver.contains("10.0.0.5"), "{receiver}");
+}
+
 #[test]
 fn places_are_those_that_were_asked_for() {
     let all = given(CaptureRequest::default());

@@ -2,7 +2,7 @@
 
 use crate::maps::Maps;
 use crate::skb::bounded_frame;
-use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_map_lookup_elem};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use pipeline::bounds::CAPTURE_RING_BYTES;
@@ -59,14 +59,20 @@ fn slots() -> Option<&'static Slots> {
     capture_slots.get_ptr(0).map(|slots| unsafe { &*slots })
 }
 
-/// A function of its own, as the two below: the walk's stack is used up.
-#[inline(never)]
+/// The key of the only element, where no stack is needed for it: the stages' own is used up.
+static FIRST: u32 = 0;
+
+#[inline(always)]
 pub(crate) fn enter(stage: Stage) {
-    if let Some(memory) = memory() {
+    let map = (&raw const capture_memory).cast_mut().cast();
+    // SAFETY: the map is an array with an element 0 of that type; as above.
+    let memory = unsafe { bpf_map_lookup_elem(map, (&raw const FIRST).cast()).cast::<Memory>().as_mut() };
+    if let Some(memory) = memory {
         capture::enter(memory, stage);
     }
 }
 
+/// A function of its own, as the one below: the walk's stack is used up.
 #[inline(never)]
 pub(crate) fn arrive<P: Packet>(packet: &P, hook: Hook, ingress: u32) {
     let (Some(memory), Some(record), Some(slots)) = (memory(), record(0), slots()) else { return };

@@ -71,7 +71,13 @@ const WALKS: [Walk; 7] = [
         dst: |world| address(world, "vm_b"),
         remotes: ["192.168.10.12", "10.16.0.11"],
     },
-    Walk { name: "SNAT", from: Some("vm_a"), to: None, dst: |_| INTERNET, remotes: ["8.8.8.8", "172.22.7.27"] },
+    Walk {
+        name: "SNAT",
+        from: Some("vm_a"),
+        to: None,
+        dst: |_| INTERNET,
+        remotes: ["8.8.8.8", "172.22.7.27"],
+    },
     Walk {
         name: "floating IP from outside",
         from: None,
@@ -211,7 +217,10 @@ fn case_rule(words: &str, direction: &str, peer: &str) -> String {
     let preposition = if direction == "egress" { " to " } else { " from " };
     let (a, b) = peer.rsplit_once('.').expect("an address");
     let near = format!("{a}.{}/28", b.parse::<u8>().expect("an octet") & 0xf0);
-    format!("{direction} {words}").replace(" X ", preposition).replace("PEER", &format!("{peer}/32")).replace("NEAR", &near)
+    format!("{direction} {words}")
+        .replace(" X ", preposition)
+        .replace("PEER", &format!("{peer}/32"))
+        .replace("NEAR", &near)
 }
 
 #[test]
@@ -307,11 +316,13 @@ fn answers_and_errors_of_an_allowed_connection_pass() {
                 let answered = walk.answer(&mut world, &arrived, answer);
                 let title = format!("{}, {protocol}", walk.name);
                 assert!(walk.is_at_sender(&world, &answered), "{title}: {answered:?}");
-                let (Arrival::Port { frame: about, .. } | Arrival::Uplink { frame: about, .. }) = &arrived else {
+                let (Arrival::Port { frame: about, .. } | Arrival::Uplink { frame: about, .. }) = &arrived
+                else {
                     panic!("{title}: {arrived:?}");
                 };
                 let about = about.clone();
-                let error = walk.answer(&mut world, &arrived, |ends| frames::icmp_error(ends, (3, 3), &about));
+                let error =
+                    walk.answer(&mut world, &arrived, |ends| frames::icmp_error(ends, (3, 3), &about));
                 assert!(walk.is_at_sender(&world, &error), "{title}, error: {error:?}");
                 world.program();
             }
@@ -541,7 +552,10 @@ fn entries_are_shared_by_ports_with_the_same_groups_and_name_their_rule() {
     let one = compiler::compile(&world.slice, &world.hosts[0].facts);
     world.set_groups("vm_g", &[1]);
     let two = compiler::compile(&world.slice, &world.hosts[0].facts);
-    assert_eq!((&one.tables.acl_rules, &one.tables.acl_remotes), (&two.tables.acl_rules, &two.tables.acl_remotes));
+    assert_eq!(
+        (&one.tables.acl_rules, &one.tables.acl_remotes),
+        (&two.tables.acl_rules, &two.tables.acl_remotes)
+    );
     let made: Vec<_> = two.provenance.iter().filter(|(entry, _)| entry.table == "acl_rules").collect();
     let rules: std::collections::BTreeSet<_> = made.iter().map(|(_, origin)| origin.object).collect();
     let rule = |number| model::slice::ObjectId::SecurityGroupRule(rule_id(number));

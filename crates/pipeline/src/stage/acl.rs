@@ -72,7 +72,8 @@ fn judge<P: Packet, T: Tables>(
     direction: Option<Direction>,
 ) -> Step<()> {
     let leaves = matches!(stage, Stage::EgressAcl);
-    let Some(port) = walk.tables.port(&PortKey { ifindex }).filter(|port| port.flags & Port::FLAG_ACTIVE != 0)
+    let Some(port) =
+        walk.tables.port(&PortKey { ifindex }).filter(|port| port.flags & Port::FLAG_ACTIVE != 0)
     else {
         return deny(stage, if leaves { Reason::PortInactive } else { Reason::PortPolicyMissing });
     };

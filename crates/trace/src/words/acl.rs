@@ -49,9 +49,12 @@ fn refusal(address: Address, stage: Stage) -> String {
     }
 }
 
-/// Of a port that may send, or be sent, everything.
+/// Of a port that may send, or be sent, everything; an answer passes by the list that let its question pass.
 fn open(port: &Port, stage: Stage, around: &Surroundings<'_>) -> String {
-    let list = if stage == Stage::EgressAcl { port.egress_acl } else { port.ingress_acl };
+    let egress_open = port.flags & Port::FLAG_EGRESS_OPEN != 0;
+    let ingress_open = port.flags & Port::FLAG_INGRESS_OPEN != 0;
+    let egress = if stage == Stage::EgressAcl { egress_open } else { !ingress_open };
+    let list = if egress { port.egress_acl } else { port.ingress_acl };
     let anyone =
         Prefix::new(AclRemoteKey::lpm_len_v4(0), AclRemoteKey { list, address: Address::v4([0; 4]) });
     let class = around.programmed.acl_remotes.get(&anyone).and_then(|classes| classes.ids.first());

@@ -36,12 +36,16 @@ impl Place<'_> {
         let finding = match nearly.map(|rule| other_end(self.facts, rule)) {
             Some((whose, Some(group))) => {
                 let member = if egress { self.receiver() } else { self.sender() };
-                let member = member.map_or("PORT", name);
-                Finding::new("wrong-remote-group", format!("{cause}; a rule does from {whose} only"))
-                    .command(format!("openstack port set {member} --security-group {group}"))
+                let finding =
+                    Finding::new("wrong-remote-group", format!("{cause}; a rule is for {whose} only"));
+                match member {
+                    Some(member) => finding
+                        .command(format!("openstack port set {} --security-group {group}", name(member))),
+                    None => finding,
+                }
             }
             Some((whose, None)) => {
-                Finding::new("wrong-remote-prefix", format!("{cause}; a rule does for {whose} only"))
+                Finding::new("wrong-remote-prefix", format!("{cause}; a rule is for {whose} only"))
             }
             None => Finding::new(id(direction), cause),
         };

@@ -439,15 +439,14 @@ impl Machine {
             .external_addresses
             .iter()
             .filter(|(_, address)| address.flags & ExternalAddress::FLAG_ANSWER != 0);
-        let claim = answered.filter_map(|(key, _)| {
-            let external = tables.externals.get(&NetworkKey { vni: key.external_vni })?;
-            Some(Claim {
-                address: key.address.to_v4().into(),
-                uplink_ifindex: external.uplink_ifindex,
-                vlan: external.vlan,
-            })
-        });
-        claim.collect()
+        answered.filter_map(|(key, _)| self.claim(key.external_vni, key.address.to_v4().into())).collect()
+    }
+
+    /// An address of an external network, where this host would answer for it.
+    fn claim(&self, vni: u32, address: Ipv4Addr) -> Option<Claim> {
+        let tables = &self.programmed.as_ref()?.compiled.tables;
+        let external = tables.externals.get(&NetworkKey { vni })?;
+        Some(Claim { address, uplink_ifindex: external.uplink_ifindex, vlan: external.vlan })
     }
 
     // Time and events.
@@ -562,7 +561,12 @@ impl Machine {
         let (target, mac) = ((vni, ip.into()), Mac(mac.0));
         self.watch.heard(now, target);
         let own = self.welcome.as_ref().is_some_and(|welcome| welcome.dvr_mac == mac);
-        self.stale |= !own && self.rivals.heard(now, target);
+        if !own {
+            self.stale |= self.rivals.heard(now, target);
+            if let Some(claim) = self.claim(vni.get(), target.1) {
+                self.announcer.contest(now, &claim);
+            }
+        }
         self.stale |= self.resolver.learn(now, target, mac);
     }
 

@@ -153,19 +153,7 @@ impl Agent {
         // The watch before the list, so that nothing falls between.
         let watch = LinkWatch::open()?;
         let links = Links::connect()?;
-        let (underlay_ifindex, underlay_net) = check::underlay(&config, &links).await?;
-        let underlay_mtu = links.get_index(underlay_ifindex).await?.mtu;
-        let settings = Settings {
-            vtep: config.vtep,
-            underlay_ifindex,
-            underlay_net,
-            underlay_mtu: u16::try_from(underlay_mtu).unwrap_or(u16::MAX),
-            physical_networks: config.physical_networks.clone(),
-            sessions_per_vm_max: config.sessions_per_vm_max,
-            acl_sizes: config.acl_sizes,
-            dhcp_lease_s: config.dhcp_lease_s,
-            tunnel: TunnelSettings { lone_path: config.lone_path, liveness: config.bfd_in_tunnel },
-        };
+        let settings = settings(&config, &links).await?;
         let now = Instant::now();
         let (kernel, events, frames) = Kernel::open(&config.pin_dir, now)?;
         let mut machine = Machine::new(settings);
@@ -265,7 +253,7 @@ impl Agent {
                 Wake::Frames => self.frames(&mut inputs.frames).await?,
                 Wake::Verdicts => {
                     let verdicts = inputs.verdicts.borrow_and_update().clone();
-                    self.machine.set_verdicts(verdicts);
+                    self.machine.set_verdicts(Instant::now(), verdicts);
                 }
                 // Also without a wake-up: a ring that is not read is not announced again.
                 Wake::Time => {
@@ -659,6 +647,23 @@ impl Agent {
 )]
 fn watched<R: std::os::fd::AsRawFd>(reader: R) -> Result<AsyncFd<R>, Error> {
     AsyncFd::new(reader).map_err(Error::Runtime)
+}
+
+/// What the configuration says, and the underlay as it is now.
+async fn settings(config: &Config, links: &Links) -> Result<Settings, Error> {
+    let (underlay_ifindex, underlay_net) = check::underlay(config, links).await?;
+    let underlay_mtu = links.get_index(underlay_ifindex).await?.mtu;
+    Ok(Settings {
+        vtep: config.vtep,
+        underlay_ifindex,
+        underlay_net,
+        underlay_mtu: u16::try_from(underlay_mtu).unwrap_or(u16::MAX),
+        physical_networks: config.physical_networks.clone(),
+        sessions_per_vm_max: config.sessions_per_vm_max,
+        acl_sizes: config.acl_sizes,
+        dhcp_lease_s: config.dhcp_lease_s,
+        tunnel: TunnelSettings { lone_path: config.lone_path, liveness: config.bfd_in_tunnel },
+    })
 }
 
 fn timing(config: &Config) -> Timing {

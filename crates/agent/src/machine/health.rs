@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 impl Machine {
     /// What BFD found out about the other hosts.
-    pub(crate) fn set_verdicts(&mut self, verdicts: Verdicts) {
+    pub(crate) fn set_verdicts(&mut self, now: Instant, verdicts: Verdicts) {
+        if !verdicts.dead.is_subset(&self.verdicts.dead) {
+            self.announcer.defend(now);
+        }
         self.stale |= self.verdicts != verdicts;
         self.verdicts = verdicts;
     }

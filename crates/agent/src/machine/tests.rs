@@ -581,10 +581,10 @@ fn a_host_takes_over_from_the_dead_and_takes_itself_out_when_its_uplink_fails() 
     let wanted = bench.machine.liveness_wanted();
     assert_eq!(wanted.peers, BTreeMap::from([(other, Ipv4Addr::new(10, 1, 0, 2))]));
     assert!(wanted.serving && !wanted.path_down);
-    bench.machine.set_verdicts(Verdicts { dead: BTreeSet::from([other]), ..Verdicts::default() });
+    bench.machine.set_verdicts(bench.now, Verdicts { dead: BTreeSet::from([other]), ..Verdicts::default() });
     assert!(bench.program());
     assert_eq!(duties(&bench), (true, 3));
-    bench.machine.set_verdicts(Verdicts::default());
+    bench.machine.set_verdicts(bench.now, Verdicts::default());
     bench.set_up(UPLINK, "uplink0", false);
     assert_eq!(duties(&bench), (false, 0));
     assert!(bench.machine.liveness_wanted().path_down, "others are told");
@@ -654,7 +654,7 @@ fn a_host_that_hears_nobody_yields_to_whoever_answers_and_takes_what_nobody_answ
     let own = bench.machine.programmed().unwrap().compiled.tables.external_addresses.values().next().unwrap();
     let natural = own.flags & ExternalAddress::FLAG_ANSWER != 0;
     let alone = Verdicts { dead: BTreeSet::from([other]), alone: true, ..Verdicts::default() };
-    bench.machine.set_verdicts(alone);
+    bench.machine.set_verdicts(bench.now, alone);
     run(&mut bench, Duration::ZERO, router_answers);
     assert_eq!(duties(&bench), (natural, 3), "nothing has moved yet");
     let rival = |bench: &mut Bench, frame: &Outgoing| {
@@ -667,7 +667,7 @@ fn a_host_that_hears_nobody_yields_to_whoever_answers_and_takes_what_nobody_answ
     assert_eq!(duties(&bench), (false, 3), "another answers; it sends for its own VMs all the same");
     run(&mut bench, Duration::from_secs(2), router_answers);
     assert_eq!(duties(&bench).0, natural, "nobody answers, and this host has no port block of it");
-    bench.machine.set_verdicts(Verdicts::default());
+    bench.machine.set_verdicts(bench.now, Verdicts::default());
     run(&mut bench, Duration::from_secs(1), router_answers);
     assert_eq!(duties(&bench), (natural, 3));
 }

@@ -95,6 +95,25 @@ fn lesson_v18_padding_never_reaches_the_classifier() {
     assert_eq!(arrival, dropped(Stage::Classify, Reason::MalformedL4), "padding is no transport header");
 }
 
+/// Row 21: what a VM sends to the slow path is limited and counted, and takes nothing from its neighbour on the host.
+#[test]
+fn lesson_v21_a_flood_to_the_slow_path_starves_nobody_else() {
+    let mut world = world();
+    let target = world.vms["vm_d"].address;
+    let mut probe = |vm, port| {
+        let expiring = frames::udp_ttl(&world.routed(vm, target, (port, 33434)), b"probe", 1);
+        world.from_vm(vm, expiring)
+    };
+    let told = Arrival::Nowhere { host: 0, verdict: Verdict::Punt(Punt::TtlExceeded) };
+    let flood: Vec<Arrival> = (4000..4200).map(|port| probe("vm_a", port)).collect();
+    let (answered, limited) = flood.split_at(pipeline::bounds::PUNT_BURST as usize);
+    assert!(answered.iter().all(|arrival| *arrival == told));
+    let refused = dropped(Stage::Output, Reason::PuntLimited);
+    assert!(limited.iter().all(|arrival| *arrival == refused), "and counted as such");
+    assert_eq!(probe("vm_g", 4000), told, "the neighbour has its own share");
+    world.assert_conserved();
+}
+
 /// Row 27: tunnel packets of anybody but the cluster's hosts are refused.
 #[test]
 fn lesson_v27_a_spoofed_tunnel_peer_is_refused() {
@@ -133,7 +152,11 @@ fn no_vm_is_a_dhcp_server() {
         let offer = frames::udp(&world.switched("vm_a", "vm_g", (67, dst_port)), &[2; 240]);
         assert_eq!(world.from_vm("vm_a", offer), dropped(Stage::Switch, Reason::DhcpServer), "to {dst_port}");
         let outside = frames::udp(&world.routed("vm_a", INTERNET, (67, dst_port)), &[2; 240]);
-        assert_eq!(world.from_vm("vm_a", outside), dropped(Stage::Switch, Reason::DhcpServer), "to {dst_port}");
+        assert_eq!(
+            world.from_vm("vm_a", outside),
+            dropped(Stage::Switch, Reason::DhcpServer),
+            "to {dst_port}"
+        );
     }
     assert_eq!(sessions(&world), 0);
 }

@@ -86,26 +86,6 @@ pub(crate) fn look(look: &Look, around: &Surroundings<'_>) -> Option<Told> {
 pub fn worded(look: &Look, names: &Names) -> Option<(&'static str, String, Option<String>)> {
     let net = |vni: u32| names.network(vni);
     Some(match look {
-        Look::Port(key, value) => {
-            ("ports", names.link(key.ifindex), value.map(|port| port_text(&port, names)))
-        }
-        Look::PortAddress(key, found) => {
-            let key = format!("{}: {} with {}", names.link(key.ifindex), key.mac, key.address);
-            ("port_addresses", key, found.then(|| "allowed".to_owned()))
-        }
-        Look::PortPrefix(key, found) => {
-            let key = format!("{}: {} with {}", names.link(key.ifindex), key.mac, key.address);
-            ("port_prefixes", key, found.then(|| "allowed".to_owned()))
-        }
-        Look::AclRemote(key, value) => {
-            let classes = |found: AclClasses| found.ids.iter().filter(|class| !class.is_zero()).count();
-            let value = value.map(|found| format!("in rules, by {} remote ends", classes(found)));
-            ("acl_remotes", key.address.to_string(), value)
-        }
-        Look::AclRule(key, allowed) => {
-            let value = (*allowed != 0).then(|| acl::allowed_text(*allowed));
-            ("acl_rules", acl::rule_key_text(key), value)
-        }
         Look::Network(key, value) => {
             ("networks", net(key.vni), value.map(|network| network_text(&network, names)))
         }
@@ -161,6 +141,33 @@ pub fn worded(look: &Look, names: &Names) -> Option<(&'static str, String, Optio
         Look::Vtep(key, value) => {
             let value = value.map(|vtep| format!("{}, DVR MAC {}", names.host_of(key.address), vtep.dvr_mac));
             ("vteps", key.address.to_string(), value)
+        }
+        other => return port_worded(other, names),
+    })
+}
+
+/// Likewise, of ports, what guards them and what their host serves them.
+fn port_worded(look: &Look, names: &Names) -> Option<(&'static str, String, Option<String>)> {
+    Some(match look {
+        Look::Port(key, value) => {
+            ("ports", names.link(key.ifindex), value.map(|port| port_text(&port, names)))
+        }
+        Look::PortAddress(key, found) => {
+            let key = format!("{}: {} with {}", names.link(key.ifindex), key.mac, key.address);
+            ("port_addresses", key, found.then(|| "allowed".to_owned()))
+        }
+        Look::PortPrefix(key, found) => {
+            let key = format!("{}: {} with {}", names.link(key.ifindex), key.mac, key.address);
+            ("port_prefixes", key, found.then(|| "allowed".to_owned()))
+        }
+        Look::AclRemote(key, value) => {
+            let classes = |found: AclClasses| found.ids.iter().filter(|class| !class.is_zero()).count();
+            let value = value.map(|found| format!("in rules, by {} remote ends", classes(found)));
+            ("acl_remotes", key.address.to_string(), value)
+        }
+        Look::AclRule(key, allowed) => {
+            let value = (*allowed != 0).then(|| acl::allowed_text(*allowed));
+            ("acl_rules", acl::rule_key_text(key), value)
         }
         Look::Service(key, value) => {
             let value = value.map(|guest| format!("{} on {}", guest.address, names.link(guest.ifindex)));

@@ -36,6 +36,15 @@ pub enum Error {
         #[source]
         source: Box<aya::programs::ProgramError>,
     },
+    #[error("the kernel refused the program {program}: {last_words}; the verifier's whole log {whole_log}")]
+    Refused {
+        program: &'static str,
+        last_words: String,
+        /// Where it is, or why it is nowhere.
+        whole_log: String,
+        #[source]
+        source: io::Error,
+    },
     #[error(
         "the table {table} pinned in {} was made by another version (key {key_size}, value {value_size} bytes): \
          remove the directory while the agent is stopped", path.display()

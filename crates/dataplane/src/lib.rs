@@ -14,6 +14,7 @@ mod counters;
 mod error;
 mod events;
 mod object;
+mod refusal;
 mod played_nic;
 mod session_tables;
 mod sessions;

@@ -1,6 +1,7 @@
 //! The embedded eBPF object: loading it, with pinned or with private maps, into typed tables and programs.
 
 use crate::error::Error;
+use crate::refusal;
 use crate::settings::Sizes;
 use crate::sys::MapFd;
 use aya::maps::{Map, MapData};
@@ -55,8 +56,8 @@ macro_rules! tables {
         }
 
         impl KernelTables {
-            /// Takes the maps out of a loaded object whose programs are loaded.
-            fn take(ebpf: &mut Ebpf, pins: Option<&Path>) -> Result<Self, Error> {
+            /// Handles of the maps of a loaded object, each of the layout it should have.
+            fn take(ebpf: &Ebpf, pins: Option<&Path>) -> Result<Self, Error> {
                 Ok(Self { $($name: take(ebpf, pins, stringify!($name))?,)* })
             }
         }
@@ -83,8 +84,8 @@ tables! {
     own_blocks: BlockKey => PortBlock;
     block_owners: BlockOwnerKey => BlockOwner;
     vteps: VtepKey => Vtep;
-    port_prefixes: LpmKey<PortAddressKey> => u32;
     services: ServiceKey => Service;
+    port_prefixes: LpmKey<PortAddressKey> => u32;
     acl_remotes: LpmKey<AclRemoteKey> => AclClasses;
     acl_rules: LpmKey<AclRuleKey> => u32;
     sessions: SessionKey => Session;
@@ -139,7 +140,7 @@ impl Object {
             Build::Watching => WATCHING_OBJECT,
         };
         let mut ebpf = load_programs(object, pins, sizes, programs)?;
-        let tables = KernelTables::take(&mut ebpf, pins)?;
+        let tables = KernelTables::take(&ebpf, pins)?;
         let mut ring = |name| match ebpf.take_map(name) {
             Some(Map::RingBuf(data)) => Ok(data),
             _ => Err(Error::ObjectLacks(name)),
@@ -162,7 +163,7 @@ fn load_programs(
     let load = |log| load_with(log, object, pins, sizes, programs);
     match load(VerifierLogLevel::DISABLE) {
         // Once more, to hear why: the log costs tens of megabytes, so it is not asked for before.
-        Err(Error::Program { .. }) => load(VerifierLogLevel::default()),
+        Err(Error::Program { .. } | Error::Refused { .. }) => load(VerifierLogLevel::default()),
         loaded => loaded,
     }
 }
@@ -189,9 +190,11 @@ fn load_with(
         }
     }
     let mut ebpf = loader.load(object).map_err(load_error)?;
+    // Before the verifier meets pinned tables of another layout, of which it only knows that they do not fit.
+    KernelTables::take(&ebpf, pins)?;
     for name in programs {
         let program = classifier(&mut ebpf, name)?;
-        program.load().map_err(|source| Error::Program { program: name, source: Box::new(source) })?;
+        program.load().map_err(|error| refusal::explained(name, error))?;
         tracing::debug!(program = name, instructions = verified(program), "program loaded");
     }
     Ok(ebpf)
@@ -210,12 +213,11 @@ pub(crate) fn verified(program: &SchedClassifier) -> u32 {
 }
 
 pub(crate) fn take<K, V>(
-    ebpf: &mut Ebpf,
+    ebpf: &Ebpf,
     pins: Option<&Path>,
     name: &'static str,
 ) -> Result<MapFd<K, V>, Error> {
-    let map = ebpf.take_map(name).ok_or(Error::ObjectLacks(name))?;
-    let data = match &map {
+    let data = match ebpf.map(name).ok_or(Error::ObjectLacks(name))? {
         Map::Array(data)
         | Map::HashMap(data)
         | Map::LpmTrie(data)

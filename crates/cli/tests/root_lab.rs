@@ -4,7 +4,7 @@
 
 use netlink::Netns;
 use serde_json::Value;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -251,6 +251,95 @@ fn root_a_burst_of_connections_from_an_idle_vm_meets_no_refusal() {
         }
     }
     panic!("refused in each try: {seen:?}");
+}
+
+/// A machine outside that tells who asks it. It ends with the process.
+fn teller(lab: &Lab) {
+    let outside = Netns::open(&format!("nbk-{}.internet", lab.0)).unwrap();
+    let socket = outside.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 4000)).unwrap()).unwrap();
+    std::thread::spawn(move || {
+        while let Ok((_, from)) = socket.recv_from(&mut [0; 8]) {
+            let _ = socket.send_to(from.to_string().as_bytes(), from);
+        }
+    });
+}
+
+/// Whom the machine outside sees behind a socket of a VM; asked until it answers as expected.
+fn seen_outside(socket: &UdpSocket, expected: impl Fn(SocketAddrV4) -> bool) -> SocketAddrV4 {
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut last = None;
+    while Instant::now() < deadline {
+        socket.send_to(b"who", (Ipv4Addr::new(8, 8, 8, 8), 4000)).unwrap();
+        let mut buffer = [0; 32];
+        let Ok(len) = socket.recv(&mut buffer) else { continue };
+        let seen = std::str::from_utf8(&buffer[..len]).unwrap().parse().unwrap();
+        if expected(seen) {
+            return seen;
+        }
+        last = Some(seen);
+    }
+    panic!("last seen: {last:?}");
+}
+
+/// Address, first port, router and host of every block.
+fn blocks(lab: &Lab) -> Vec<(String, u64, String, String)> {
+    let output = nanboku(&["--lab", &lab.0, "block", "list", "-o", "json"]);
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
+    let first = |row: &Value| row["first_port"].as_u64().unwrap();
+    rows.iter()
+        .map(|row| (text(row, "address"), first(row), text(row, "router"), text(row, "host")))
+        .collect()
+}
+
+/// Goal: a SNAT address that is taken off a router ends exactly the connections that used it, its blocks go back and
+/// rest, and another router that is given the address gets other ones. Method: real processes, one socket of each VPC
+/// that is asked for before, during and after.
+#[test]
+fn root_a_snat_address_changes_hands() {
+    let lab = Lab::new("hands");
+    lab.up("fvn", &[]);
+    teller(&lab);
+    let [blue, green] = ["blue-3", "green-3"].map(|vm| {
+        let netns = Netns::open(&format!("nbk-{}.{vm}", lab.0)).unwrap();
+        netns.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 5000)).unwrap()).unwrap()
+    });
+    let [old, fresh, others] = [27, 29, 28].map(|last| Ipv4Addr::new(172, 22, 7, last));
+    let blue_before = seen_outside(&blue, |seen| *seen.ip() == old);
+    let green_before = seen_outside(&green, |seen| *seen.ip() == others);
+    let old_blocks: Vec<_> = blocks(&lab).into_iter().filter(|block| block.0 == old.to_string()).collect();
+    assert_eq!(old_blocks.len(), 3, "one of each host: {old_blocks:?}");
+
+    let set = |router: &str, address: Ipv4Addr| {
+        let address = address.to_string();
+        let args = [
+            "--lab",
+            &lab.0,
+            "router",
+            "set",
+            router,
+            "--external-gateway",
+            "external",
+            "--snat-address",
+            &address,
+        ];
+        let output = nanboku(&args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    set("blue", fresh);
+    seen_outside(&blue, |seen| *seen.ip() == fresh);
+    assert_eq!(seen_outside(&green, |_| true), green_before, "nobody else's connection has noticed");
+    assert_eq!(blocks(&lab).iter().filter(|block| block.0 == old.to_string()).count(), 0, "all went back");
+
+    set("green", old);
+    let green_after = seen_outside(&green, |seen| *seen.ip() == old);
+    for (address, first, _, host) in blocks(&lab).into_iter().filter(|block| block.0 == old.to_string()) {
+        let rests = old_blocks.iter().find(|block| block.1 == first);
+        assert!(rests.is_none_or(|block| block.3 == host), "{address} {first} of {host} has not rested");
+    }
+    println!("blue was {blue_before}, green was {green_before} and is {green_after}");
+    assert_eq!(blocks(&lab).iter().filter(|block| block.0 == others.to_string()).count(), 0);
 }
 
 #[test]

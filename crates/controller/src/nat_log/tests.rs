@@ -5,7 +5,7 @@ use model::{HostId, NetworkId, RouterId};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::os::unix::net::UnixDatagram;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::Store;
 use uuid::Uuid;
 
@@ -329,11 +329,11 @@ fn a_million_events_are_searched_in_less_than_a_second() {
     }
     let mut slowest = Duration::ZERO;
     for at_ms in [START_MS + 10_000, START_MS + EVENTS * 50, START_MS + EVENTS * 100 - 1] {
-        // The best of three: what the search takes, not what else the machine does.
+        // The best of three, in processor time: what the search takes, not what else the machine does.
         let ask = || {
-            let started = Instant::now();
+            let started = processor_time();
             let answers = log.who(SNAT, 20_000, at_ms).unwrap();
-            let took = started.elapsed();
+            let took = processor_time() - started;
             assert_eq!(answers, onlooker.borrow().who(20_000, at_ms));
             took
         };
@@ -341,4 +341,12 @@ fn a_million_events_are_searched_in_less_than_a_second() {
     }
     println!("slowest of three questions to {EVENTS} events: {slowest:?}");
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+}
+
+/// What this thread has had of the processors.
+fn processor_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    let nanoseconds = text.split_whitespace().next().unwrap().parse().unwrap();
+    assert_ne!(nanoseconds, 0, "the kernel counts");
+    Duration::from_nanos(nanoseconds)
 }

@@ -190,17 +190,19 @@ fn a_port_is_active_only_with_its_link_its_network_and_its_own_state() {
         change(&mut fixture);
         compiled(&fixture, "ahv01").tables.ports.get(&key).map(|port| port.flags)
     };
-    assert_eq!(flags(|_| ()), Some(Port::FLAG_ACTIVE));
+    // Without security groups.
+    let unfiltered = Port::FLAG_EGRESS_OPEN | Port::FLAG_INGRESS_OPEN;
+    assert_eq!(flags(|_| ()), Some(Port::FLAG_ACTIVE | unfiltered));
     let down =
         |fixture: &mut Fixture| fixture.slice.ports.values_mut().for_each(|port| port.admin_up = false);
-    assert_eq!(flags(down), Some(0));
+    assert_eq!(flags(down), Some(unfiltered));
     let down = |fixture: &mut Fixture| {
         fixture.slice.networks.values_mut().for_each(|network| network.admin_up = false)
     };
-    assert_eq!(flags(down), Some(0));
+    assert_eq!(flags(down), Some(unfiltered));
     let open =
         |fixture: &mut Fixture| fixture.slice.ports.values_mut().for_each(|port| port.port_security = false);
-    assert_eq!(flags(open), Some(Port::FLAG_ACTIVE | Port::FLAG_UNRESTRICTED));
+    assert_eq!(flags(open), Some(Port::FLAG_ACTIVE | Port::FLAG_UNRESTRICTED | unfiltered));
     let mut facts = fixture.facts("ahv01");
     facts.links.clear();
     let tables = compile(&fixture.slice, &facts).tables;

@@ -185,7 +185,9 @@ fn build(
 
 /// All of the token's unless some are named; never more.
 fn wanted_roles(session: &Session, wanted: Option<Value>) -> Result<Vec<RoleId>, Error> {
-    let Some(wanted) = wanted else {
+    // The command line sends an empty list for none.
+    let some = wanted.filter(|wanted| wanted.as_array().is_none_or(|roles| !roles.is_empty()));
+    let Some(wanted) = some else {
         return Ok(session.roles.iter().map(|role| role.id).collect());
     };
     let wanted = wanted.as_array().ok_or_else(|| invalid("roles", "it is not a list".to_owned()))?;

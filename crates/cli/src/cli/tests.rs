@@ -48,6 +48,14 @@ fn documented_commands_are_accepted() {
         "floatingip create ext --port vm1",
         "floatingip set 172.22.7.30 --port vm1",
         "floatingip unset 172.22.7.30 --port",
+        "securitygroup create web --stateless --description front",
+        "securitygroup list --name web",
+        "securitygroup set web --stateful --name www",
+        "securitygroup rule create web --protocol tcp --dst-port 80:443 --remote-ip 10.0.0.0/8",
+        "securitygroup rule create web --protocol icmp --icmp-type 8 --icmp-code 0 --remote-group db",
+        "securitygroup rule create web --egress --ethertype ipv6 --remote-address-group x",
+        "securitygroup rule list web --ingress",
+        "securitygroup rule delete a b --yes",
         "host list --lab fvn",
         "host show ahv01 --endpoint unix:/run/x.sock",
         "sessions --host ahv01",
@@ -61,12 +69,6 @@ fn documented_commands_are_accepted() {
         "trace --from vm1 --to 8.8.8.8",
         "trace --from vm1 --to 8.8.8.8 --tcp 443 --source-port 4000 --tcp-flags syn,ack --ttl 3 --df --length 1500 -v",
         "trace --from-external ext --from-ip 8.8.8.8 --to 172.22.7.40 --udp 53 --fresh --no-answer",
-        "trace --pcap dump.pcap --number 3 --port vm1 -o json",
-        "trace --live --from vm1 --icmp",
-        "trace --live --router blue --rate 10 --count 5 host 8.8.8.8 and not arp",
-        "capture --port vm1 --at in --at snat --at out -w dump.pcapng -s 128 --count 100 tcp port 443",
-        "capture --uplink physnet1 --host ahv01 -w - -C 100 -G 60 -W 5 --duration 60",
-        "capture --router blue --network net --text",
         "explain who 172.22.7.27:2050",
         "explain reach vm1 8.8.8.8",
         "explain reach ext/8.8.8.8 172.22.7.40 --tcp 443 --length 1500",
@@ -76,6 +78,23 @@ fn documented_commands_are_accepted() {
         "status",
         "completion zsh",
         "demo --keep",
+    ] {
+        if let Err(error) = parse(line) {
+            panic!("nanboku {line}\n{error}");
+        }
+    }
+}
+
+#[test]
+fn captures_and_live_traces_are_accepted() {
+    for line in [
+        "trace --live --from vm1 --icmp",
+        "trace --live --router blue --rate 10 --count 5 host 8.8.8.8 and not arp",
+        "capture --port vm1 --at in --at snat --at out -w dump.pcapng -s 128 --count 100 tcp port 443",
+        "capture --uplink physnet1 --host ahv01 -w - -C 100 -G 60 -W 5 --duration 60",
+        "capture --router blue --network net --text",
+        "capture --port vm1 --here",
+        "trace --pcap dump.pcap --number 3 --port vm1 -o json",
     ] {
         if let Err(error) = parse(line) {
             panic!("nanboku {line}\n{error}");
@@ -107,6 +126,9 @@ fn wrong_arguments_are_refused_with_the_reason() {
         ("router add-route r --route destination=1,gateway=2", "destination=CIDR"),
         ("router unset r", "--external-gateway"),
         ("floatingip unset 1.2.3.4", "--port"),
+        ("securitygroup rule create web --dst-port 80", "--protocol"),
+        ("securitygroup rule create web --protocol tcp --dst-port 443:80", "443 is behind 80"),
+        ("securitygroup rule create web --remote-ip 10.0.0.0/8 --remote-group db", "cannot be used with"),
         ("explain who 172.22.7.27", "invalid IPv4 socket address"),
         ("capture --snaplen 0", "1..=16384"),
         ("capture -C 5", "--write"),

@@ -3,11 +3,10 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
-#[path = "../maps.rs"]
+#[path = "../../maps.rs"]
 mod maps;
-#[path = "../programs.rs"]
+#[path = "../../programs.rs"]
 mod programs;
-#[path = "../skb.rs"]
+#[path = "../../skb.rs"]
 mod skb;
-#[path = "../watched.rs"]
 mod watch;

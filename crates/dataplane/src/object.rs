@@ -212,11 +212,7 @@ pub(crate) fn verified(program: &SchedClassifier) -> u32 {
     program.info().ok().and_then(|info| info.verified_instruction_count()).unwrap_or(0)
 }
 
-pub(crate) fn take<K, V>(
-    ebpf: &Ebpf,
-    pins: Option<&Path>,
-    name: &'static str,
-) -> Result<MapFd<K, V>, Error> {
+pub(crate) fn take<K, V>(ebpf: &Ebpf, pins: Option<&Path>, name: &'static str) -> Result<MapFd<K, V>, Error> {
     let data = match ebpf.map(name).ok_or(Error::ObjectLacks(name))? {
         Map::Array(data)
         | Map::HashMap(data)

@@ -55,7 +55,11 @@ impl Place<'_> {
     fn question(&self, direction: &'static str) -> Question {
         let stage = self.walked.verdict.stage.as_deref().unwrap_or_default();
         let looks = self.walked.stages.iter().filter(|seen| seen.name == stage).flat_map(|seen| &seen.looks);
-        let last = |table: &str| -> Option<&Look> { looks.clone().filter(|look| look.table == table).last() };
+        let looks: Vec<&Look> = looks.collect();
+        // Of an answer two lists were asked; the last is the one that had to say yes.
+        let asked = looks.iter().rposition(|look| look.table == "acl_remotes");
+        let asked = asked.and_then(|at| looks.get(at..)).unwrap_or_default();
+        let rule = asked.iter().rfind(|look| look.table == "acl_rules");
         let packet = &self.walked.packet;
         let (remote, port) = match direction {
             "egress" => (packet.dst, packet.dst_port),
@@ -63,13 +67,13 @@ impl Place<'_> {
         };
         let remote = remote.map(|remote| remote.to_string()).unwrap_or_default();
         let said = match packet.protocol.as_str() {
-            "icmp" => "icmp type 8".to_owned(),
+            "icmp" => format!("icmp type {}", if self.back { 0 } else { 8 }),
             protocol => format!("{protocol} {}", port.unwrap_or_default()),
         };
         Question {
             direction,
-            remote: last("acl_remotes").map_or(remote, |look| look.key.clone()),
-            packet: last("acl_rules").map_or(said, |look| look.key.clone()),
+            remote: asked.first().map_or(remote, |look| look.key.clone()),
+            packet: rule.map_or(said, |look| look.key.clone()),
         }
     }
 }

@@ -5,12 +5,15 @@ use serde_json::{Value, json};
 
 const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("address-group", "Address group", "Named sets of prefixes for rules of security groups."),
+    ("address-scope", "Address scope", "Pools without common addresses."),
     ("agent", "agent", "The agents of the hosts."),
     ("allowed-address-pairs", "Allowed Address Pairs", "Further addresses a port may use."),
     ("binding", "Port Binding", "Binds a port to a host."),
+    ("default-subnetpools", "Default Subnetpools", "A pool for subnets that name none."),
     ("empty-string-filtering", "Empty String Filtering", "Filters by empty values."),
     ("ext-gw-mode", "Neutron L3 Configurable external gateway mode", "Turns SNAT of a router on and off."),
     ("external-net", "Neutron external network", "Networks to the outside."),
+    ("extra_dhcp_opt", "Neutron Extra DHCP options", "DHCP options of ports."),
     ("extraroute", "Neutron Extra Route", "Extra routes of a router."),
     ("extraroute-atomic", "Atomically add/remove extra routes", "Adds and removes extra routes."),
     ("filter-validation", "Filter parameters validation", "Refuses unknown filters."),
@@ -71,16 +74,13 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("standard-attr-timestamp", "standard-attr-timestamp", "Times of creation and change."),
     ("stateful-security-group", "Stateful security group", "Groups whose rules are asked for every packet."),
     ("subnet_allocation", "Subnet Allocation", "Subnets get their prefixes from pools."),
-    ("default-subnetpools", "Default Subnetpools", "A pool for subnets that name none."),
     ("subnet_onboard", "Subnet Onboard", "Makes subnets part of a pool."),
     (
         "subnetpool-prefix-ops",
         "Subnet Pool Prefix Operations",
         "Adds prefixes to a pool and takes them away.",
     ),
-    ("address-scope", "Address scope", "Pools without common addresses."),
     ("tag", "Tag support", "Tags of networks, by the older name of the extension."),
-    ("extra_dhcp_opt", "Neutron Extra DHCP options", "DHCP options of ports."),
 ];
 
 const UPDATED: &str = "2026-11-22T00:00:00-00:00";

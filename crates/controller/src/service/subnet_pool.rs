@@ -283,7 +283,7 @@ pub(super) fn asked_for(
         (None, true) => {
             let version = request.ip_version;
             let none = || bad_request(&format!("No default subnetpool found for IPv{version}"));
-            return default_pool(snapshot, version).cloned().map(Some).ok_or_else(none);
+            default_pool(snapshot, version).cloned().ok_or_else(none)?
         }
         (None, false) => return Ok(None),
     };

@@ -201,6 +201,12 @@ async fn pools_of_others_are_there_when_they_are_shared() {
         |pool: &Value| json!({"network_id": network["id"], "ip_version": 4, "subnetpool_id": pool["id"]});
     let answer = api.call_as("red/member", "POST", "/v2.0/subnets", json!({"subnet": ask(&private)})).await;
     assert_eq!(answer.status, 404, "{}", answer.body);
+    let hidden = json!({"subnetpool": {"is_default": true}});
+    let path = format!("/v2.0/subnetpools/{}", text(&private["id"]));
+    assert_eq!(api.call_as("a/admin", "PUT", &path, hidden).await.status, 200);
+    let default = json!({"network_id": network["id"], "ip_version": 4, "use_default_subnetpool": true});
+    let answer = api.call_as("red/member", "POST", "/v2.0/subnets", json!({"subnet": default})).await;
+    assert_eq!(answer.status, 404, "neither as the default: {}", answer.body);
     let subnet = api.create_as("red/member", "subnet", ask(&shared)).await;
     assert_eq!(subnet["cidr"], "10.0.0.0/24");
     let answer = api.call_as("red/member", "POST", "/v2.0/subnetpools", json!({"subnetpool": body})).await;

@@ -293,7 +293,10 @@ fn quotas(given: &BTreeMap<String, i64>) -> Result<DefaultQuota, ConfigError> {
             return invalid("quotas", format!("has '{name}', which is not one of {names}"));
         };
         if !(UNLIMITED..=LIMIT_MAX).contains(limit) {
-            return invalid("quotas", format!("has {name} = {limit}, not between {UNLIMITED} and {LIMIT_MAX}"));
+            return invalid(
+                "quotas",
+                format!("has {name} = {limit}, not between {UNLIMITED} and {LIMIT_MAX}"),
+            );
         }
         quotas.set(counted, *limit);
     }

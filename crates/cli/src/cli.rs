@@ -110,6 +110,9 @@ pub(crate) enum Command {
     /// Floating IPs: external addresses of single ports.
     #[command(subcommand, name = "floatingip", alias = "floating-ip")]
     FloatingIp(command::floatingip::FloatingIpCommand),
+    /// Security groups: what ports may send and receive.
+    #[command(subcommand, name = "securitygroup", alias = "security-group")]
+    SecurityGroup(command::securitygroup::SecurityGroupCommand),
     /// Hosts: machines with an agent.
     #[command(subcommand)]
     Host(command::host::HostCommand),

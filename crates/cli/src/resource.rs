@@ -57,11 +57,14 @@ pub(crate) const FLOATING_IP: Kind = Kind {
 };
 pub(crate) const SECURITY_GROUP: Kind = Kind {
     noun: "security group",
+    command: "securitygroup",
     collection: "security-groups",
     ..Kind::neutron("security_group", "security_groups")
 };
 pub(crate) const SECURITY_GROUP_RULE: Kind = Kind {
     noun: "security group rule",
+    command: "securitygroup rule",
+    name_key: "id",
     collection: "security-group-rules",
     ..Kind::neutron("security_group_rule", "security_group_rules")
 };

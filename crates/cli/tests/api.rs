@@ -165,6 +165,19 @@ fn a_vpc_is_made_and_taken_away_by_names() {
     cli.ok(&format!("floatingip set {address} --port vm1"));
 
     cli.ok(&format!("floatingip delete {address}"));
+    cli.ok("securitygroup create web --description front");
+    let rule = cli
+        .value("securitygroup rule create web --protocol tcp --dst-port 80:443 --remote-ip 10.0.0.0/8 -c id");
+    cli.ok("securitygroup rule create web --protocol icmp --icmp-type 8 --remote-group web");
+    assert_eq!(cli.json("securitygroup rule list web --ingress").as_array().unwrap().len(), 2);
+    assert_eq!(cli.value("securitygroup list --name web -c rules"), "4");
+    cli.ok(&format!("securitygroup rule delete {rule}"));
+    cli.ok("securitygroup set web --name www");
+    cli.ok("port set vm1 --security-group www");
+    let said = cli.fails("securitygroup delete www", 1);
+    assert!(said.contains("in use"), "{said}");
+    cli.ok("port set vm1 --no-security-group");
+    cli.ok("securitygroup delete www");
     cli.ok("router remove-subnet blue blue4");
     cli.ok("router unset blue --external-gateway");
     assert_eq!(cli.json("router show blue")["external_gateway_info"], Value::Null);

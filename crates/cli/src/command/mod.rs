@@ -15,6 +15,7 @@ pub(crate) mod lab;
 pub(crate) mod network;
 pub(crate) mod port;
 pub(crate) mod router;
+pub(crate) mod securitygroup;
 pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod status;
@@ -44,6 +45,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Port(command) => api(global, |cx| async move { port::run(command, &cx).await })?,
         Command::Router(command) => api(global, |cx| async move { router::run(command, &cx).await })?,
         Command::FloatingIp(command) => api(global, |cx| async move { floatingip::run(command, &cx).await })?,
+        Command::SecurityGroup(command) => {
+            api(global, |cx| async move { securitygroup::run(command, &cx).await })?;
+        }
         Command::Host(command) => api(global, |cx| async move { host::run(command, &cx).await })?,
         Command::Block(command) => api(global, |cx| async move { block::run(command, &cx).await })?,
         Command::Trace(args) => api(global, |cx| async move { trace::run(args, &cx).await })?,

@@ -300,6 +300,7 @@ def main():
     fabric()
     pools()
     addresses = {cloud: vpc(cloud) for cloud in ["red", "blue"]}
+    groups()
     apart(addresses)
     readers()
     with_sdk()

@@ -499,6 +499,35 @@ async fn a_port_has_the_groups_it_names_or_the_default_one() {
 }
 
 #[tokio::test]
+async fn a_port_has_ten_different_pairs_at_most() {
+    let api = Api::new();
+    let (network, _) = api.tenant("blue", "192.168.10.0/24").await;
+    let pairs = |count: u8| -> Vec<Value> {
+        (1..=count).map(|host| json!({"ip_address": format!("10.1.1.{host}")})).collect()
+    };
+    let attributes = json!({"network_id": network["id"], "allowed_address_pairs": pairs(10)});
+    let port = api.create("port", attributes).await;
+    assert_eq!(items(&port, "allowed_address_pairs").len(), 10);
+    let path = format!("/v2.0/ports/{}", text(&port["id"]));
+    let put = |pairs: Value| ("PUT", path.as_str(), json!({"port": {"allowed_address_pairs": pairs}}));
+    let pair = json!({"ip_address": "10.1.1.1"});
+    let own = json!({"ip_address": "10.1.1.1/32", "mac_address": port["mac_address"]});
+    let twice = "DuplicateAddressPairInRequest";
+    api.refuses(&[
+        refusal("eleven", put(json!(pairs(11))), (400, "AllowedAddressPairExhausted", "maximum 10")),
+        refusal("twice", put(json!([pair, pair])), (400, twice, "10.1.1.1")),
+        refusal("twice in effect", put(json!([pair, own])), (400, twice, "10.1.1.1")),
+        refusal("no address", put(json!([{"mac_address": port["mac_address"]}])), (400, BAD, "ip_address")),
+        refusal(
+            "without port security",
+            ("PUT", path.as_str(), json!({"port": {"port_security_enabled": false, "security_groups": []}})),
+            (409, "AddressPairAndPortSecurityRequired", ""),
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn other_projects_groups_are_not_there() {
     let api = Api::with_callers();
     let web = group_as(&api, "red/member", json!({"name": "web"})).await;

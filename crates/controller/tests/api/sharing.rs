@@ -1,7 +1,13 @@
 //! Address groups, and who shares what with whom.
 
 use crate::common::{Answer, Api, UNKNOWN, refusal, text};
+use controller::agents::Hub;
+use controller::service::{Service, Settings};
+use model::rbac::{RbacAction, RbacPolicy};
+use model::resource::{Network, Port};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use store::{Store, StoreError};
 
 const ADDRESS_GROUPS: &str = "/v2.0/address-groups";
 const POLICIES: &str = "/v2.0/rbac-policies";
@@ -211,6 +217,59 @@ async fn shared_and_external_networks_are_policies() {
     assert_eq!(status(&api, ADMIN, "POST", POLICIES, open).await.0, 201);
     let seen = api.call_as(BLUE, "GET", &one("/v2.0/networks", &inner), Value::Null).await;
     assert_eq!(seen.body["network"]["router:external"], true, "it became one");
+}
+
+#[tokio::test]
+async fn an_older_store_keeps_what_it_promised() {
+    let store = Arc::new(Store::open(None).unwrap());
+    let api = Api::over(Arc::clone(&store), None);
+    let shared = api.create("network", json!({"name": "shared"})).await;
+    let (external, _) = api.external().await;
+    let alone = api.create("network", json!({"name": "alone"})).await;
+    let port = api.create("port", json!({"network_id": alone["id"]})).await;
+    // As a version without policies and groups wrote them.
+    let older = store.transact::<_, StoreError>(|tx| {
+        let policies: Vec<_> = tx.rbac_policies.keys().copied().collect();
+        for policy in policies {
+            tx.remove::<RbacPolicy>(policy);
+        }
+        for (network, is_shared) in [(&shared, true), (&external, false), (&alone, false)] {
+            let network = tx.get::<Network>(text(&network["id"]).parse().unwrap()).unwrap();
+            let mut record = serde_json::to_value(&**network).unwrap();
+            record["shared"] = json!(is_shared);
+            tx.put(serde_json::from_value::<Network>(record).unwrap());
+        }
+        let mut record =
+            serde_json::to_value(&**tx.get::<Port>(text(&port["id"]).parse().unwrap()).unwrap()).unwrap();
+        record.as_object_mut().unwrap().remove("security_groups").unwrap();
+        tx.put(serde_json::from_value::<Port>(record).unwrap());
+        Ok(())
+    });
+    older.unwrap();
+    let hub = Arc::new(Hub::new(Arc::clone(&store)));
+    let service = Service::new(Arc::clone(&store), hub, Settings::default(), || 0);
+    for _ in 0..2 {
+        service.upgrade().unwrap();
+        let snapshot = store.snapshot();
+        let policies = snapshot.rbac_policies.values();
+        let mut lines: Vec<_> = policies
+            .map(|policy| (policy.object.id.to_string(), policy.action, policy.target.clone()))
+            .collect();
+        let mut want = [
+            (text(&shared["id"]).to_owned(), RbacAction::AccessAsShared, "*".to_owned()),
+            (text(&external["id"]).to_owned(), RbacAction::AccessAsExternal, "*".to_owned()),
+        ];
+        lines.sort();
+        want.sort();
+        assert_eq!(lines, want, "the second time changes nothing");
+    }
+    let kept =
+        store.snapshot().get::<Port>(text(&port["id"]).parse().unwrap()).unwrap().security_groups.clone();
+    assert_eq!(kept, None, "not filtered");
+    assert_eq!(api.get(&one("/v2.0/ports", &port)).await["port"]["security_groups"], json!([]));
+    let default = store.snapshot().default_group("fake_project_id").unwrap().id;
+    let named = api.update("port", &port["id"], json!({"security_groups": [default]})).await;
+    assert_eq!(named["security_groups"], json!([default]));
 }
 
 #[tokio::test]

@@ -165,7 +165,8 @@ fn a_client_that_cannot_take_unicast_is_told_by_broadcast() {
 /// Every state a client asks from (RFC 2131 §4.3.2, table 4), with the right address and with another one.
 #[test]
 fn requests_are_granted_for_the_ports_addresses_only() {
-    let states: [(&str, fn(Ipv4Addr) -> Client); 3] = [
+    type Asks = fn(Ipv4Addr) -> Client;
+    let states: [(&str, Asks); 3] = [
         ("selecting", |address| {
             request()
                 .with(option::SERVER_ID, &SERVER.address.octets())

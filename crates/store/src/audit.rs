@@ -258,8 +258,13 @@ mod tests {
         let of = |project: &str| -> Vec<_> {
             store.snapshot().of_project::<Network>(project).map(|network| network.id).collect()
         };
-        let put =
-            |network: &Network| store.transact::<_, StoreError>(|tx| Ok(tx.put(network.clone()))).unwrap();
+        let put = |network: &Network| {
+            let changed = store.transact::<_, StoreError>(|tx| {
+                tx.put(network.clone());
+                Ok(())
+            });
+            changed.unwrap();
+        };
         put(&network);
         assert_eq!((of("red"), of("blue")), (vec![network.id], vec![]));
         network.standard.project_id = "blue".to_owned();

@@ -150,8 +150,10 @@ mod tests {
         }
     }
 
-    /// Host and network the error is sent to, and the addresses in it.
-    fn told(tables: &TableSet, event: &Event) -> Result<([u8; 4], u32, [u8; 4], [u8; 4]), Silence> {
+    /// Host and network an error is sent to, and its sender and receiver.
+    type Told = ([u8; 4], u32, [u8; 4], [u8; 4]);
+
+    fn told(tables: &TableSet, event: &Event) -> Result<Told, Silence> {
         let outgoing = compose(tables, event, IcmpError::TimeExceeded)?;
         assert_eq!(outgoing.ifindex, Outgoing::UNDERLAY);
         let outer: ipv4::Header = packet::read(&outgoing.frame, 0).unwrap();

@@ -279,7 +279,7 @@ pub(super) fn describe(scene: &Scene, compiled: &Compiled) -> BTreeMap<Rule, Des
     for key in compiled.tables.port_addresses.keys() {
         put(Rule::new("port_addresses", key), Look::PortAddress(*key, true));
     }
-    for (prefix, _) in &compiled.tables.port_prefixes {
+    for prefix in compiled.tables.port_prefixes.keys() {
         put(Rule::prefix("port_prefixes", prefix), Look::PortPrefix(prefix.key, true));
     }
     for (prefix, allowed) in &compiled.tables.acl_rules {

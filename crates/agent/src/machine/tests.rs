@@ -212,7 +212,11 @@ fn event(punt: Punt, ingress: u32, vni: u32) -> Event {
 }
 
 fn arp_from_gateway() -> Event {
-    let sender = ArpSender { mac: GATEWAY_MAC, ip: GATEWAY, vlan: None };
+    arp_from(GATEWAY_MAC, GATEWAY)
+}
+
+fn arp_from(mac: packet::MacAddr, ip: [u8; 4]) -> Event {
+    let sender = ArpSender { mac, ip, vlan: None };
     let frame = arp_reply(&sender, (packet::MacAddr([0xfa, 0x16, 0x3f, 0, 0, 1]), [0; 4]));
     let mut event = event(Punt::LearnNeighbor, UPLINK, EXTERNAL_VNI);
     event.packet[..frame.len()].copy_from_slice(&frame);
@@ -588,6 +592,27 @@ fn a_host_takes_over_from_the_dead_and_takes_itself_out_when_its_uplink_fails() 
     bench.set_up(UPLINK, "uplink0", false);
     assert_eq!(duties(&bench), (false, 0));
     assert!(bench.machine.liveness_wanted().path_down, "others are told");
+}
+
+#[test]
+fn an_address_that_the_dead_announced_is_announced_again() {
+    let mut bench = Bench::connected();
+    let other = with_known_gateway(&mut bench);
+    let dead = Verdicts { dead: BTreeSet::from([other]), ..Verdicts::default() };
+    bench.machine.set_verdicts(bench.now, dead.clone());
+    bench.program();
+    run(&mut bench, Duration::from_secs(90), router_answers);
+    let address = [172, 22, 7, 27];
+    let sender = bench.machine.arp_sender(address.into(), 2207).unwrap();
+    let announcement = arp_announcement(&sender).to_vec();
+    let announces =
+        |bench: &mut Bench| bench.machine.tick(bench.now).iter().any(|sent| sent.frame == announcement);
+    assert!(!announces(&mut bench));
+    bench.machine.event(bench.now, &arp_from(packet::MacAddr([0xfa, 0x16, 0x3f, 0, 0, 9]), address));
+    bench.machine.set_verdicts(bench.now, Verdicts::default());
+    bench.machine.set_verdicts(bench.now, dead);
+    assert!(announces(&mut bench), "the outside believes the other one");
+    assert!(!announces(&mut bench), "once is enough");
 }
 
 /// Everything the machine sends until `span` has passed, and what it thinks it has to do then.

@@ -120,15 +120,17 @@ pub(crate) async fn run(args: CaptureArgs, cx: &Context) -> anyhow::Result<Strin
         files: args.files,
     };
     let sink = match args.write {
-        Some(path) if path.as_os_str() != "-" => Sink::Files(Files::new(path, rotation, args.snaplen)?),
+        Some(path) if path.as_os_str() != "-" => {
+            Sink::Files(Box::new(Files::new(path, rotation, args.snaplen)?))
+        }
         None if args.text || std::io::stdout().is_terminal() => Sink::Lines,
-        _ => Sink::Files(Files::standard_output(args.snaplen)?),
+        _ => Sink::Files(Box::new(Files::standard_output(args.snaplen)?)),
     };
     take(stream, sink, args.count.unwrap_or(u64::MAX)).await
 }
 
 enum Sink {
-    Files(Files),
+    Files(Box<Files>),
     Lines,
 }
 

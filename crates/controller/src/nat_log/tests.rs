@@ -345,7 +345,7 @@ fn a_million_events_are_searched_in_less_than_a_second() {
 
 /// What this thread has had of the processors.
 fn processor_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     let nanoseconds = text.split_whitespace().next().unwrap().parse::<u64>().unwrap();
     assert_ne!(nanoseconds, 0, "the kernel counts");
     Duration::from_nanos(nanoseconds)

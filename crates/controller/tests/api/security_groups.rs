@@ -203,30 +203,22 @@ async fn rules_are_kept_as_neutron_keeps_them() {
     assert_eq!(group["revision_number"], 1 + count, "every rule is a change of the group");
 }
 
+/// A rule for what comes in, with more.
+fn ingress(group: &Value, more: &Value) -> Value {
+    let mut body = json!({"security_group_id": group["id"], "direction": "ingress"});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+fn one_rule(group: &Value, more: Value) -> (&'static str, &'static str, Value) {
+    ("POST", RULES, json!({"security_group_rule": ingress(group, &more)}))
+}
+
 #[tokio::test]
 async fn wrong_rules_are_refused() {
     let api = Api::new();
     let web = group(&api, json!({"name": "web"})).await;
-    let db = group(&api, json!({"name": "db"})).await;
-    let one =
-        json!({"protocol": "tcp", "port_range_min": 80, "port_range_max": 80, "remote_group_id": web["id"]});
-    let on = |more: &Value| {
-        let mut body = json!({"security_group_id": web["id"], "direction": "ingress"});
-        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        body
-    };
-    let there = rule(&api, on(&one)).await;
-    rule(&api, on(&json!({"protocol": "vrrp", "remote_ip_prefix": "0.0.0.0/0"}))).await;
-    let with = |more: Value| ("POST", RULES, json!({"security_group_rule": on(&more)}));
-    let ports = |min: Value, max: Value| {
-        with(json!({"protocol": "tcp", "port_range_min": min, "port_range_max": max}))
-    };
-    let icmp = |min: Value, max: Value| {
-        with(json!({"protocol": "icmp", "port_range_min": min, "port_range_max": max}))
-    };
-    let many = |rules: Value| ("POST", RULES, json!({"security_group_rules": rules}));
-    let path = format!("{RULES}/{}", text(&there["id"]));
-    let (port, range) = ("SecurityGroupInvalidPortValue", "SecurityGroupInvalidPortRange");
+    let with = |more: Value| one_rule(&web, more);
     api.refuses(&[
         refusal(
             "no group",
@@ -269,6 +261,64 @@ async fn wrong_rules_are_refused() {
             with(json!({"protocol": [6]})),
             (400, "SecurityGroupRuleInvalidProtocol", ""),
         ),
+        refusal(
+            "IPv6 only",
+            with(json!({"protocol": "ipv6-icmp"})),
+            (400, "SecurityGroupEthertypeConflictWithProtocol", "ipv6-icmp"),
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn wrong_remote_ends_are_refused() {
+    let api = Api::new();
+    let web = group(&api, json!({"name": "web"})).await;
+    let db = group(&api, json!({"name": "db"})).await;
+    let with = |more: Value| one_rule(&web, more);
+    api.refuses(&[
+        refusal(
+            "prefix",
+            with(json!({"remote_ip_prefix": "10.0.0.0/33"})),
+            (400, "InvalidCIDR", "10.0.0.0/33"),
+        ),
+        refusal(
+            "other family",
+            with(json!({"remote_ip_prefix": "2001:db8::/64"})),
+            (400, "SecurityGroupRuleParameterConflict", "IPv4"),
+        ),
+        refusal(
+            "two remotes",
+            with(json!({"remote_ip_prefix": "10.0.0.0/24", "remote_group_id": db["id"]})),
+            (400, "SecurityGroupMultipleRemoteEntites", "Only one"),
+        ),
+        refusal(
+            "unknown remote",
+            with(json!({"remote_group_id": UNKNOWN})),
+            (404, "SecurityGroupNotFound", UNKNOWN),
+        ),
+        refusal(
+            "unknown addresses",
+            with(json!({"remote_address_group_id": UNKNOWN})),
+            (404, "AddressGroupNotFound", UNKNOWN),
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn wrong_ports_and_types_are_refused() {
+    let api = Api::new();
+    let web = group(&api, json!({"name": "web"})).await;
+    let with = |more: Value| one_rule(&web, more);
+    let ports = |min: Value, max: Value| {
+        with(json!({"protocol": "tcp", "port_range_min": min, "port_range_max": max}))
+    };
+    let icmp = |min: Value, max: Value| {
+        with(json!({"protocol": "icmp", "port_range_min": min, "port_range_max": max}))
+    };
+    let (port, range) = ("SecurityGroupInvalidPortValue", "SecurityGroupInvalidPortRange");
+    api.refuses(&[
         refusal("port text", ports(json!("http"), json!(80)), (400, port, "http")),
         refusal("port too high", ports(json!(80), json!(65536)), (400, port, "65536")),
         refusal("negative port", ports(json!(-16384), json!(80)), (400, port, "-16384")),
@@ -297,36 +347,24 @@ async fn wrong_rules_are_refused() {
             (400, "SecurityGroupInvalidIcmpValue", "code (port_range_max) 300"),
         ),
         refusal("code without type", icmp(Value::Null, json!(3)), (400, "SecurityGroupMissingIcmpType", "3")),
-        refusal(
-            "IPv6 only",
-            with(json!({"protocol": "ipv6-icmp"})),
-            (400, "SecurityGroupEthertypeConflictWithProtocol", "ipv6-icmp"),
-        ),
-        refusal(
-            "prefix",
-            with(json!({"remote_ip_prefix": "10.0.0.0/33"})),
-            (400, "InvalidCIDR", "10.0.0.0/33"),
-        ),
-        refusal(
-            "other family",
-            with(json!({"remote_ip_prefix": "2001:db8::/64"})),
-            (400, "SecurityGroupRuleParameterConflict", "IPv4"),
-        ),
-        refusal(
-            "two remotes",
-            with(json!({"remote_ip_prefix": "10.0.0.0/24", "remote_group_id": db["id"]})),
-            (400, "SecurityGroupMultipleRemoteEntites", "Only one"),
-        ),
-        refusal(
-            "unknown remote",
-            with(json!({"remote_group_id": UNKNOWN})),
-            (404, "SecurityGroupNotFound", UNKNOWN),
-        ),
-        refusal(
-            "unknown addresses",
-            with(json!({"remote_address_group_id": UNKNOWN})),
-            (404, "AddressGroupNotFound", UNKNOWN),
-        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn rules_that_are_there_are_refused() {
+    let api = Api::new();
+    let web = group(&api, json!({"name": "web"})).await;
+    let db = group(&api, json!({"name": "db"})).await;
+    let with = |more: Value| one_rule(&web, more);
+    let one =
+        json!({"protocol": "tcp", "port_range_min": 80, "port_range_max": 80, "remote_group_id": web["id"]});
+    let on = |more: &Value| ingress(&web, more);
+    let there = rule(&api, on(&one)).await;
+    rule(&api, on(&json!({"protocol": "vrrp", "remote_ip_prefix": "0.0.0.0/0"}))).await;
+    let many = |rules: Value| ("POST", RULES, json!({"security_group_rules": rules}));
+    let path = format!("{RULES}/{}", text(&there["id"]));
+    api.refuses(&[
         refusal("twice", with(one.clone()), (409, "SecurityGroupRuleExists", text(&there["id"]))),
         refusal("by number", with(json!({"protocol": "112"})), (409, "SecurityGroupRuleExists", "")),
         refusal(

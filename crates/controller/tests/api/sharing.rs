@@ -63,7 +63,13 @@ async fn an_address_group_is_a_set_of_prefixes() {
     assert_eq!(less["addresses"], json!(["10.2.0.0/24", "10.9.0.0/16"]));
     let renamed = api.update("address_group", &group["id"], json!({"name": "offices"})).await;
     assert_eq!((&renamed["name"], &renamed["addresses"]), (&json!("offices"), &less["addresses"]));
+}
 
+#[tokio::test]
+async fn wrong_addresses_are_refused() {
+    let api = Api::new();
+    let group = api.create("address_group", json!({"addresses": ["10.2.0.0/24"]})).await;
+    let path = one(ADDRESS_GROUPS, &group);
     let web = api.create("security_group", json!({"name": "web"})).await;
     let rule = json!({
         "security_group_id": web["id"], "direction": "ingress", "remote_address_group_id": group["id"],

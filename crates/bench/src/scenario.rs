@@ -6,9 +6,12 @@ use crate::variant::Way;
 use anyhow::Context as _;
 use compiler::{LinkFacts, LocalFacts, TunnelFacts, UplinkFacts};
 use ipnet::Ipv4Net;
-use model::slice::{self, Block, BlockId, Egress, Interface, RouterGateway, Slice};
-use model::{HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
-use std::collections::BTreeMap;
+use model::security::{Direction, Remote};
+use model::slice::{
+    self, Block, BlockId, Egress, Interface, Member, MemberId, MemberOf, RouterGateway, Slice,
+};
+use model::{HostId, Mac, NetworkId, PortId, RouterId, SecurityGroupId, SecurityGroupRuleId, SubnetId, Vni};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use uuid::Uuid;
 
@@ -21,6 +24,7 @@ const PHYSICAL_NETWORK: &str = "physnet1";
 const NETWORK: u128 = 1;
 const EXTERNAL: u128 = 2;
 const ROUTER: u128 = 3;
+const GROUP: u128 = 4;
 const EXTERNAL_VNI: u32 = 900;
 
 /// One of the two hosts.
@@ -106,14 +110,40 @@ pub(crate) fn slice(way: Way) -> anyhow::Result<Slice> {
             admin_up: true,
             port_security: true,
             allowed_pairs: Vec::new(),
-            security_groups: None,
+            security_groups: Some(BTreeSet::from([SecurityGroupId::from_uuid(uuid(GROUP))])),
             guest: None,
         };
         slice.ports.insert(side.port(), port);
     }
+    add_group(&mut slice);
     add_networks(&mut slice, way)?;
     add_router(&mut slice)?;
     Ok(slice)
+}
+
+/// Neutron's default group: its ports may send everything, and be sent to by each other.
+fn add_group(slice: &mut Slice) {
+    let group = SecurityGroupId::from_uuid(uuid(GROUP));
+    let rules = [(Direction::Egress, Remote::Any), (Direction::Ingress, Remote::Group(group))];
+    for (number, (direction, remote)) in (0x40..).zip(rules) {
+        let rule = slice::SecurityGroupRule {
+            group,
+            direction,
+            protocol: None,
+            port_range_min: None,
+            port_range_max: None,
+            remote,
+        };
+        slice.security_group_rules.insert(SecurityGroupRuleId::from_uuid(uuid(number)), rule);
+    }
+    for (id, port) in &slice.ports {
+        for address in &port.addresses {
+            let member = MemberId { of: MemberOf::SecurityGroup(group), addresses: (*address).into() };
+            slice.members.insert(member, Member { port: Some(*id) });
+        }
+    }
+    let default = slice::SecurityGroup { name: "default".to_owned(), stateful: true };
+    slice.security_groups.insert(group, default);
 }
 
 fn add_networks(slice: &mut Slice, way: Way) -> anyhow::Result<()> {

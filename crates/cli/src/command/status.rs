@@ -233,7 +233,7 @@ mod tests {
         json!({
             "name": "ahv01", "live": true, "programmed_revision": 12,
             "counters": {
-                "in-port": 10, "in-tunnel-lone": 3, "in-tunnel-device": 0, "in-uplink": 2,
+                "in-port": 10, "in-tunnel-lone": 3, "in-tunnel-device": 0, "in-uplink": 2, "in-service": 0,
                 "out-port": 4, "out-tunnel": 5, "out-uplink": 1, "out-host": 1,
                 "punted": 2, "dropped": dropped,
                 "drop.snat.ports-exhausted": 2, "punt.prohibited": 2,

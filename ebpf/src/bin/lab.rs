@@ -55,15 +55,17 @@ pub fn lab_access_out(context: TcContext) -> i32 {
     }
 }
 
-/// Egress of a veth that plays a NIC. A NIC has sent a frame, and it belongs to no socket any more; a veth passes
-/// the socket of a tap's writer on to the other host, where GRO keeps the one segment that has it apart from
+/// Egress of a veth that plays a NIC. A NIC has sent a super-packet, and it belongs to no socket any more; a veth
+/// passes the socket of a tap's writer on to the other host, where GRO keeps the one segment that has it apart from
 /// the others, which it then overtakes. A clone has no socket.
 #[classifier]
 pub fn lab_nic_out(context: TcContext) -> i32 {
     let skb = context.skb.skb;
     // SAFETY: the context is valid for the whole program.
-    let (socket, ifindex) = unsafe { ((*skb).__bindgen_anon_2.sk, (*skb).ifindex) };
-    if socket.is_null() {
+    let (socket, gso_size, ifindex) =
+        unsafe { ((*skb).__bindgen_anon_2.sk, (*skb).gso_size, (*skb).ifindex) };
+    // What is not cut into segments has no others to be merged with again.
+    if socket.is_null() || gso_size == 0 {
         return TC_ACT_UNSPEC;
     }
     // SAFETY: as above. Nothing of the frame is read afterwards.

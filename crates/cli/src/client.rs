@@ -32,6 +32,9 @@ pub(crate) struct Refused {
     pub(crate) message: String,
 }
 
+/// Parameters of a query.
+pub(crate) type Query = Vec<(&'static str, String)>;
+
 /// A connection to the API of one controller.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -314,6 +317,18 @@ impl Client {
             Some(wanted) => self.find_id(kind, wanted).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Parameters of a query that name things: those that are given, with the things' ids.
+    pub(crate) async fn ids_of<const N: usize>(
+        &self,
+        named: [(&'static str, &Kind, &Option<String>); N],
+    ) -> anyhow::Result<Query> {
+        let mut query = Query::new();
+        for (key, kind, name) in named {
+            query.extend(self.find_id_of(kind, name.as_deref()).await?.map(|id| (key, id)));
+        }
+        Ok(query)
     }
 }
 

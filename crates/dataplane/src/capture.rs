@@ -5,11 +5,12 @@
 //! through a ring that loses records, never packets.
 
 use crate::error::Error;
+use crate::events::{Entry, RingReader};
 use crate::object::{Build, Object, take};
 use crate::settings::Settings;
 use crate::sys::{self, MapFd};
 use crate::{Dataplane, programs};
-use aya::maps::{Map, MapData, RingBuf};
+use aya::maps::Map;
 use pipeline::capture::{Head, Slots};
 use zerocopy::FromBytes;
 
@@ -56,18 +57,21 @@ pub struct Captured {
     pub frame: Vec<u8>,
 }
 
+impl Entry for Captured {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (head, rest) = Head::read_from_prefix(bytes).ok()?;
+        let frame = rest.get(..head.captured_len as usize)?.to_vec();
+        Some(Self { head, frame })
+    }
+}
+
 /// What the programs tell, and what they are to tell of.
+#[derive(Debug)]
 pub struct CaptureReader {
-    ring: RingBuf<MapData>,
+    ring: RingReader<Captured>,
     slots: MapFd<u32, Slots>,
     lost: MapFd<u32, u64>,
     cpus: usize,
-}
-
-impl std::fmt::Debug for CaptureReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("CaptureReader")
-    }
 }
 
 impl CaptureReader {
@@ -75,7 +79,7 @@ impl CaptureReader {
         let ebpf = &mut object.ebpf;
         let (slots, lost) = (take(ebpf, None, SLOTS)?, take(ebpf, None, LOST)?);
         let Some(Map::RingBuf(data)) = ebpf.take_map(RING) else { return Err(Error::ObjectLacks(RING)) };
-        let ring = RingBuf::try_from(Map::RingBuf(data)).map_err(|source| Error::Events(Box::new(source)))?;
+        let ring = RingReader::of(data)?;
         let cpus = sys::possible_cpus().map_err(Error::table(LOST))?;
         Ok(Self { ring, slots, lost, cpus })
     }
@@ -97,9 +101,6 @@ impl Iterator for CaptureReader {
     type Item = Captured;
 
     fn next(&mut self) -> Option<Captured> {
-        let item = self.ring.next()?;
-        let (head, rest) = Head::read_from_prefix(&item).ok()?;
-        let frame = rest.get(..head.captured_len as usize)?.to_vec();
-        Some(Captured { head, frame })
+        self.ring.next()
     }
 }

@@ -31,9 +31,7 @@ pub type EventReader = RingReader<Event>;
 pub type FrameReader = RingReader<Handed>;
 
 impl<T> RingReader<T> {
-    /// Takes the reading end, once.
-    fn take(data: &mut Option<MapData>) -> Result<Self, Error> {
-        let data = data.take().ok_or(Error::EventsTaken)?;
+    pub(crate) fn of(data: MapData) -> Result<Self, Error> {
         let ring = RingBuf::try_from(aya::maps::Map::RingBuf(data))
             .map_err(|source| Error::Events(Box::new(source)))?;
         Ok(Self { ring, entries: PhantomData })
@@ -71,11 +69,11 @@ impl<T> AsRawFd for RingReader<T> {
 impl Dataplane {
     /// Takes the reading end of the questions, once.
     pub fn events(&mut self) -> Result<EventReader, Error> {
-        RingReader::take(&mut self.object.events)
+        RingReader::of(self.object.events.take().ok_or(Error::EventsTaken)?)
     }
 
     /// Takes the reading end of the whole frames, once.
     pub fn frames(&mut self) -> Result<FrameReader, Error> {
-        RingReader::take(&mut self.object.frames)
+        RingReader::of(self.object.frames.take().ok_or(Error::EventsTaken)?)
     }
 }

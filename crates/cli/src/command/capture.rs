@@ -1,6 +1,7 @@
 //! `nanboku capture`: packets as they pass, at the edges of stages, on one host or all, as pcapng or lines.
 
 use crate::Usage;
+use crate::client::Query;
 use crate::resource::{Context, NETWORK, PORT, ROUTER};
 use anyhow::Context as _;
 use clap::Args;
@@ -78,20 +79,15 @@ pub(crate) struct Points {
     pub(crate) host: Option<String>,
 }
 
-pub(crate) type Query = Vec<(&'static str, String)>;
-
 impl Points {
     /// As the API wants it: names become ids.
     pub(crate) async fn query(&self, cx: &Context) -> anyhow::Result<Query> {
-        let mut query = Vec::new();
-        let named = [
+        let named = cx.client.ids_of([
             ("port_id", &PORT, &self.port),
             ("router_id", &ROUTER, &self.router),
             ("network_id", &NETWORK, &self.network),
-        ];
-        for (key, kind, name) in named {
-            query.extend(cx.client.find_id_of(kind, name.as_deref()).await?.map(|id| (key, id)));
-        }
+        ]);
+        let mut query = named.await?;
         query.extend(self.uplink.clone().map(|name| ("physical_network", name)));
         query.extend(self.host.clone().map(|host| ("host", host)));
         Ok(query)

@@ -4,6 +4,7 @@
 
 use crate::Usage;
 use crate::answers::Answers;
+use crate::client::Query;
 use crate::output::{Column, RowWriter};
 use crate::resource::{Context, NETWORK, PORT, ROUTER};
 use clap::{Args, Subcommand};
@@ -137,8 +138,8 @@ pub(crate) async fn run(args: SessionsArgs, cx: &Context) -> anyhow::Result<Stri
 
 impl FilterArgs {
     /// As the API wants it: names become ids.
-    async fn query(&self, cx: &Context) -> anyhow::Result<Vec<(&'static str, String)>> {
-        let mut query = Vec::new();
+    async fn query(&self, cx: &Context) -> anyhow::Result<Query> {
+        let mut query = Query::new();
         let plain = [
             ("host", &self.host),
             ("address", &self.address),
@@ -149,14 +150,12 @@ impl FilterArgs {
         for (key, value) in plain {
             query.extend(value.clone().map(|value| (key, value)));
         }
-        let named = [
+        let named = cx.client.ids_of([
             ("port_id", &PORT, &self.port),
             ("router_id", &ROUTER, &self.router),
             ("network_id", &NETWORK, &self.network),
-        ];
-        for (key, kind, name) in named {
-            query.extend(cx.client.find_id_of(kind, name.as_deref()).await?.map(|id| (key, id)));
-        }
+        ]);
+        query.extend(named.await?);
         Ok(query)
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Hosts tell one after the other, a moment late; rows wait here for that moment, so many of them at most.
 
-use super::Query;
 use crate::answers::Answers;
+use crate::client::Query;
 use crate::resource::Context;
 use model::capture::{CaptureRow, Count, Seen};
 use std::collections::BTreeMap;

@@ -138,6 +138,9 @@ fn unit(root: &Path) -> Result<Outcome> {
     let ran = cargo(root, &["nextest", "run", "--profile", "ci", "--workspace", "--all-features"])?;
     let Ok(text) = fs::read_to_string(&report) else { return Ok(Outcome::FAILED) };
     let mut outcome = junit_outcome(&text).context("read nextest's JUnit report")?;
+    for name in second_tries(&text) {
+        println!("passed only at the second try: {name}");
+    }
     if ran.failed > 0 && outcome.failed == 0 {
         outcome.failed = 1;
     }
@@ -154,6 +157,14 @@ fn junit_outcome(report: &str) -> Option<Outcome> {
     };
     let failed = attribute("failures")? + attribute("errors")?;
     Some(Outcome { passed: attribute("tests")?.checked_sub(failed)?, failed })
+}
+
+/// Names of a JUnit report's tests that failed once and then passed.
+fn second_tries(report: &str) -> impl Iterator<Item = &str> {
+    report.split("<testcase ").skip(1).filter(|case| case.contains("<flakyFailure")).filter_map(|case| {
+        let (_, rest) = case.split_once("name=\"")?;
+        rest.split_once('"').map(|(name, _)| name)
+    })
 }
 
 fn tempest(root: &Path) -> Result<Outcome> {
@@ -240,6 +251,13 @@ mod tests {
         assert_eq!(junit_outcome(report), Some(Outcome { passed: 4, failed: 3 }));
         assert_eq!(junit_outcome("<testsuites name=\"x\">"), None);
         assert_eq!(junit_outcome(""), None);
+    }
+
+    #[test]
+    fn a_test_that_passed_at_the_second_try_is_named() {
+        let report = r#"<testsuite><testcase name="a" classname="x"></testcase><testcase name="b" classname="x">
+            <flakyFailure timestamp="t" message="m" type="test failure"></flakyFailure></testcase></testsuite>"#;
+        assert_eq!(second_tries(report).collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

@@ -49,6 +49,7 @@ hashes! {
     uplinks: UplinkKey => NetworkKey, EXTERNALS_MAX;
     gateways: GatewayKey => GatewayValue, EXTERNALS_MAX * GATEWAYS_MAX;
     external_addresses: ExternalAddressKey => ExternalAddress, EXTERNAL_ADDRESSES_MAX;
+    forwardings: BindingKey => Forwarding, FORWARDINGS_MAX;
     floating_by_fixed: FixedKey => Floating, EXTERNAL_ADDRESSES_MAX;
     snat: RouterKey => Snat, ROUTERS_MAX;
     own_blocks: BlockKey => PortBlock, OWN_BLOCKS_MAX;
@@ -254,6 +255,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn external_address(&self, key: &ExternalAddressKey) -> Option<ExternalAddress> {
         copy(&external_addresses, key)
+    }
+
+    #[inline(always)]
+    fn forwarding(&self, key: &BindingKey) -> Option<Forwarding> {
+        copy(&forwardings, key)
     }
 
     #[inline(always)]

@@ -177,6 +177,11 @@ fn describe_object(scene: &Scene, object: Option<ObjectId>) -> (&'static str, St
             let address = slice.floating_ips.get(&id).map(|floating_ip| floating_ip.address);
             ("floating IP", id.to_string(), address.map(|address| address.to_string()).unwrap_or_default())
         }
+        Some(ObjectId::PortForwarding(id)) => {
+            let endpoint = slice.port_forwardings.get(&id);
+            let endpoint = endpoint.map(|own| format!("{}:{}", own.address, own.external_port));
+            ("port forwarding", id.to_string(), endpoint.unwrap_or_default())
+        }
         Some(ObjectId::Block(id)) => {
             ("port block", id.to_string(), format!("{}:{}", id.address, id.first_port))
         }

@@ -184,7 +184,7 @@ fn table_entries(page: &mut Page, tables: &TableSet) {
     }
     entries! {
         ports port_addresses networks stations neighbors routes externals uplinks gateways external_addresses
-        floating_by_fixed snat own_blocks block_owners vteps services
+        forwardings floating_by_fixed snat own_blocks block_owners vteps services
     }
 }
 

@@ -226,7 +226,7 @@ fn has_nat(flags: u32, wanted: NatFilter) -> bool {
         NatFilter::None => flags == 0,
         NatFilter::Snat => has(Session::NAT_SNAT),
         NatFilter::Floating => has(Session::NAT_FLOATING_SRC),
-        NatFilter::Dnat => has(Session::NAT_FLOATING_DST | Session::NAT_MAPPED_DST),
+        NatFilter::Dnat => has(Session::NAT_DST),
     }
 }
 
@@ -268,7 +268,7 @@ pub(crate) fn row<'a>(session: &SessionRow, ends: &Ends, scene: &'a Scene, now_n
 
 fn nat(flags: u32) -> &'static str {
     let has = |flag| flags & flag != 0;
-    let inside = has(Session::NAT_FLOATING_DST | Session::NAT_MAPPED_DST);
+    let inside = has(Session::NAT_DST);
     match (has(Session::NAT_SNAT), has(Session::NAT_FLOATING_SRC), inside) {
         (true, _, true) => "snat+dnat",
         (true, _, false) => "snat",

@@ -158,7 +158,7 @@ pub(crate) fn neighbors(scene: &Scene, filter: &NetworkFilter, now: Instant) -> 
 fn own_addresses(scene: &Scene, compiled: &Compiled) -> Vec<NeighborRow> {
     let row = |(key, address): (&pipeline::tables::ExternalAddressKey, &ExternalAddress)| {
         let kind = match address.kind {
-            ExternalAddress::FLOATING => "floating IP",
+            ExternalAddress::FLOATING | ExternalAddress::FORWARDED => "floating IP",
             _ => "SNAT address",
         };
         let answers = address.flags & ExternalAddress::FLAG_ANSWER != 0;

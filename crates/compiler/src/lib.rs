@@ -8,6 +8,7 @@
 mod acl;
 mod external;
 mod facts;
+mod forwarding;
 mod hosts;
 mod nat;
 mod output;
@@ -33,6 +34,7 @@ pub fn compile(slice: &Slice, facts: &LocalFacts) -> Compiled {
     ports::compile(slice, facts, &policies, &mut builder);
     external::compile(slice, facts, &mut builder);
     nat::compile(slice, facts, &mut builder);
+    forwarding::compile(slice, facts, &mut builder);
     builder.finish()
 }
 

@@ -108,7 +108,7 @@ fn snat(
 }
 
 /// The tunnel address of a host as tables have it: zero for this host.
-fn vtep_of(slice: &Slice, facts: &LocalFacts, host: HostId) -> Option<Address> {
+pub(crate) fn vtep_of(slice: &Slice, facts: &LocalFacts, host: HostId) -> Option<Address> {
     if host == facts.host {
         return Some(Address::ZERO);
     }

@@ -2,6 +2,7 @@
 
 use model::slice::ObjectId;
 use packet::zerocopy::{Immutable, IntoBytes};
+use pipeline::nat::BindingKey;
 use pipeline::table_set::{Prefix, RoutePrefix, TableSet};
 use pipeline::tables::*;
 use std::collections::BTreeMap;
@@ -88,6 +89,7 @@ tables! {
     UPLINKS: uplinks, UplinkKey => NetworkKey;
     GATEWAYS: gateways, GatewayKey => GatewayValue;
     EXTERNAL_ADDRESSES: external_addresses, ExternalAddressKey => ExternalAddress;
+    FORWARDINGS: forwardings, BindingKey => Forwarding;
     FLOATING_BY_FIXED: floating_by_fixed, FixedKey => Floating;
     SNAT: snat, RouterKey => Snat;
     OWN_BLOCKS: own_blocks, BlockKey => PortBlock;
@@ -102,6 +104,7 @@ tables! {
 plain_keys! {
     PortKey PortAddressKey NetworkKey StationKey NeighborKey UplinkKey GatewayKey ExternalAddressKey
     FixedKey RouterKey BlockKey BlockOwnerKey VtepKey ServiceKey
+    BindingKey
 }
 
 fn bytes_of<K: IntoBytes + Immutable>(key: &K) -> Vec<u8> {

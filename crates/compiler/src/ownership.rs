@@ -50,7 +50,11 @@ pub fn contested(slice: &Slice, facts: &LocalFacts) -> BTreeMap<(Vni, Ipv4Addr),
             Some(Subject { external: external?, address: *address, floating_host: None })
         })
     });
-    let shared = floating.chain(snat).filter(|address| {
+    let forwarded = slice.port_forwardings.values().filter_map(|forwarding| {
+        let external = slice.external_networks.get(&forwarding.external_network)?;
+        Some(Subject { external, address: forwarding.address, floating_host: None })
+    });
+    let shared = floating.chain(snat).chain(forwarded).filter(|address| {
         facts.uplink_ready(&address.external.physical_network).is_some()
             && fixed_owner(slice, facts, *address).is_none()
     });

@@ -48,6 +48,7 @@ fn every_entry_count(tables: &pipeline::table_set::TableSet) -> usize {
         + tables.uplinks.len()
         + tables.gateways.len()
         + tables.external_addresses.len()
+        + tables.forwardings.len()
         + tables.floating_by_fixed.len()
         + tables.snat.len()
         + tables.own_blocks.len()

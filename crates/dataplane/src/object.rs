@@ -79,6 +79,7 @@ tables! {
     uplinks: UplinkKey => NetworkKey;
     gateways: GatewayKey => GatewayValue;
     external_addresses: ExternalAddressKey => ExternalAddress;
+    forwardings: BindingKey => Forwarding;
     floating_by_fixed: FixedKey => Floating;
     snat: RouterKey => Snat;
     own_blocks: BlockKey => PortBlock;

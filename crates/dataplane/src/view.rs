@@ -77,6 +77,7 @@ impl Source for View<'_> {
         uplink in uplinks: UplinkKey => NetworkKey;
         gateway in gateways: GatewayKey => GatewayValue;
         external_address in external_addresses: ExternalAddressKey => ExternalAddress;
+        forwarding in forwardings: BindingKey => Forwarding;
         floating_by_fixed in floating_by_fixed: FixedKey => Floating;
         snat in snat: RouterKey => Snat;
         own_block in own_blocks: BlockKey => PortBlock;

@@ -60,6 +60,7 @@ ids! {
     PortId
     RouterId
     FloatingIpId
+    PortForwardingId
     SecurityGroupId
     SecurityGroupRuleId
     AddressGroupId

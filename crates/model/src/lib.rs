@@ -22,8 +22,8 @@ pub mod trace;
 pub mod vni;
 
 pub use id::{
-    AddressGroupId, AddressScopeId, FloatingIpId, HostId, NetworkId, PortId, RbacPolicyId, RouterId,
-    SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId,
+    AddressGroupId, AddressScopeId, FloatingIpId, HostId, NetworkId, PortForwardingId, PortId, RbacPolicyId,
+    RouterId, SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId,
 };
 pub use ip::IpVersion;
 pub use mac::Mac;

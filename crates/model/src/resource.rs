@@ -3,8 +3,8 @@
 
 use crate::slice::{AllowedPair, Egress, Filtering, StaticRoute};
 use crate::{
-    FloatingIpId, HostId, IpVersion, Mac, NetworkId, PortId, RouterId, SecurityGroupId, SubnetId,
-    SubnetPoolId, Vni,
+    FloatingIpId, HostId, IpVersion, Mac, NetworkId, PortForwardingId, PortId, RouterId, SecurityGroupId,
+    SubnetId, SubnetPoolId, Vni,
 };
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
@@ -281,6 +281,40 @@ pub struct Association {
     pub port: PortId,
     pub fixed_address: Ipv4Addr,
     pub router: RouterId,
+}
+
+/// A port of a floating IP that leads to a port of a fixed address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortForwarding {
+    pub id: PortForwardingId,
+    pub description: String,
+    pub floating_ip: FloatingIpId,
+    /// The same for all forwardings of a floating IP.
+    pub router: RouterId,
+    pub protocol: ForwardedProtocol,
+    pub external_port: u16,
+    pub port: PortId,
+    /// One of the port's.
+    pub internal_address: Ipv4Addr,
+    pub internal_port: u16,
+}
+
+/// What can be forwarded: protocols whose ports the data path translates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForwardedProtocol {
+    Tcp,
+    Udp,
+}
+
+impl ForwardedProtocol {
+    /// Of IP.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
 }
 
 /// A machine with an agent, made at the agent's first connection.

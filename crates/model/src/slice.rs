@@ -9,8 +9,8 @@
 mod security;
 
 use crate::{
-    FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SecurityGroupId, SecurityGroupRuleId, SubnetId,
-    Vni,
+    FloatingIpId, HostId, Mac, NetworkId, PortForwardingId, PortId, RouterId, SecurityGroupId,
+    SecurityGroupRuleId, SubnetId, Vni,
 };
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,8 @@ pub struct Slice {
     pub ports: BTreeMap<PortId, Port>,
     pub floating_ips: BTreeMap<FloatingIpId, FloatingIp>,
     pub blocks: BTreeMap<BlockId, Block>,
+    #[serde(default)]
+    pub port_forwardings: BTreeMap<PortForwardingId, PortForwarding>,
     /// Of the host's own ports.
     #[serde(default)]
     pub security_groups: BTreeMap<SecurityGroupId, SecurityGroup>,
@@ -228,6 +230,25 @@ pub struct FloatingIp {
     pub host: Option<HostId>,
 }
 
+/// A port of a floating IP that stands for a port of a fixed address. The floating IP is what its forwardings say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortForwarding {
+    pub external_network: NetworkId,
+    /// The floating IP's.
+    pub address: Ipv4Addr,
+    /// IP protocol number of [`crate::resource::ForwardedProtocol`].
+    pub protocol: u8,
+    pub external_port: u16,
+    pub router: RouterId,
+    pub port: PortId,
+    /// Tenant network of the port.
+    pub network: NetworkId,
+    pub fixed_address: Ipv4Addr,
+    pub internal_port: u16,
+    /// Host of the port; none: not bound.
+    pub host: Option<HostId>,
+}
+
 /// A port block's identity: address and first port on an external network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockId {
@@ -257,6 +278,7 @@ pub enum Object {
     Port(PortId, Port),
     FloatingIp(FloatingIpId, FloatingIp),
     Block(BlockId, Block),
+    PortForwarding(PortForwardingId, PortForwarding),
     SecurityGroup(SecurityGroupId, SecurityGroup),
     SecurityGroupRule(SecurityGroupRuleId, SecurityGroupRule),
     Member(MemberId, Member),
@@ -273,6 +295,7 @@ pub enum ObjectId {
     Port(PortId),
     FloatingIp(FloatingIpId),
     Block(BlockId),
+    PortForwarding(PortForwardingId),
     SecurityGroup(SecurityGroupId),
     SecurityGroupRule(SecurityGroupRuleId),
     Member(MemberId),
@@ -356,6 +379,7 @@ impl Slice {
             Object::Port(id, port) => drop(self.ports.insert(id, port)),
             Object::FloatingIp(id, floating_ip) => drop(self.floating_ips.insert(id, floating_ip)),
             Object::Block(id, block) => drop(self.blocks.insert(id, block)),
+            Object::PortForwarding(id, forwarding) => drop(self.port_forwardings.insert(id, forwarding)),
             Object::SecurityGroup(id, group) => drop(self.security_groups.insert(id, group)),
             Object::SecurityGroupRule(id, rule) => drop(self.security_group_rules.insert(id, rule)),
             Object::Member(id, member) => drop(self.members.insert(id, member)),
@@ -371,6 +395,7 @@ impl Slice {
             ObjectId::Port(id) => drop(self.ports.remove(&id)),
             ObjectId::FloatingIp(id) => drop(self.floating_ips.remove(&id)),
             ObjectId::Block(id) => drop(self.blocks.remove(&id)),
+            ObjectId::PortForwarding(id) => drop(self.port_forwardings.remove(&id)),
             ObjectId::SecurityGroup(id) => drop(self.security_groups.remove(&id)),
             ObjectId::SecurityGroupRule(id) => drop(self.security_group_rules.remove(&id)),
             ObjectId::Member(id) => drop(self.members.remove(&id)),
@@ -397,6 +422,12 @@ impl Slice {
             &mut delta,
         );
         diff_map(&self.blocks, &target.blocks, (Object::Block, ObjectId::Block), &mut delta);
+        diff_map(
+            &self.port_forwardings,
+            &target.port_forwardings,
+            (Object::PortForwarding, ObjectId::PortForwarding),
+            &mut delta,
+        );
         diff_map(
             &self.security_groups,
             &target.security_groups,

@@ -28,6 +28,8 @@ pub const NEIGHBORS_MAX: u32 = 65536;
 pub const ROUTES_MAX: u32 = 65536;
 pub const EXTERNALS_MAX: u32 = 256;
 pub const EXTERNAL_ADDRESSES_MAX: u32 = 65536;
+/// Ports of floating IPs that are forwarded.
+pub const FORWARDINGS_MAX: u32 = 65536;
 pub const ROUTERS_MAX: u32 = 8192;
 pub const OWN_BLOCKS_MAX: u32 = 16384;
 pub const BLOCK_OWNERS_MAX: u32 = 131_072;

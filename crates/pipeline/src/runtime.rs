@@ -134,6 +134,7 @@ pub trait Tables {
     fn uplink(&self, key: &UplinkKey) -> Option<NetworkKey>;
     fn gateway(&self, key: &GatewayKey) -> Option<GatewayValue>;
     fn external_address(&self, key: &ExternalAddressKey) -> Option<ExternalAddress>;
+    fn forwarding(&self, key: &BindingKey) -> Option<Forwarding>;
     fn floating_by_fixed(&self, key: &FixedKey) -> Option<Floating>;
     fn snat(&self, key: &RouterKey) -> Option<Snat>;
     fn own_block(&self, key: &BlockKey) -> Option<PortBlock>;

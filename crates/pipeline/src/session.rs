@@ -217,6 +217,10 @@ impl Session {
     /// Its filter refused the first packet. Until the mapping's owner answers, which makes this the sender's
     /// hole in its own filter (RFC 4787 REQ-9, RFC 5382 REQ-8), forward packets are dropped.
     pub const NAT_PUNCHED: u32 = 16;
+    /// The forward destination was a forwarded port of a floating IP.
+    pub const NAT_FORWARDED_DST: u32 = 32;
+    /// The forward destination was an external endpoint of ours, of whatever kind.
+    pub const NAT_DST: u32 = Self::NAT_FLOATING_DST | Self::NAT_MAPPED_DST | Self::NAT_FORWARDED_DST;
 
     /// The key of the first packet, from the one the session is stored under.
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! A host's configuration tables as plain maps: what the compiler produces, the data plane writes to the
 //! kernel, and the host runtime reads.
 
+use crate::nat::BindingKey;
 use crate::tables::*;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -64,6 +65,7 @@ pub struct TableSet {
     pub uplinks: BTreeMap<UplinkKey, NetworkKey>,
     pub gateways: BTreeMap<GatewayKey, GatewayValue>,
     pub external_addresses: BTreeMap<ExternalAddressKey, ExternalAddress>,
+    pub forwardings: BTreeMap<BindingKey, Forwarding>,
     pub floating_by_fixed: BTreeMap<FixedKey, Floating>,
     pub snat: BTreeMap<RouterKey, Snat>,
     pub own_blocks: BTreeMap<BlockKey, PortBlock>,

@@ -367,7 +367,7 @@ table_type! {
 table_type! {
     /// An address of ours on an external network.
     pub struct ExternalAddress {
-        /// [`ExternalAddress::SNAT`] or [`ExternalAddress::FLOATING`].
+        /// [`ExternalAddress::SNAT`], [`ExternalAddress::FLOATING`] or [`ExternalAddress::FORWARDED`].
         pub kind: u32,
         /// [`ExternalAddress::FLAG_ANSWER`].
         pub flags: u32,
@@ -385,8 +385,26 @@ table_type! {
 impl ExternalAddress {
     pub const SNAT: u32 = 1;
     pub const FLOATING: u32 = 2;
+    /// A floating IP whose ports stand for endpoints of their own: `forwardings` has them.
+    pub const FORWARDED: u32 = 3;
     /// This host answers ARP for the address.
     pub const FLAG_ANSWER: u32 = 1;
+}
+
+table_type! {
+    /// `forwardings`, keyed by [`crate::nat::BindingKey`]: the internal endpoint that a port of a forwarded floating
+    /// IP stands for.
+    pub struct Forwarding {
+        /// Transit VNI of the router.
+        pub router_vni: u32,
+        /// Tenant network of the endpoint; 0 where it is not known, which is never the VM's host.
+        pub network_vni: u32,
+        pub address: Address,
+        /// Tunnel address of the VM's host; zero: this host.
+        pub vtep: Address,
+        pub port: u16,
+        pub zero: u16,
+    }
 }
 
 table_type! {

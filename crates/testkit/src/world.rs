@@ -7,8 +7,10 @@
 use crate::frames::{self, Ends, Read};
 use compiler::{LinkFacts, LocalFacts, ServiceFacts, TunnelFacts, TunnelProtocol, UplinkFacts, compile};
 use ipnet::Ipv4Net;
-use model::slice::{self, Block, BlockId, Egress, Filtering, FloatingIp, Interface, RouterGateway, Slice};
-use model::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
+use model::slice::{
+    self, Block, BlockId, Egress, Filtering, FloatingIp, Interface, PortForwarding, RouterGateway, Slice,
+};
+use model::{FloatingIpId, HostId, Mac, NetworkId, PortForwardingId, PortId, RouterId, SubnetId, Vni};
 use packet::MacAddr;
 use pipeline::host::{Frame, HostTables};
 use pipeline::nat::{Mapping, MappingKey};
@@ -151,6 +153,10 @@ pub fn router_id(number: u128) -> RouterId {
 
 pub fn floating_id(number: u128) -> FloatingIpId {
     FloatingIpId::from_uuid(uuid(3, number))
+}
+
+pub fn forwarding_id(number: u128) -> PortForwardingId {
+    PortForwardingId::from_uuid(uuid(8, number))
 }
 
 fn subnet_id(number: u128) -> SubnetId {
@@ -368,6 +374,30 @@ impl World {
             host: Some(self.hosts[vm.host].id),
         };
         self.slice.floating_ips.insert(floating_id(number), floating);
+    }
+
+    /// Forwards a port of a floating IP to a VM's port; takes effect with the next [`Self::program`].
+    pub fn add_forwarding(
+        &mut self,
+        number: u128,
+        protocol: u8,
+        (address, external_port): (Ipv4Addr, u16),
+        (vm, internal_port): (&str, u16),
+    ) {
+        let vm = self.vms[vm];
+        let forwarding = PortForwarding {
+            external_network: network_id(EXTERNAL),
+            address,
+            protocol,
+            external_port,
+            router: router_id(1),
+            port: vm.port,
+            network: vm.network,
+            fixed_address: vm.address,
+            internal_port,
+            host: Some(self.hosts[vm.host].id),
+        };
+        self.slice.port_forwardings.insert(forwarding_id(number), forwarding);
     }
 
     /// Compiles the slice for every host and programs it, in a new epoch.

@@ -1,6 +1,9 @@
 //! SNAT through the own uplink and through a gateway, the return, floating IPs, hairpin, and what outsiders
 //! may not do.
 
+#[path = "north_south/forwarding.rs"]
+mod forwarding;
+
 use compiler::TunnelProtocol::Geneve;
 use model::slice::Egress;
 use pipeline::session::SessionKey;

@@ -17,6 +17,7 @@ mod watched;
 
 use compiler::TunnelProtocol::{self, Geneve, Vxlan};
 use model::slice::{Egress, Filtering};
+use packet::ipv4;
 use pipeline::Verdict;
 use pipeline::runtime::Tables;
 use std::net::Ipv4Addr;
@@ -24,10 +25,12 @@ use testkit::World;
 use testkit::frames::{self, Ends, Segment};
 use testkit::world::{
     Entry, GATEWAY_ADDRESS, GATEWAY_MAC, INTERNET, Options, SNAT_ADDRESS, SNAT_GREEN, Step, floating_id,
+    forwarding_id,
 };
 
 const FLOATING_A: Ipv4Addr = Ipv4Addr::new(172, 22, 7, 101);
 const FLOATING_C: Ipv4Addr = Ipv4Addr::new(172, 22, 7, 103);
+const FORWARDED: Ipv4Addr = Ipv4Addr::new(172, 22, 7, 104);
 const VMS: [&str; 7] = ["vm_a", "vm_b", "vm_c", "vm_d", "vm_e", "vm_f", "vm_g"];
 
 fn world(protocol: TunnelProtocol) -> World {
@@ -58,7 +61,8 @@ fn honest_traffic(world: &mut World) {
             }
             world.from_vm(from, frames::arp_request((vm.mac, vm.address), world.vms[to].address));
         }
-        for dst in [INTERNET, SNAT_ADDRESS, SNAT_GREEN, FLOATING_A, FLOATING_C, Ipv4Addr::new(10, 16, 0, 1)] {
+        let elsewhere = Ipv4Addr::new(10, 16, 0, 1);
+        for dst in [INTERNET, SNAT_ADDRESS, SNAT_GREEN, FLOATING_A, FLOATING_C, FORWARDED, elsewhere] {
             for frame in transports(&world.routed(from, dst, (4000, 80))) {
                 world.from_vm(from, frame);
             }
@@ -75,8 +79,8 @@ fn honest_traffic(world: &mut World) {
         }
     }
     for host in 0..2 {
-        for dst in [SNAT_ADDRESS, SNAT_GREEN, FLOATING_A, FLOATING_C, world.vms["vm_a"].address] {
-            for port in [1024, 2048, 3072, 60_000] {
+        for dst in [SNAT_ADDRESS, SNAT_GREEN, FLOATING_A, FLOATING_C, FORWARDED, world.vms["vm_a"].address] {
+            for port in [80, 1024, 2048, 3072, 60_000] {
                 for frame in transports(&world.outside(host, (INTERNET, 80), (dst, port))) {
                     world.from_outside(host, frame);
                 }
@@ -244,9 +248,24 @@ fn shake(world: &mut World, random: &mut Random) {
             world.add_floating(number, vm, router, address);
         }
     }
+    for (number, protocol, external_port, to) in FORWARDINGS {
+        if random.below(4) == 0 {
+            world.slice.port_forwardings.remove(&forwarding_id(number));
+        } else {
+            world.add_forwarding(number, protocol, (FORWARDED, external_port), to);
+        }
+    }
     shake_groups(world, random);
     world.program();
 }
+
+/// Number, protocol, port of the floating IP, and what it stands for.
+const FORWARDINGS: [(u128, u8, u16, (&str, u16)); 4] = [
+    (1, ipv4::PROTOCOL_UDP, 80, ("vm_a", 8080)),
+    (2, ipv4::PROTOCOL_TCP, 80, ("vm_c", 4000)),
+    (3, ipv4::PROTOCOL_TCP, 1024, ("vm_b", 22)),
+    (4, ipv4::PROTOCOL_UDP, 2048, ("vm_c", 80)),
+];
 
 /// Rules that honest traffic meets, and some that it does not.
 const RULES: [&str; 14] = [

@@ -120,6 +120,10 @@ pub fn worded(look: &Look, names: &Names) -> Option<(&'static str, String, Optio
             let value = value.map(|address| external_address_text(&address, names));
             ("external_addresses", format!("{} on {}", key.address, net(key.external_vni)), value)
         }
+        Look::Forwarding(key, value) => {
+            let value = value.map(|forwarding| forwarding_text(key, &forwarding, names));
+            ("forwardings", binding_text(key), value)
+        }
         Look::FloatingByFixed(key, value) => {
             let value = value.map(|floating| floating.address.to_string());
             ("floating_by_fixed", format!("{} of router {}", key.address, net(key.router_vni)), value)
@@ -264,11 +268,20 @@ fn external_text(external: &External, names: &Names) -> String {
 fn external_address_text(address: &ExternalAddress, names: &Names) -> String {
     let answer =
         if address.flags & ExternalAddress::FLAG_ANSWER != 0 { ", this host answers ARP" } else { "" };
-    if address.kind == ExternalAddress::FLOATING {
-        format!("floating IP of {} on {}{answer}", address.fixed, names.host_of(address.vtep))
-    } else {
-        format!("SNAT address of router {}{answer}", names.network(address.router_vni))
+    match address.kind {
+        ExternalAddress::FLOATING => {
+            format!("floating IP of {} on {}{answer}", address.fixed, names.host_of(address.vtep))
+        }
+        ExternalAddress::FORWARDED => {
+            format!("floating IP whose ports router {} forwards{answer}", names.network(address.router_vni))
+        }
+        _ => format!("SNAT address of router {}{answer}", names.network(address.router_vni)),
     }
+}
+
+fn forwarding_text(key: &BindingKey, forwarding: &Forwarding, names: &Names) -> String {
+    let to = endpoint(forwarding.address, forwarding.port, key.protocol);
+    format!("forwarded to {to} on {}", names.host_of(forwarding.vtep))
 }
 
 fn block_text(block: &PortBlock) -> String {
@@ -334,6 +347,7 @@ fn programmed_entry(look: &Look, around: &Surroundings<'_>) -> Option<(&'static 
         Look::Uplink(key, value) => entry!(uplinks, key, value),
         Look::Gateway(key, value) => entry!(gateways, key, value),
         Look::ExternalAddress(key, value) => entry!(external_addresses, key, value),
+        Look::Forwarding(key, value) => entry!(forwardings, key, value),
         Look::FloatingByFixed(key, value) => entry!(floating_by_fixed, key, value),
         Look::Snat(key, value) => entry!(snat, key, value),
         Look::OwnBlock(key, value) => entry!(own_blocks, key, value),
@@ -469,6 +483,10 @@ fn dnat(looks: &[Look], names: &Names) -> Option<String> {
                 format!("{} is {}", binding_text(key), internal_text(internal))
             }
             Look::Binding(key, None) => format!("nobody uses {}", binding_text(key)),
+            Look::Forwarding(key, Some(forwarding)) => {
+                format!("{} is {}", binding_text(key), forwarding_text(key, forwarding, names))
+            }
+            Look::Forwarding(key, None) => format!("nothing forwards {}", binding_text(key)),
             Look::ExternalAddress(key, Some(address)) => {
                 format!("{} is a {}", key.address, external_address_text(address, names))
             }

@@ -10,6 +10,7 @@ use packet::{ethernet, icmp, ipv4};
 use pipeline::Address;
 use pipeline::event::Event;
 use pipeline::host::encapsulate;
+use pipeline::nat::BindingKey;
 use pipeline::table_set::TableSet;
 use pipeline::tables::*;
 
@@ -23,6 +24,11 @@ pub(super) fn compose(tables: &TableSet, event: &Event, error: IcmpError) -> Res
         let known = tables.external_addresses.get(&ExternalAddressKey { external_vni, address })?;
         if known.kind == ExternalAddress::FLOATING {
             return Some(BlockOwner { router_vni: known.router_vni, vtep: known.vtep });
+        }
+        if known.kind == ExternalAddress::FORWARDED {
+            let key = BindingKey { external_vni, address, port, protocol: ends.protocol, zero: 0 };
+            let forwarding = tables.forwardings.get(&key)?;
+            return Some(BlockOwner { router_vni: forwarding.router_vni, vtep: forwarding.vtep });
         }
         let block = external.block_of(port);
         tables.block_owners.get(&BlockOwnerKey { external_vni, block, address }).copied()
@@ -48,6 +54,7 @@ pub(super) fn compose(tables: &TableSet, event: &Event, error: IcmpError) -> Res
 struct Ends {
     src: (Address, u16),
     dst: (Address, u16),
+    protocol: u8,
 }
 
 impl Ends {
@@ -65,7 +72,11 @@ impl Ends {
             _ if echo => (word(4), word(4)),
             _ => (0, 0),
         };
-        Some(Self { src: (Address::v4(header.src), src_port), dst: (Address::v4(header.dst), dst_port) })
+        Some(Self {
+            src: (Address::v4(header.src), src_port),
+            dst: (Address::v4(header.dst), dst_port),
+            protocol: header.protocol,
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use dataplane::SessionRow;
 use model::slice::{ObjectId, Slice};
 use packet::zerocopy::{Immutable, IntoBytes};
 use pipeline::host::Look;
+use pipeline::nat::BindingKey;
 use pipeline::session::{Path, Session};
 use pipeline::table_set::{Prefix, RoutePrefix, TableSet};
 use pipeline::tables::*;
@@ -54,7 +55,7 @@ impl Rule {
             "acl_rules" => acl::stage(object, slice),
             "stations" => Stage::Switch,
             "routes" => Stage::Route,
-            "external_addresses" | "floating_by_fixed" | "block_owners" => Stage::Dnat,
+            "external_addresses" | "forwardings" | "floating_by_fixed" | "block_owners" => Stage::Dnat,
             "snat" | "own_blocks" => Stage::Snat,
             "neighbors" | "gateways" | "externals" => Stage::Resolve,
             _ => Stage::Classify,
@@ -70,7 +71,7 @@ pub(super) fn is_counted(rule: &Rule, scene: &Scene) -> bool {
     match rule.table {
         "ports" | "port_addresses" | "routes" | "floating_by_fixed" | "snat" | "own_blocks" => true,
         "stations" | "networks" | "acl_rules" => true,
-        "external_addresses" | "uplinks" | "gateways" | "externals" | "vteps" => !gateway,
+        "external_addresses" | "forwardings" | "uplinks" | "gateways" | "externals" | "vteps" => !gateway,
         _ => false,
     }
 }
@@ -237,8 +238,15 @@ impl Rules<'_> {
             }
             outside.push(reply.dst);
         }
-        if flags & (Session::NAT_FLOATING_DST | Session::NAT_MAPPED_DST) != 0 {
+        if flags & Session::NAT_DST != 0 {
             outside.push(key.dst);
+        }
+        if flags & Session::NAT_FORWARDED_DST != 0 {
+            let (address, port, protocol) = (key.dst, key.dst_port, key.protocol);
+            let endpoint = BindingKey { external_vni, address, port, protocol, zero: 0 };
+            if self.tables.forwardings.contains_key(&endpoint) {
+                self.both(Rule::new("forwardings", &endpoint));
+            }
         }
         for address in outside {
             let address = ExternalAddressKey { external_vni, address };
@@ -273,7 +281,8 @@ pub(super) fn describe(scene: &Scene, compiled: &Compiled) -> BTreeMap<Rule, Des
     }
     entries! {
         ports Port; networks Network; stations Station; neighbors Neighbor; externals External; uplinks Uplink;
-        gateways Gateway; external_addresses ExternalAddress; floating_by_fixed FloatingByFixed; snat Snat;
+        gateways Gateway; external_addresses ExternalAddress; forwardings Forwarding;
+        floating_by_fixed FloatingByFixed; snat Snat;
         own_blocks OwnBlock; block_owners BlockOwner; vteps Vtep; services Service;
     }
     for key in compiled.tables.port_addresses.keys() {

@@ -122,6 +122,7 @@ fn origin(object: ObjectId, why: &str) -> Origin {
         ObjectId::Router(id) => ("router", id.to_string()),
         ObjectId::Port(id) => ("port", id.to_string()),
         ObjectId::FloatingIp(id) => ("floating_ip", id.to_string()),
+        ObjectId::PortForwarding(id) => ("port_forwarding", id.to_string()),
         ObjectId::Block(id) => ("block", id.to_string()),
         ObjectId::SecurityGroup(id) => ("security_group", id.to_string()),
         ObjectId::SecurityGroupRule(id) => ("security_group_rule", id.to_string()),

@@ -298,7 +298,7 @@ pub(super) fn render(compiled: &Compiled) -> String {
         )*};
     }
     lines!(ports port_addresses networks stations neighbors routes externals uplinks gateways
-        external_addresses floating_by_fixed snat own_blocks block_owners vteps services);
+        external_addresses forwardings floating_by_fixed snat own_blocks block_owners vteps services);
     for problem in &compiled.problems {
         writeln!(out, "problem {problem:?}").unwrap();
     }

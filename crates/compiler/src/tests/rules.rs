@@ -55,6 +55,12 @@ fn dead(tables: &TableSet) -> Vec<String> {
         check(external(key.external_vni), key, "its external network is not there");
         check(host(address.vtep), key, "its host is not there");
     }
+    for (key, forwarding) in &tables.forwardings {
+        check(network(forwarding.router_vni, Network::TRANSIT), key, "its router is not there");
+        check(host(forwarding.vtep), key, "its host is not there");
+        let address = ExternalAddressKey { external_vni: key.external_vni, address: key.address };
+        check(tables.external_addresses.contains_key(&address), key, "its address is not ours");
+    }
     for (key, floating) in &tables.floating_by_fixed {
         check(network(key.router_vni, Network::TRANSIT), key, "its router is not there");
         let back = ExternalAddressKey { external_vni: floating.external_vni, address: floating.address };

@@ -35,6 +35,7 @@ pub enum Look {
     Uplink(UplinkKey, Option<NetworkKey>),
     Gateway(GatewayKey, Option<GatewayValue>),
     ExternalAddress(ExternalAddressKey, Option<ExternalAddress>),
+    Forwarding(BindingKey, Option<Forwarding>),
     FloatingByFixed(FixedKey, Option<Floating>),
     Snat(RouterKey, Option<Snat>),
     OwnBlock(BlockKey, Option<PortBlock>),
@@ -204,6 +205,7 @@ impl<S: Source> Tables for Recorder<'_, S> {
         uplink: UplinkKey => Option<NetworkKey>, Uplink;
         gateway: GatewayKey => Option<GatewayValue>, Gateway;
         external_address: ExternalAddressKey => Option<ExternalAddress>, ExternalAddress;
+        forwarding: BindingKey => Option<Forwarding>, Forwarding;
         floating_by_fixed: FixedKey => Option<Floating>, FloatingByFixed;
         snat: RouterKey => Option<Snat>, Snat;
         own_block: BlockKey => Option<PortBlock>, OwnBlock;

@@ -25,6 +25,7 @@ pub trait Source {
     fn uplink(&self, key: &UplinkKey) -> Option<NetworkKey>;
     fn gateway(&self, key: &GatewayKey) -> Option<GatewayValue>;
     fn external_address(&self, key: &ExternalAddressKey) -> Option<ExternalAddress>;
+    fn forwarding(&self, key: &BindingKey) -> Option<Forwarding>;
     fn floating_by_fixed(&self, key: &FixedKey) -> Option<Floating>;
     fn snat(&self, key: &RouterKey) -> Option<Snat>;
     fn own_block(&self, key: &BlockKey) -> Option<PortBlock>;
@@ -70,6 +71,7 @@ impl Source for HostTables {
         uplink: UplinkKey => Option<NetworkKey>;
         gateway: GatewayKey => Option<GatewayValue>;
         external_address: ExternalAddressKey => Option<ExternalAddress>;
+        forwarding: BindingKey => Option<Forwarding>;
         floating_by_fixed: FixedKey => Option<Floating>;
         snat: RouterKey => Option<Snat>;
         own_block: BlockKey => Option<PortBlock>;

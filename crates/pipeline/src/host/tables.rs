@@ -169,6 +169,10 @@ impl Tables for HostTables {
         self.set.external_addresses.get(key).copied()
     }
 
+    fn forwarding(&self, key: &BindingKey) -> Option<Forwarding> {
+        self.set.forwardings.get(key).copied()
+    }
+
     fn floating_by_fixed(&self, key: &FixedKey) -> Option<Floating> {
         self.set.floating_by_fixed.get(key).copied()
     }

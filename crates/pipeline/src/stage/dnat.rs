@@ -1,5 +1,5 @@
 //! DNAT and steering: destinations that are ours on an external network. A floating IP becomes its fixed
-//! address on the VM's host; anything else of ours is sent to the host that knows: the floating IP's, or
+//! address on the VM's host, a forwarded port of one its internal endpoint; anything else of ours is sent to the host that knows: the floating IP's, or
 //! the owner of the port block.
 
 use crate::address::Address;
@@ -7,7 +7,9 @@ use crate::nat::BindingKey;
 use crate::runtime::{Packet, Tables};
 use crate::session::Session;
 use crate::stage::{route, snat};
-use crate::tables::{BlockOwnerKey, External, ExternalAddress, ExternalAddressKey, NetworkKey, Route};
+use crate::tables::{
+    BlockOwnerKey, External, ExternalAddress, ExternalAddressKey, Forwarding, NetworkKey, Route,
+};
 use crate::verdict::{Reason, Stage};
 use crate::walk::{Hook, Step, Target, Walk, deny};
 use packet::{icmp, ipv4};
@@ -63,8 +65,44 @@ fn steer<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, address: &ExternalAddr
     if walk.work.headers.has_ports == 0 {
         return deny(Stage::Dnat, untranslatable(walk));
     }
+    if address.kind == ExternalAddress::FORWARDED {
+        return to_forwarded(walk);
+    }
     let (address, port) = (walk.work.key.dst, walk.work.key.dst_port);
     steer_by_block(walk, address, port)
+}
+
+/// The endpoint that a port of a floating IP stands for, or the host that has it.
+#[inline(never)]
+fn to_forwarded<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    let Some(forwarding) = forwarding(walk, walk.work.key.dst, walk.work.key.dst_port) else {
+        return deny(Stage::Dnat, Reason::NoMapping);
+    };
+    if !forwarding.vtep.is_zero() {
+        return to_host(walk, forwarding.router_vni, forwarding.vtep);
+    }
+    if walk.work.headers.error_offset != 0 {
+        return deny(Stage::Dnat, Reason::IcmpErrorNotTranslated);
+    }
+    if walk.hook != Hook::Port {
+        walk.work.router_vni = forwarding.router_vni;
+    }
+    walk.work.translated.dst = forwarding.address;
+    walk.work.translated.dst_port = forwarding.port;
+    walk.work.translated.flags |= Session::NAT_FORWARDED_DST;
+    to_tenant(walk, forwarding.network_vni, forwarding.address);
+    Ok(())
+}
+
+/// A forwarded port of the walk's external network and protocol.
+#[inline(always)]
+fn forwarding<P: Packet, T: Tables>(
+    walk: &Walk<'_, P, T>,
+    address: Address,
+    port: u16,
+) -> Option<Forwarding> {
+    let (external_vni, protocol) = (walk.work.external_vni, walk.work.key.protocol);
+    walk.tables.forwarding(&BindingKey { external_vni, address, port, protocol, zero: 0 })
 }
 
 /// To the owner of the port block; on the owner itself there was no session for the packet.
@@ -197,6 +235,9 @@ fn sender_owns_source<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> bool {
     }
     match external_address(walk, address) {
         Some(known) if known.kind == ExternalAddress::FLOATING => known.vtep == walk.work.peer,
+        Some(known) if known.kind == ExternalAddress::FORWARDED => {
+            forwarding(walk, address, port).is_some_and(|own| own.vtep == walk.work.peer)
+        }
         Some(_) => match block_of(walk, port) {
             Some(block) => {
                 let owner = walk.tables.block_owner(&BlockOwnerKey { external_vni, block, address });
@@ -233,6 +274,9 @@ pub(crate) fn to_outside<P: Packet, T: Tables>(
             }
             to_host(walk, address.router_vni, address.vtep)
         }
+        Some(address) if address.kind == ExternalAddress::FORWARDED => {
+            to_forwarding_host(walk, dst, dst_port)
+        }
         Some(_) if knows_block(walk, dst, dst_port) => steer_by_block(walk, dst, dst_port),
         // Only gateways know every owner: elsewhere a gateway is asked, as for any address outside.
         _ => {
@@ -243,6 +287,21 @@ pub(crate) fn to_outside<P: Packet, T: Tables>(
             set_external(walk, &route);
             Ok(())
         }
+    }
+}
+
+/// The host behind a forwarded port; here it would have been a session's own endpoint.
+#[inline(never)]
+fn to_forwarding_host<P: Packet, T: Tables>(
+    walk: &mut Walk<'_, P, T>,
+    address: Address,
+    port: u16,
+) -> Step<()> {
+    match forwarding(walk, address, port) {
+        Some(forwarding) if !forwarding.vtep.is_zero() => {
+            to_host(walk, forwarding.router_vni, forwarding.vtep)
+        }
+        _ => deny(Stage::Dnat, Reason::SessionEnded),
     }
 }
 

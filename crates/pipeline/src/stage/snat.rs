@@ -356,6 +356,9 @@ fn destination_valid<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Sess
     if session.flags & Session::NAT_MAPPED_DST != 0 {
         return mapped_destination_valid(walk, session);
     }
+    if session.flags & Session::NAT_FORWARDED_DST != 0 {
+        return forwarded_destination_valid(walk, session);
+    }
     if session.flags & Session::NAT_FLOATING_DST == 0 {
         return true;
     }
@@ -368,16 +371,31 @@ fn destination_valid<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Sess
 }
 
 #[inline(never)]
-fn mapped_destination_valid<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session) -> bool {
+fn forwarded_destination_valid<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session) -> bool {
+    let key = forward_binding(walk, session);
+    walk.tables.forwarding(&key).is_some_and(|forwarding| {
+        forwarding.vtep.is_zero()
+            && forwarding.address == session.reply.src
+            && forwarding.port == session.reply.src_port
+    })
+}
+
+/// The external endpoint that a session's first packet was sent to.
+#[inline(always)]
+fn forward_binding<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session) -> BindingKey {
     let forward = &walk.work.forward;
-    let binding = BindingKey {
+    BindingKey {
         external_vni: session.external_vni,
         address: forward.dst,
         port: forward.dst_port,
         protocol: forward.protocol,
         zero: 0,
-    };
-    let Some(internal) = walk.tables.binding(&binding) else { return false };
+    }
+}
+
+#[inline(never)]
+fn mapped_destination_valid<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session) -> bool {
+    let Some(internal) = walk.tables.binding(&forward_binding(walk, session)) else { return false };
     let same = internal.address == session.reply.src && internal.port == session.reply.src_port;
     // Both ends asked for this connection, whatever the filter; the one that was refused may have to begin anew.
     let punched = session.flags & Session::NAT_PUNCHED != 0;

@@ -200,12 +200,12 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn port_prefix(&self, key: &PortAddressKey) -> bool {
-        port_prefixes.get(Key::new(PortAddressKey::lpm_len_v4(32), *key)).is_some()
+        port_prefixes.get(Key::new(PortAddressKey::LPM_LEN, *key)).is_some()
     }
 
     #[inline(always)]
     fn acl_remote(&self, key: &AclRemoteKey, classes: &mut AclClasses) -> bool {
-        let found = acl_remotes.get(Key::new(AclRemoteKey::lpm_len_v4(32), *key));
+        let found = acl_remotes.get(Key::new(AclRemoteKey::LPM_LEN, *key));
         if let Some(found) = found {
             *classes = *found;
         }
@@ -234,7 +234,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn route(&self, key: &RouteKey) -> Option<Route> {
-        routes.get(Key::new(RouteKey::lpm_len_v4(32), *key)).copied()
+        routes.get(Key::new(RouteKey::LPM_LEN, *key)).copied()
     }
 
     #[inline(always)]

@@ -9,8 +9,8 @@ mod ports;
 
 use crate::facts::LocalFacts;
 use crate::output::{ACL_REMOTES, ACL_RULES, Builder, by};
-use ipnet::{IpNet, Ipv4Net};
-use model::security::{Direction, Remote};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use model::security::{Direction, Ethertype, Remote};
 use model::slice::{MemberId, MemberOf, ObjectId, SecurityGroupRule, Slice};
 use model::{AddressGroupId, SecurityGroupId, SecurityGroupRuleId};
 use pipeline::bounds::ACL_CLASSES_MAX;
@@ -73,6 +73,9 @@ pub(crate) fn compile<'a>(slice: &'a Slice, facts: &LocalFacts, builder: &mut Bu
 }
 
 type Rule<'a> = (SecurityGroupRuleId, &'a SecurityGroupRule);
+
+/// Whom a rule is about: a remote end, as far as it speaks that version of IP.
+type End = (Ethertype, Remote);
 
 fn members(slice: &Slice) -> BTreeMap<MemberOf, Vec<MemberId>> {
     let mut members: BTreeMap<MemberOf, Vec<MemberId>> = BTreeMap::new();
@@ -139,7 +142,11 @@ impl Source<'_> {
         let mut rules: Vec<Rule<'_>> =
             rules.copied().filter(|(_, rule)| rule.direction == direction).collect();
         let all_stateful = groups.iter().all(|group| self.is_stateful(*group));
-        let open = all_stateful && rules.iter().any(|(_, rule)| is_everything(rule));
+        let everything = |ethertype| {
+            let mut all = rules.iter().filter(|(_, rule)| is_everything(rule));
+            all.any(|(_, rule)| rule.ethertype == ethertype)
+        };
+        let open = all_stateful && everything(Ethertype::Ipv4) && everything(Ethertype::Ipv6);
         if open {
             // They say it all; named by their entries, they can be told of.
             rules.retain(|(_, rule)| is_everything(rule));
@@ -149,14 +156,14 @@ impl Source<'_> {
             name = name.with(group.uuid().as_bytes());
         }
         let list = List { id: name.id(), open };
-        let mut by_remote: BTreeMap<Remote, Vec<Rule<'_>>> = BTreeMap::new();
+        let mut by_end: BTreeMap<End, Vec<Rule<'_>>> = BTreeMap::new();
         for rule in rules {
-            by_remote.entry(plain(rule.1.remote)).or_default().push(rule);
+            by_end.entry((rule.1.ethertype, plain(rule.1.remote))).or_default().push(rule);
         }
         let mut classes = Classes { list: list.id, used: BTreeMap::new() };
-        let remotes = self.remotes(&by_remote, &mut classes);
-        let rules = classes.used.into_iter().flat_map(|(class, remotes)| {
-            let rules = remotes.iter().filter_map(|remote| by_remote.get(remote)).flatten();
+        let remotes = self.remotes(&by_end, &mut classes);
+        let rules = classes.used.into_iter().flat_map(|(class, ends)| {
+            let rules = ends.iter().filter_map(|end| by_end.get(end)).flatten();
             let rules = rules.map(|(id, rule)| (*id, *rule, self.kind(rule.group)));
             ports::entries(class, rules)
         });
@@ -174,45 +181,51 @@ impl Source<'_> {
     /// Every prefix that a rule names, with the classes of all that cover it.
     fn remotes(
         &self,
-        by_remote: &BTreeMap<Remote, Vec<Rule<'_>>>,
+        by_end: &BTreeMap<End, Vec<Rule<'_>>>,
         classes: &mut Classes,
     ) -> Vec<(Prefix<AclRemoteKey>, AclClasses, ObjectId)> {
-        let mut ends: BTreeMap<Ipv4Net, (Vec<Remote>, ObjectId)> = BTreeMap::new();
-        for (remote, rules) in by_remote {
+        let mut prefixes: BTreeMap<IpNet, (Vec<End>, ObjectId)> = BTreeMap::new();
+        for (end, rules) in by_end {
             let rule = rules.first().map(|(id, _)| ObjectId::SecurityGroupRule(*id));
-            for (addresses, member) in self.addresses(*remote) {
+            for (addresses, member) in self.addresses(*end) {
                 let Some(object) = member.map(ObjectId::Member).or(rule) else { continue };
-                ends.entry(addresses).or_insert_with(|| (Vec::new(), object)).0.push(*remote);
+                prefixes.entry(addresses).or_insert_with(|| (Vec::new(), object)).0.push(*end);
             }
         }
         // In this order a prefix comes after every one that covers it.
-        let mut around: Vec<(Ipv4Net, Vec<Remote>)> = Vec::new();
+        let mut around: Vec<(IpNet, Vec<End>)> = Vec::new();
         let mut entries = Vec::new();
-        for (addresses, (mut remotes, object)) in ends {
+        for (addresses, (mut ends, object)) in prefixes {
             while around.last().is_some_and(|(outer, _)| !outer.contains(&addresses)) {
                 around.pop();
             }
-            remotes.extend(around.last().into_iter().flat_map(|(_, outer)| outer));
-            remotes.sort();
-            remotes.dedup();
-            let key = AclRemoteKey { list: classes.list, address: addresses.network().into() };
-            let prefix = Prefix::new(AclRemoteKey::lpm_len_v4(addresses.prefix_len()), key);
-            entries.push((prefix, classes.of(&remotes, by_remote), object));
-            around.push((addresses, remotes));
+            ends.extend(around.last().into_iter().flat_map(|(_, outer)| outer));
+            ends.sort();
+            ends.dedup();
+            let network = addresses.network().into();
+            let len = AclRemoteKey::lpm_len(network, addresses.prefix_len());
+            let prefix = Prefix::new(len, AclRemoteKey::new(classes.list, network));
+            entries.push((prefix, classes.of(&ends, by_end), object));
+            around.push((addresses, ends));
         }
         entries
     }
 
     /// The addresses of a remote end, and the member that each is of.
-    fn addresses(&self, remote: Remote) -> Vec<(Ipv4Net, Option<MemberId>)> {
+    fn addresses(&self, (ethertype, remote): End) -> Vec<(IpNet, Option<MemberId>)> {
+        let everywhere: IpNet = match ethertype {
+            Ethertype::Ipv4 => Ipv4Net::default().into(),
+            Ethertype::Ipv6 => Ipv6Net::default().into(),
+        };
         let members = |of: MemberOf| {
             let members = self.members.get(&of).into_iter().flatten();
-            members.map(|member| (member.addresses.trunc(), Some(*member))).collect()
+            let members = members.map(|member| (member.addresses.trunc(), Some(*member)));
+            members.filter(|(addresses, _)| everywhere.contains(addresses)).collect()
         };
         match remote {
-            Remote::Any => vec![(Ipv4Net::default(), None)],
-            Remote::Prefix(IpNet::V4(prefix)) => vec![(prefix, None)],
-            Remote::Prefix(IpNet::V6(_)) => Vec::new(),
+            Remote::Any => vec![(everywhere, None)],
+            Remote::Prefix(prefix) if everywhere.contains(&prefix) => vec![(prefix, None)],
+            Remote::Prefix(_) => Vec::new(),
             Remote::Group(group) => members(MemberOf::SecurityGroup(group)),
             Remote::AddressGroup(group) => members(MemberOf::AddressGroup(group)),
         }
@@ -222,7 +235,7 @@ impl Source<'_> {
 /// The same remote end in one way of writing.
 fn plain(remote: Remote) -> Remote {
     match remote {
-        Remote::Prefix(IpNet::V4(prefix)) if prefix.prefix_len() == 0 => Remote::Any,
+        Remote::Prefix(prefix) if prefix.prefix_len() == 0 => Remote::Any,
         Remote::Prefix(prefix) => Remote::Prefix(prefix.trunc()),
         other => other,
     }
@@ -236,23 +249,23 @@ fn is_everything(rule: &SecurityGroupRule) -> bool {
 struct Classes {
     list: AclId,
     /// By the class, the remote ends whose rules it has.
-    used: BTreeMap<AclId, Vec<Remote>>,
+    used: BTreeMap<AclId, Vec<End>>,
 }
 
 impl Classes {
     /// The classes of these remote ends: one for each, as far as there is room. The ends with the fewest rules share
     /// the last.
-    fn of(&mut self, remotes: &[Remote], by_remote: &BTreeMap<Remote, Vec<Rule<'_>>>) -> AclClasses {
-        let mut remotes = remotes.to_vec();
-        remotes.sort_by_key(|remote| (std::cmp::Reverse(by_remote.get(remote).map_or(0, Vec::len)), *remote));
-        let alone = if remotes.len() > ACL_CLASSES_MAX { ACL_CLASSES_MAX - 1 } else { remotes.len() };
-        let (alone, sharing) = remotes.split_at(alone);
+    fn of(&mut self, ends: &[End], by_end: &BTreeMap<End, Vec<Rule<'_>>>) -> AclClasses {
+        let mut ends = ends.to_vec();
+        ends.sort_by_key(|end| (std::cmp::Reverse(by_end.get(end).map_or(0, Vec::len)), *end));
+        let alone = if ends.len() > ACL_CLASSES_MAX { ACL_CLASSES_MAX - 1 } else { ends.len() };
+        let (alone, sharing) = ends.split_at(alone);
         let sets = alone.chunks(1).chain(Some(sharing).filter(|sharing| !sharing.is_empty()));
         let mut classes = AclClasses::default();
         for (slot, set) in classes.ids.iter_mut().zip(sets) {
             let mut name = Name::new(b"class").with_id(self.list);
-            for remote in set {
-                name = name.with_remote(*remote);
+            for end in set {
+                name = name.with_end(*end);
             }
             *slot = name.id();
             self.used.entry(*slot).or_insert_with(|| set.to_vec());
@@ -277,6 +290,10 @@ impl Name {
 
     fn with_id(self, AclId { words: [a, b] }: AclId) -> Self {
         self.with(&a.to_le_bytes()).with(&b.to_le_bytes())
+    }
+
+    fn with_end(self, (ethertype, remote): End) -> Self {
+        self.with(&[ethertype as u8]).with_remote(remote)
     }
 
     fn with_remote(self, remote: Remote) -> Self {

@@ -30,10 +30,41 @@ pub(crate) fn compile(slice: &Slice, facts: &LocalFacts, policies: &Policies<'_>
                 }
             }
         }
-        for address in &port.addresses {
+        // Whoever announced the address of a port that is nowhere has it.
+        for address in port.addresses.iter().filter(|_| port.host.is_some()) {
             let key = NeighborKey { vni, address: (*address).into() };
             let value = Neighbor { flags: 0, mac: mac(port.mac) };
             builder.put(&NEIGHBORS, key, value, by(object, "address of the port"));
+        }
+    }
+    virtual_addresses(slice, facts, builder);
+    for (id, port) in slice.ports.iter().filter(|(_, port)| port.host.is_none()) {
+        let Some(network) = slice.networks.get(&port.network) else { continue };
+        let key = |address| NeighborKey { vni: network.vni.get(), address };
+        let value = Neighbor { flags: 0, mac: mac(port.mac) };
+        for address in &port.addresses {
+            let origin = by(ObjectId::Port(*id), "address of the port, which is nowhere");
+            builder.put_default(&NEIGHBORS, key((*address).into()), value, origin);
+        }
+    }
+}
+
+/// Addresses of allowed pairs, at the ports that announced them last. A port that is there keeps its own address, and
+/// routers theirs.
+fn virtual_addresses(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) {
+    for (id, holder) in &slice.virtual_addresses {
+        let object = ObjectId::VirtualAddress(*id);
+        let network = slice.networks.get(&id.network);
+        let port = slice.ports.get(&holder.port).filter(|port| {
+            port.network == id.network && port.host.is_some() && port.may_announce(id.address, holder.mac)
+        });
+        let (Some(network), Some(port)) = (network, port) else { continue };
+        let key = NeighborKey { vni: network.vni.get(), address: id.address.into() };
+        let value = Neighbor { flags: 0, mac: mac(holder.mac) };
+        builder.put_default(&NEIGHBORS, key, value, by(object, "announced by a port that may have it"));
+        if let Some((station, _)) = station(slice, facts, holder.port, port, builder) {
+            let key = StationKey { vni: network.vni.get(), mac: mac(holder.mac), zero: 0 };
+            builder.put_default(&STATIONS, key, station, by(object, "MAC of an allowed pair"));
         }
     }
 }
@@ -131,17 +162,13 @@ fn local(
 
 /// A single address has an entry that is found at once; a prefix is looked for when there is none.
 fn permit(ifindex: u32, port: &Port, pair: &AllowedPair, origin: crate::Provenance, builder: &mut Builder) {
-    let key = PortAddressKey {
-        ifindex,
-        mac: mac(pair.mac.unwrap_or(port.mac)),
-        zero: 0,
-        address: pair.address.network().into(),
-    };
-    match pair.address.prefix_len() {
-        32 => builder.put(&PORT_ADDRESSES, key, 1, origin),
-        bits => {
-            let prefix = Prefix::new(PortAddressKey::lpm_len_v4(bits), key);
-            builder.put(&PORT_PREFIXES, prefix, 1, origin);
-        }
+    let address = pair.address.network().into();
+    let key = PortAddressKey::new(ifindex, mac(pair.mac.unwrap_or(port.mac)), address);
+    let bits = pair.address.prefix_len();
+    if bits == pair.address.max_prefix_len() {
+        builder.put(&PORT_ADDRESSES, key, 1, origin);
+    } else {
+        let prefix = Prefix::new(PortAddressKey::lpm_len(address, bits), key);
+        builder.put(&PORT_PREFIXES, prefix, 1, origin);
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::facts::LocalFacts;
 use crate::output::{Builder, NEIGHBORS, NETWORKS, ROUTES, STATIONS, by, mac};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::slice::{ExternalNetwork, Interface, Network, ObjectId, Router, RouterGateway, Slice, Subnet};
 use model::{NetworkId, RouterId};
 use pipeline::Address;
@@ -14,7 +14,7 @@ use pipeline::tables::{
     Neighbor, NeighborKey, Network as NetworkEntry, NetworkKey, Route, RouteKey, Station, StationKey,
 };
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// MTU of a transit network without an external network: Ethernet's.
 const TRANSIT_MTU: u16 = 1500;
@@ -155,18 +155,15 @@ fn routes(
     builder: &mut Builder,
 ) {
     let object = ObjectId::Router(id);
+    let mut all: Vec<(IpNet, Route, &'static str)> = Vec::new();
     for leg in legs {
-        let prefix = prefix(router, leg.subnet.cidr);
-        builder.put(&ROUTES, prefix, connected(leg, None), by(object, "subnet of an interface"));
+        all.push((leg.subnet.cidr, connected(leg, None), "subnet of an interface"));
     }
     let mut statics: Vec<_> = router.routes.iter().collect();
     statics.sort_by_key(|route| (route.destination, route.next_hop));
     for route in statics {
         match static_route(route.next_hop, legs, external.map(|(_, network)| network)) {
-            Some(value) => {
-                let prefix = prefix(router, route.destination);
-                builder.put(&ROUTES, prefix, value, by(object, "extra route of the router"));
-            }
+            Some(value) => all.push((route.destination, value, "extra route of the router")),
             // Only the outside of the router is known here.
             None if legs.is_empty() => {}
             None => builder.problem(
@@ -175,28 +172,65 @@ fn routes(
             ),
         }
     }
-    let Some((gateway, network)) = external else { return };
-    for subnet in network.subnets.values() {
-        let prefix = prefix(router, subnet.cidr);
-        let origin = by(object, "subnet of the external network");
-        builder.put_default(&ROUTES, prefix, outward(network, None), origin);
+    let own = all.len();
+    if let Some((gateway, network)) = external {
+        for subnet in network.subnets.values() {
+            all.push((subnet.cidr, outward(network, None), "subnet of the external network"));
+        }
+        let firsts: [(IpNet, Option<IpAddr>); 2] = [
+            (Ipv4Net::default().into(), gateway.addresses.first().copied().map(IpAddr::from)),
+            (Ipv6Net::default().into(), gateway.ipv6_addresses.first().copied().map(IpAddr::from)),
+        ];
+        for (everywhere, first) in firsts {
+            if let Some(next_hop) = default_next_hop(everywhere, first, network) {
+                let default = outward(network, Some(next_hop));
+                all.push((everywhere, default, "default route to the external gateway"));
+            }
+        }
+        let mut untranslated: Vec<IpNet> = gateway.untranslated_destinations.iter().copied().map(Into::into).collect();
+        // Nothing of IPv6 is translated.
+        untranslated.push(Ipv6Net::default().into());
+        leave_untranslated(&untranslated, &mut all);
     }
-    if let Some(next_hop) = default_next_hop(gateway, network) {
-        let prefix = prefix(router, Ipv4Net::default());
-        let origin = by(object, "default route to the external gateway");
-        builder.put_default(&ROUTES, prefix, outward(network, Some(next_hop)), origin);
+    for (number, (destination, route, why)) in all.into_iter().enumerate() {
+        let key = prefix(router, destination);
+        if number < own {
+            builder.put(&ROUTES, key, route, by(object, why));
+        } else {
+            builder.put_default(&ROUTES, key, route, by(object, why));
+        }
     }
 }
 
-/// The gateway of the subnet that holds the router's first address, or of any subnet that has one.
-fn default_next_hop(gateway: &RouterGateway, network: &ExternalNetwork) -> Option<Ipv4Addr> {
-    let first = gateway.addresses.first();
-    let holds = |subnet: &&Subnet| first.is_some_and(|address| subnet.cidr.contains(address));
+/// Marks the ways to the outside on which addresses stay as they are, without changing any way.
+fn leave_untranslated(destinations: &[IpNet], routes: &mut Vec<(IpNet, Route, &'static str)>) {
+    let covering = |destination: &IpNet| {
+        let covering = routes.iter().filter(|(prefix, ..)| prefix.contains(destination));
+        // Of equal ones the first: the others yield.
+        let (_, route, _) = covering.rev().max_by_key(|(prefix, ..)| prefix.prefix_len())?;
+        Some((*destination, *route, "destination without translation"))
+            .filter(|_| route.kind == Route::EXTERNAL)
+    };
+    let more: Vec<_> = destinations.iter().filter_map(covering).collect();
+    routes.extend(more);
+    for (prefix, route, _) in routes {
+        if route.kind == Route::EXTERNAL
+            && destinations.iter().any(|destination| destination.contains(&*prefix))
+        {
+            route.kind = Route::EXTERNAL_UNTRANSLATED;
+        }
+    }
+}
+
+/// The gateway of the subnet that holds the router's first address, or of any subnet of that version that has one.
+fn default_next_hop(everywhere: IpNet, first: Option<IpAddr>, network: &ExternalNetwork) -> Option<IpAddr> {
+    let holds = |subnet: &&Subnet| first.is_some_and(|address| subnet.cidr.contains(&address));
     let of_first = network.subnets.values().find(holds).and_then(|subnet| subnet.gateway);
-    of_first.or_else(|| network.subnets.values().find_map(|subnet| subnet.gateway))
+    let mut others = network.subnets.values().filter(|subnet| everywhere.contains(&subnet.cidr));
+    of_first.or_else(|| others.find_map(|subnet| subnet.gateway))
 }
 
-fn static_route(next_hop: Ipv4Addr, legs: &[Leg<'_>], external: Option<&ExternalNetwork>) -> Option<Route> {
+fn static_route(next_hop: IpAddr, legs: &[Leg<'_>], external: Option<&ExternalNetwork>) -> Option<Route> {
     if let Some(leg) = legs.iter().find(|leg| leg.subnet.cidr.contains(&next_hop)) {
         return Some(connected(leg, Some(next_hop)));
     }
@@ -205,7 +239,7 @@ fn static_route(next_hop: Ipv4Addr, legs: &[Leg<'_>], external: Option<&External
     on_link.then(|| outward(network, Some(next_hop)))
 }
 
-fn connected(leg: &Leg<'_>, next_hop: Option<Ipv4Addr>) -> Route {
+fn connected(leg: &Leg<'_>, next_hop: Option<IpAddr>) -> Route {
     Route {
         kind: Route::CONNECTED,
         vni: leg.network.vni.get(),
@@ -215,7 +249,7 @@ fn connected(leg: &Leg<'_>, next_hop: Option<Ipv4Addr>) -> Route {
     }
 }
 
-fn outward(network: &ExternalNetwork, next_hop: Option<Ipv4Addr>) -> Route {
+fn outward(network: &ExternalNetwork, next_hop: Option<IpAddr>) -> Route {
     Route {
         kind: Route::EXTERNAL,
         vni: network.vni.get(),
@@ -225,9 +259,10 @@ fn outward(network: &ExternalNetwork, next_hop: Option<Ipv4Addr>) -> Route {
     }
 }
 
-fn prefix(router: &Router, destination: Ipv4Net) -> RoutePrefix {
+fn prefix(router: &Router, destination: IpNet) -> RoutePrefix {
+    let network = destination.network().into();
     RoutePrefix {
-        len: RouteKey::lpm_len_v4(destination.prefix_len()),
-        key: RouteKey::new(router.vni.get(), destination.network().into()),
+        len: RouteKey::lpm_len(network, destination.prefix_len()),
+        key: RouteKey::new(router.vni.get(), network),
     }
 }

@@ -17,8 +17,6 @@ use std::cell::RefCell;
 use zerocopy::{FromBytes, IntoBytes};
 
 const CONFIG_KEY: u32 = 0;
-/// The whole key of `routes`: router and address.
-const ROUTE_KEY_BITS: u32 = 160;
 
 /// The tables of a data path, to be read one entry at a time.
 #[derive(Debug)]
@@ -100,17 +98,17 @@ impl Source for View<'_> {
     }
 
     fn route(&self, key: &RouteKey) -> Option<Route> {
-        let key = LpmKey::from(Prefix { len: ROUTE_KEY_BITS, key: *key });
+        let key = LpmKey::from(Prefix { len: RouteKey::LPM_LEN, key: *key });
         self.get("routes", &self.dataplane.object.tables.routes, &key)
     }
 
     fn port_prefix(&self, key: &PortAddressKey) -> bool {
-        let key = LpmKey::from(Prefix { len: PortAddressKey::lpm_len_v4(32), key: *key });
+        let key = LpmKey::from(Prefix { len: PortAddressKey::LPM_LEN, key: *key });
         self.get("port_prefixes", &self.dataplane.object.tables.port_prefixes, &key).is_some()
     }
 
     fn acl_remote(&self, key: &AclRemoteKey) -> Option<AclClasses> {
-        let key = LpmKey::from(Prefix { len: AclRemoteKey::lpm_len_v4(32), key: *key });
+        let key = LpmKey::from(Prefix { len: AclRemoteKey::LPM_LEN, key: *key });
         self.get("acl_remotes", &self.dataplane.object.tables.acl_remotes, &key)
     }
 

@@ -26,7 +26,7 @@ fn expiring() -> (pipeline::table_set::TableSet, Vec<u8>) {
         Station { kind: Station::ROUTER, id: 9, vtep: Address::ZERO },
     );
     let prefix =
-        RoutePrefix { len: RouteKey::lpm_len_v4(24), key: RouteKey::new(9, Address::v4([10, 0, 0, 0])) };
+        RoutePrefix { len: RouteKey::lpm_len(Address::v4([10, 0, 0, 0]), 24), key: RouteKey::new(9, Address::v4([10, 0, 0, 0])) };
     tables.routes.insert(
         prefix,
         Route { kind: Route::CONNECTED, vni: 100, mac: ROUTER, mtu: 1450, ..Route::default() },

@@ -20,7 +20,7 @@ fn applying_the_same_again_changes_nothing() {
     let mut dataplane = Dataplane::open(&settings(&pins)).unwrap();
     let mut tables = two_ports(5, 6);
     let prefix =
-        RoutePrefix { len: RouteKey::lpm_len_v4(24), key: RouteKey::new(9, Address::v4([10, 0, 0, 0])) };
+        RoutePrefix { len: RouteKey::lpm_len(Address::v4([10, 0, 0, 0]), 24), key: RouteKey::new(9, Address::v4([10, 0, 0, 0])) };
     tables.routes.insert(prefix, Route { kind: Route::CONNECTED, vni: 100, ..Route::default() });
     let first = dataplane.apply(&tables).unwrap();
     assert_eq!(first.epoch, 1);

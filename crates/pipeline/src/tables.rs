@@ -98,19 +98,32 @@ table_type! {
     pub struct PortAddressKey {
         pub ifindex: u32,
         pub mac: MacAddr,
-        pub zero: u16,
+        /// 4 or 6, so that no prefix covers addresses of both.
+        pub family: u16,
         pub address: Address,
     }
 }
 
 impl PortAddressKey {
-    /// Length of the LPM prefix in `port_prefixes` for a prefix of `ipv4_bits` (0-32).
-    pub const fn lpm_len_v4(ipv4_bits: u8) -> u32 {
-        192 + ipv4_bits as u32
+    #[inline(always)]
+    pub const fn new(ifindex: u32, mac: MacAddr, address: Address) -> Self {
+        Self { ifindex, mac, family: if address.is_v4() { 4 } else { 6 }, address }
+    }
+
+    /// Length of the LPM prefix in `port_prefixes` for a prefix of so many bits of an address's own family.
+    pub const fn lpm_len(address: Address, bits: u8) -> u32 {
+        96 + family_len(address, bits)
     }
 
     /// Of every prefix.
-    pub const LPM_LENS: RangeInclusive<u32> = Self::lpm_len_v4(0)..=Self::lpm_len_v4(32);
+    pub const LPM_LENS: RangeInclusive<u32> = 96..=Self::LPM_LEN;
+    /// Of one address.
+    pub const LPM_LEN: u32 = 96 + 128;
+}
+
+/// Length of a prefix of 0-32 or 0-128 bits as one of a 16-byte address.
+const fn family_len(address: Address, bits: u8) -> u32 {
+    if address.is_v4() { 96 + bits as u32 } else { bits as u32 }
 }
 
 table_type! {
@@ -127,24 +140,39 @@ impl AclId {
         let [a, b] = self.words;
         a | b == 0
     }
+
+    /// The list's name where remote ends of one family are looked up.
+    #[inline(always)]
+    pub const fn of_family(self, v4: bool) -> Self {
+        const IPV6: u32 = 0x8000_0000;
+        let [a, b] = self.words;
+        Self { words: [a, if v4 { b } else { b ^ IPV6 }] }
+    }
 }
 
 table_type! {
     /// Data of the longest-prefix key of `acl_remotes`: a list, and the other end's address.
     pub struct AclRemoteKey {
+        /// [`AclId::of_family`]: a list is two, so that no prefix covers addresses of both.
         pub list: AclId,
         pub address: Address,
     }
 }
 
 impl AclRemoteKey {
-    /// Length of the LPM prefix for a prefix of `ipv4_bits` (0-32).
-    pub const fn lpm_len_v4(ipv4_bits: u8) -> u32 {
-        160 + ipv4_bits as u32
+    pub const fn new(list: AclId, address: Address) -> Self {
+        Self { list: list.of_family(address.is_v4()), address }
+    }
+
+    /// Length of the LPM prefix for a prefix of so many bits of an address's own family.
+    pub const fn lpm_len(address: Address, bits: u8) -> u32 {
+        64 + family_len(address, bits)
     }
 
     /// Of every prefix.
-    pub const LPM_LENS: RangeInclusive<u32> = Self::lpm_len_v4(0)..=Self::lpm_len_v4(32);
+    pub const LPM_LENS: RangeInclusive<u32> = 64..=Self::LPM_LEN;
+    /// Of one address.
+    pub const LPM_LEN: u32 = 64 + 128;
 }
 
 table_type! {
@@ -259,31 +287,49 @@ impl Neighbor {
 }
 
 table_type! {
-    /// Data of the longest-prefix key of `routes`. A prefix covers the 32 bits of `router_vni` and then
+    /// Data of the longest-prefix key of `routes`. A prefix covers the 32 bits of `router_vni_be` and then
     /// 0-128 bits of the address (IPv4 prefixes are 96 longer than usual).
     pub struct RouteKey {
-        /// Transit VNI, big-endian: the LPM trie compares bytes from the first.
+        /// Transit VNI and family, big-endian: the LPM trie compares bytes from the first.
         pub router_vni_be: u32,
         pub address: Address,
     }
 }
 
 impl RouteKey {
+    /// Beside the VNI, which has 24 bits: the address is no IPv4 address, so that no prefix covers both families.
+    const IPV6: u32 = 0x8000_0000;
+
     #[inline(always)]
     pub const fn new(router_vni: u32, address: Address) -> Self {
-        Self { router_vni_be: router_vni.to_be(), address }
+        let family = if address.is_v4() { 0 } else { Self::IPV6 };
+        Self { router_vni_be: (router_vni | family).to_be(), address }
     }
 
-    /// Length of the LPM prefix for a prefix of `ipv4_bits` (0-32).
-    pub const fn lpm_len_v4(ipv4_bits: u8) -> u32 {
-        32 + 96 + ipv4_bits as u32
+    pub const fn router_vni(&self) -> u32 {
+        u32::from_be(self.router_vni_be) & !Self::IPV6
     }
+
+    /// Length of the LPM prefix for a prefix of so many bits of an address's own family.
+    pub const fn lpm_len(address: Address, bits: u8) -> u32 {
+        32 + family_len(address, bits)
+    }
+
+    /// Of an LPM prefix with this key, the bits of its address's own family.
+    pub const fn address_bits(&self, lpm_len: u32) -> u32 {
+        lpm_len.saturating_sub(if self.address.is_v4() { 32 + 96 } else { 32 })
+    }
+
+    /// Of every prefix.
+    pub const LPM_LENS: RangeInclusive<u32> = 32..=Self::LPM_LEN;
+    /// Of one address.
+    pub const LPM_LEN: u32 = 32 + 128;
 }
 
 table_type! {
     /// `routes`: where a router sends a destination.
     pub struct Route {
-        /// [`Route::CONNECTED`], [`Route::EXTERNAL`] or [`Route::BLACKHOLE`].
+        /// [`Route::CONNECTED`] and friends.
         pub kind: u32,
         /// The network the packet continues on.
         pub vni: u32,
@@ -300,6 +346,9 @@ impl Route {
     pub const CONNECTED: u32 = 1;
     pub const EXTERNAL: u32 = 2;
     pub const BLACKHOLE: u32 = 3;
+    /// To the external network as the packet is, by nobody's but its own address, and back from there likewise
+    /// (RFC 6888 REQ-6); the only way out for IPv6.
+    pub const EXTERNAL_UNTRANSLATED: u32 = 4;
 }
 
 table_type! {
@@ -367,17 +416,17 @@ table_type! {
 table_type! {
     /// An address of ours on an external network.
     pub struct ExternalAddress {
-        /// [`ExternalAddress::SNAT`], [`ExternalAddress::FLOATING`] or [`ExternalAddress::FORWARDED`].
+        /// [`ExternalAddress::SNAT`] and friends.
         pub kind: u32,
         /// [`ExternalAddress::FLAG_ANSWER`].
         pub flags: u32,
         /// Transit VNI of the router. Of a SNAT address shared by several routers: any of them.
         pub router_vni: u32,
-        /// FLOATING: tenant network of the fixed address.
+        /// FLOATING, ROUTED: tenant network of the fixed address.
         pub network_vni: u32,
-        /// FLOATING: the fixed address it stands for.
+        /// FLOATING: the fixed address it stands for. ROUTED: the address itself.
         pub fixed: Address,
-        /// FLOATING: tunnel address of the VM's host; zero: this host.
+        /// FLOATING, ROUTED: tunnel address of the VM's host; zero: this host.
         pub vtep: Address,
     }
 }
@@ -387,7 +436,11 @@ impl ExternalAddress {
     pub const FLOATING: u32 = 2;
     /// A floating IP whose ports stand for endpoints of their own: `forwardings` has them.
     pub const FORWARDED: u32 = 3;
-    /// This host answers ARP for the address.
+    /// A VM's fixed address, used on the external network as it is, by routes that are not translated.
+    pub const ROUTED: u32 = 4;
+    /// A router's own address there, which nothing is translated to: it answers ping only.
+    pub const ROUTER: u32 = 5;
+    /// This host answers ARP or neighbour solicitations for the address.
     pub const FLAG_ANSWER: u32 = 1;
 }
 

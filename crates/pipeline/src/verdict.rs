@@ -56,14 +56,14 @@ listed! {
         Truncated = 3, "truncated", "The frame ends before a header it announces.";
         MalformedIpv4 = 4, "malformed-ipv4", "The IPv4 header contradicts itself or the frame.";
         MalformedL4 = 5, "malformed-l4", "The transport header is shorter than its minimum.";
-        EthertypeUnsupported = 6, "ethertype-unsupported", "Only IPv4 and ARP are carried.";
+        EthertypeUnsupported = 6, "ethertype-unsupported", "Only IPv4, IPv6 and ARP are carried.";
         VlanFromPort = 7, "vlan-from-port", "A VM sent a VLAN tag; its port is untagged.";
         SpoofedMac = 8, "spoofed-mac", "The source MAC does not belong to the port.";
         SpoofedAddress = 9, "spoofed-address", "The source address does not belong to the port.";
         SpoofedArp = 10, "spoofed-arp", "The ARP sender is not an address of the port.";
         MalformedArp = 11, "malformed-arp", "Not ARP for IPv4 over Ethernet.";
         ArpUnknownTarget = 12, "arp-unknown-target", "Nobody on the network has the address asked for.";
-        ArpIgnored = 13, "arp-ignored", "An ARP reply or announcement: addresses are known from the model.";
+        ArpIgnored = 13, "arp-ignored", "An ARP reply or announcement that is no news: it says what is known already, or names an address that the port may not move.";
         MulticastUnsupported = 14, "multicast-unsupported", "Broadcast and multicast are not carried.";
         UnknownStation = 15, "unknown-station", "No port of the network has the destination MAC.";
         NoRoute = 16, "no-route", "The router has no route to the destination.";
@@ -104,10 +104,16 @@ listed! {
         MappingRate = 51, "mapping-rate", "The VM makes mappings faster than its router allows one VM.";
         SessionQuota = 52, "session-quota", "The VM has as many sessions as this host allows one VM.";
         IcmpChecksum = 53, "icmp-checksum", "The checksum of an ICMP error is wrong.";
-        DhcpServer = 54, "dhcp-server", "A VM sent from the DHCP server's UDP port 67; only the host answers DHCP.";
+        DhcpServer = 54, "dhcp-server", "A VM sent from a DHCP server's UDP port, 67 or, of IPv6, 547; only the host answers DHCP.";
         NotServed = 55, "not-served", "169.254.169.254 serves whole packets of DHCP and, where the host has it configured, of metadata on TCP port 80.";
         NoRule = 56, "no-rule", "No rule of the port's security groups allows the packet.";
         RuleGone = 57, "rule-gone", "The rule that allowed the connection is gone, or its groups are stateless and no rule allows this direction.";
+        MalformedIpv6 = 58, "malformed-ipv6", "The IPv6 header contradicts itself or the frame, or has an address that stands for an IPv4 address.";
+        ExtensionHeader = 59, "extension-header", "An IPv6 extension header that is not carried, or more than four of them.";
+        Ipv6Fragment = 60, "ipv6-fragment", "A fragment of an IPv6 datagram; only whole ones are carried.";
+        SpoofedNeighbor = 61, "spoofed-neighbor", "Neighbour discovery that names an address or MAC that is not the port's, or came by a router.";
+        RogueRouter = 62, "rogue-router", "A VM sent a router advertisement or a redirect; only the host speaks for routers.";
+        NotRouted = 63, "not-routed", "One end's own address is not used on the external network, or the router translates what goes to the other.";
     }
 }
 
@@ -126,6 +132,9 @@ listed! {
         FirstFragment = 8, "first-fragment", "The first fragment of a datagram came whose others are held.";
         Fragment = 9, "fragment", "Cut a packet that is too big and may be fragmented.";
         Dhcp = 10, "dhcp", "Answer a VM's DHCP message.";
+        AddressAnnounced = 11, "address-announced", "A VM announced an address that was known to be elsewhere: an allowed address pair's may move.";
+        RouterSolicitation = 12, "router-solicitation", "Answer a VM's router solicitation.";
+        Dhcp6 = 13, "dhcp6", "Answer a VM's DHCPv6 message.";
     }
 }
 

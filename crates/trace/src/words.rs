@@ -98,7 +98,7 @@ pub fn worded(look: &Look, names: &Names) -> Option<(&'static str, String, Optio
             ("neighbors", format!("{} on {}", key.address, net(key.vni)), value)
         }
         Look::Route(key, value) => {
-            let router = net(u32::from_be(key.router_vni_be));
+            let router = net(key.router_vni());
             (
                 "routes",
                 format!("{} in router {router}", key.address),
@@ -461,7 +461,7 @@ fn route(looks: &[Look], around: &Surroundings<'_>) -> Option<String> {
             })
         }
         Look::Route(key, None) => {
-            let router = around.names.network(u32::from_be(key.router_vni_be));
+            let router = around.names.network(key.router_vni());
             Some(format!("router {router} has no route to {}", key.address))
         }
         _ => None,
@@ -469,7 +469,7 @@ fn route(looks: &[Look], around: &Surroundings<'_>) -> Option<String> {
 }
 
 fn prefix_text(prefix: &RoutePrefix) -> String {
-    format!("{}/{}", prefix.key.address, prefix.len.saturating_sub(RouteKey::lpm_len_v4(0)))
+    format!("{}/{}", prefix.key.address, prefix.key.address_bits(prefix.len))
 }
 
 fn dnat(looks: &[Look], names: &Names) -> Option<String> {

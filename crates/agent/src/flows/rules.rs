@@ -121,7 +121,7 @@ impl Rules<'_> {
         let port = PortKey { ifindex: path.ingress };
         if let Some(found) = self.tables.ports.get(&port) {
             self.put(Rule::new("ports", &port), direction);
-            let pair = PortAddressKey { ifindex: port.ifindex, mac: found.mac, zero: 0, address: src };
+            let pair = PortAddressKey::new(port.ifindex, found.mac, src);
             if self.tables.port_addresses.contains_key(&pair) {
                 self.put(Rule::new("port_addresses", &pair), direction);
             }
@@ -312,8 +312,8 @@ pub(super) fn describe(scene: &Scene, compiled: &Compiled) -> BTreeMap<Rule, Des
     }
     for prefix in compiled.tables.routes.keys() {
         if let Some(described) = all.get_mut(&Rule::route(prefix)) {
-            let router = scene.network(u32::from_be(prefix.key.router_vni_be));
-            let bits = prefix.len.saturating_sub(RouteKey::lpm_len_v4(0));
+            let router = scene.network(prefix.key.router_vni());
+            let bits = prefix.key.address_bits(prefix.len);
             described.key = format!("{}/{bits} in router {router}", prefix.key.address);
         }
     }

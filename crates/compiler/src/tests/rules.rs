@@ -39,7 +39,7 @@ fn dead(tables: &TableSet) -> Vec<String> {
         check(reached, key, "nobody has its MAC");
     }
     for (prefix, route) in &tables.routes {
-        let router = u32::from_be(prefix.key.router_vni_be);
+        let router = prefix.key.router_vni();
         check(network(router, Network::TRANSIT), prefix, "its router is not there");
         let on = network(route.vni, Network::TENANT) || external(route.vni);
         check(route.kind == Route::BLACKHOLE || on, prefix, "it leads nowhere");

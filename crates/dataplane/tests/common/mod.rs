@@ -85,7 +85,7 @@ pub fn two_ports(a: u32, b: u32) -> TableSet {
                 ..Port::default()
             },
         );
-        tables.port_addresses.insert(PortAddressKey { ifindex, mac, zero: 0, address }, 1);
+        tables.port_addresses.insert(PortAddressKey::new(ifindex, mac, address), 1);
         tables.stations.insert(
             StationKey { vni: VNI, mac, zero: 0 },
             Station { kind: Station::PORT, id: ifindex, vtep: Address::ZERO },

@@ -43,6 +43,6 @@ pub(crate) fn allowed<P: Packet, T: Tables>(
     mac: MacAddr,
     address: crate::Address,
 ) -> bool {
-    let key = PortAddressKey { ifindex: walk.work.ingress, mac, zero: 0, address };
+    let key = PortAddressKey::new(walk.work.ingress, mac, address);
     walk.tables.port_address(&key) || walk.tables.port_prefix(&key)
 }

@@ -55,8 +55,8 @@ fn open(port: &Port, stage: Stage, around: &Surroundings<'_>) -> String {
     let ingress_open = port.flags & Port::FLAG_INGRESS_OPEN != 0;
     let egress = if stage == Stage::EgressAcl { egress_open } else { !ingress_open };
     let list = if egress { port.egress_acl } else { port.ingress_acl };
-    let anyone =
-        Prefix::new(AclRemoteKey::lpm_len_v4(0), AclRemoteKey { list, address: Address::v4([0; 4]) });
+    let any = Address::v4([0; 4]);
+    let anyone = Prefix::new(AclRemoteKey::lpm_len(any, 0), AclRemoteKey::new(list, any));
     let class = around.programmed.acl_remotes.get(&anyone).and_then(|classes| classes.ids.first());
     let named = class.and_then(|class| rule(&AclRuleKey { class: *class, ..AclRuleKey::default() }, around));
     match named {

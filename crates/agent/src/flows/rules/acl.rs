@@ -53,7 +53,7 @@ fn allowing(
     address: Address,
     (protocol, selector): (u8, u16),
 ) -> Option<Rule> {
-    let remote = AclRemoteKey { list, address };
+    let remote = AclRemoteKey::new(list, address);
     let (_, classes) = Prefix::longest(&tables.acl_remotes, &remote, AclRemoteKey::LPM_LENS)?;
     let of_class = |class: &AclId| {
         let key = AclRuleKey { class: *class, protocol, selector_be: selector.to_be_bytes(), zero: 0 };

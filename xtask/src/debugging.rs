@@ -4,6 +4,9 @@
 //! each, up to the next or the end of the block, is replaced by what the command says. A line `<!-- lab: NAME -->` says
 //! in which lab the blocks behind it run; `<!-- run: COMMAND -->` prepares something that is not shown. Labs are
 //! brought up under names of their own and taken down at the end. Needs root and a built `nanboku`.
+//!
+//! Whether the document is stale is told by its words: identifiers, times and counts differ from run to run, and which
+//! gateway answers is chance, but a column that was renamed or a stage that says more changes the vocabulary.
 
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
@@ -21,6 +24,47 @@ pub(crate) fn write(root: &Path) -> Result<()> {
     let mut labs = Labs { binary: root.join("target/debug/nanboku"), up: BTreeSet::new() };
     let fresh = rewrite(&text, &mut |lab, command| labs.run(lab, command))?;
     std::fs::write(&path, fresh).with_context(|| format!("cannot write {DOCUMENT}"))
+}
+
+/// Compares the document's outputs with what the commands say today. The words that only one of both has; none: it is
+/// not stale. What depends on chance may be missing once, so a difference is looked at a second time.
+pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
+    let text =
+        std::fs::read_to_string(root.join(DOCUMENT)).with_context(|| format!("cannot read {DOCUMENT}"))?;
+    let written = words(&text);
+    let mut seen = BTreeSet::new();
+    let mut differences = Vec::new();
+    for _ in 0..2 {
+        let mut labs = Labs { binary: root.join("target/debug/nanboku"), up: BTreeSet::new() };
+        seen.extend(words(&rewrite(&text, &mut |lab, command| labs.run(lab, command))?));
+        let gone = written.difference(&seen).map(|word| format!("is not said any more: {word}"));
+        let new = seen.difference(&written).map(|word| format!("is new: {word}"));
+        differences = gone.chain(new).collect();
+        if differences.is_empty() {
+            break;
+        }
+    }
+    Ok(differences)
+}
+
+/// The words in the outputs of a document: letters and hyphens, and no names of single things, which have digits.
+fn words(text: &str) -> BTreeSet<String> {
+    let (mut words, mut in_console) = (BTreeSet::new(), false);
+    for line in text.lines() {
+        match line {
+            "```console" => in_console = true,
+            "```" => in_console = false,
+            _ if in_console && !line.starts_with("$ ") => {
+                let bare =
+                    line.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()));
+                let is_word =
+                    |word: &&str| word.len() > 2 && word.chars().all(|c| c.is_ascii_alphabetic() || c == '-');
+                words.extend(bare.filter(is_word).map(str::to_owned));
+            }
+            _ => {}
+        }
+    }
+    words
 }
 
 /// The text with every command's output replaced by what `run` says of it in its lab.
@@ -131,6 +175,24 @@ mod tests {
         assert_eq!(fresh.unwrap(), want);
         assert_eq!(ran, ["fvn/quiet", "fvn/one", "fvn/two"]);
         assert!(rewrite("```console\n", &mut |_, _| Ok(String::new())).is_err(), "no end");
+    }
+
+    #[test]
+    fn words_are_what_does_not_change_from_run_to_run() {
+        let text = "prose\n```console\n$ nanboku sessions\nHOST   IDLE\nahv01  fa:16:3e:01:f7:6c, no-route [port blue-3]\n```\nmore\n";
+        assert_eq!(words(text).into_iter().collect::<Vec<_>>(), ["HOST", "IDLE", "no-route", "port"]);
+    }
+
+    #[test]
+    fn every_row_of_both_scenarios_is_shown() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(DOCUMENT);
+        let text = std::fs::read_to_string(path).unwrap();
+        let titles: Vec<&str> = text.lines().filter(|line| line.starts_with('#')).collect();
+        let rows = (1..=10).map(|row| format!("A{row}")).chain((1..=8).map(|row| format!("B{row}")));
+        for row in rows {
+            let is_shown = |title: &&str| title.split(|c: char| !c.is_alphanumeric()).any(|word| word == row);
+            assert!(titles.iter().any(|title| is_shown(&title)), "row {row} has no title");
+        }
     }
 
     #[test]

@@ -30,7 +30,11 @@ enum Command {
     /// Writes docs/nat-compliance.md from the list of requirements and the tests named after them.
     NatCompliance,
     /// Runs the commands in docs/debugging.md in labs and writes down what they say; needs root and a debug build.
-    DebuggingDoc,
+    DebuggingDoc {
+        /// Compares instead of writing; fails if the document is stale.
+        #[arg(long)]
+        check: bool,
+    },
     /// Every check and test; the last line says how many passed and failed.
     Test {
         /// Seconds for each fuzz target.
@@ -75,7 +79,15 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::NatCompliance => compliance::write(&root),
-        Command::DebuggingDoc => debugging::write(&root),
+        Command::DebuggingDoc { check: false } => debugging::write(&root),
+        Command::DebuggingDoc { check: true } => {
+            let differences = debugging::check(&root)?;
+            differences.iter().for_each(|difference| println!("{difference}"));
+            if !differences.is_empty() {
+                bail!("docs/debugging.md is stale; cargo xtask debugging-doc writes it anew");
+            }
+            Ok(())
+        }
         Command::Test { fuzz_seconds, only } => steps::run(&root, &only, fuzz_seconds),
         Command::Fuzz { target, seconds, seed } => {
             let outcome = fuzz::run(&root, &fuzz::Run { target, seconds, seed })?;

@@ -3,7 +3,7 @@
 //! A failed step does not stop the following ones: one run says everything that is wrong. The summary line
 //! is also written to `target/test-summary`, so that whoever runs this can print it last.
 
-use crate::{fuzz, tidy};
+use crate::{debugging, fuzz, tidy};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::fs;
@@ -27,6 +27,8 @@ pub(crate) enum Step {
     Tempest,
     /// Examples in the documentation.
     Doc,
+    /// What docs/debugging.md shows, in labs.
+    Debugging,
     /// Bounded fuzzing.
     Fuzz,
 }
@@ -106,6 +108,7 @@ fn run_step(root: &Path, step: Step, fuzz_seconds: u32) -> Result<Outcome> {
         Step::Unit => unit(root),
         Step::Tempest => tempest(root),
         Step::Doc => doc(root),
+        Step::Debugging => debugging_doc(root),
         Step::Fuzz => fuzz::run(root, &fuzz::Run { target: None, seconds: fuzz_seconds, seed: None }),
     }
 }
@@ -193,6 +196,15 @@ fn tempest(root: &Path) -> Result<Outcome> {
         println!("{line}");
     }
     Ok(outcome)
+}
+
+fn debugging_doc(root: &Path) -> Result<Outcome> {
+    if cargo(root, &["build", "--quiet", "--package", "nanboku"])?.failed > 0 {
+        return Ok(Outcome::FAILED);
+    }
+    let differences = debugging::check(root)?;
+    differences.iter().for_each(|difference| println!("docs/debugging.md: {difference}"));
+    Ok(Outcome::of(differences.is_empty()))
 }
 
 /// Of the last line: `tempest: 95 of 262 tests passed, 0 failed`.

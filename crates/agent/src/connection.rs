@@ -138,6 +138,7 @@ fn hello(config: &Config) -> proto::Hello {
         vtep: config.vtep.to_string(),
         physical_networks: config.physical_networks.keys().cloned().collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        ipv6: true,
     }
 }
 

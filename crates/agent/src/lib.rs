@@ -12,6 +12,7 @@
 //! Everything that packets need is pinned: the agent may be killed, upgraded or absent, and packets go on.
 //! It keeps its last slice on disk and needs no controller to start.
 
+mod advertise;
 mod announce;
 mod answer;
 mod backoff;
@@ -40,6 +41,7 @@ mod run;
 mod scene;
 mod sessions;
 mod state;
+mod sweep;
 mod tables;
 mod tunnel;
 

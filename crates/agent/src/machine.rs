@@ -4,6 +4,7 @@
 //! outputs are a [`Plan`] for the kernel, frames, and messages for the controller. Nothing here waits or
 //! fails: what cannot be acted on now is acted on when the missing part comes. Every input may come twice.
 
+use crate::advertise::Advertiser;
 use crate::announce::{Announcer, Claim};
 use crate::answer::{self, Outgoing};
 use crate::gateway_watch::GatewayWatch;
@@ -16,7 +17,7 @@ use compiler::{AclSizes, Compiled, LinkFacts, LocalFacts, ServiceFacts, UplinkFa
 use dataplane::{Attachment, Hook};
 use ipnet::Ipv4Net;
 use model::slice::{Delta, Slice};
-use model::{Mac, NatTimeouts, PortId, Vni};
+use model::{Mac, NatTimeouts, PortId, Vni, ip};
 use packet::compose::{ArpSender, arp_announcement, arp_announcement_reply, arp_probe};
 use pipeline::Punt;
 use pipeline::event::Event;
@@ -29,13 +30,16 @@ use std::time::{Duration, Instant};
 
 mod blocks;
 mod capture;
+mod guests;
 mod health;
 mod membership;
 mod status;
 mod trace;
+mod virtual_addresses;
 pub(crate) use blocks::BlockUses;
 use membership::Membership;
 pub(crate) use status::PortView;
+use virtual_addresses::VirtualAddresses;
 
 /// Between two status messages when nothing changes.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
@@ -117,6 +121,7 @@ pub(crate) struct Machine {
     service: Option<u32>,
     resolver: Resolver,
     announcer: Announcer,
+    advertiser: Advertiser,
     /// The other hosts, as BFD found out.
     verdicts: Verdicts,
     /// The uplink or the gateway behind it is of no use.
@@ -126,6 +131,7 @@ pub(crate) struct Machine {
     watch: GatewayWatch,
     rivals: Rivals,
     membership: Membership,
+    virtual_addresses: VirtualAddresses,
     /// Frames from the uplinks, as last told.
     uplink_frames: u64,
     /// What the kernel has: of the last plan that was carried out.
@@ -153,12 +159,14 @@ impl Machine {
             service: None,
             resolver: Resolver::default(),
             announcer: Announcer::default(),
+            advertiser: Advertiser::default(),
             verdicts: Verdicts::default(),
             path_down: false,
             isolated: false,
             watch: GatewayWatch::default(),
             rivals: Rivals::default(),
             membership: Membership::default(),
+            virtual_addresses: VirtualAddresses::default(),
             uplink_frames: 0,
             programmed: None,
             stale: true,
@@ -297,12 +305,12 @@ impl Machine {
             controller_message::Message::Snapshot(snapshot) => {
                 let slice: Slice = serde_json::from_slice(&snapshot.slice)
                     .map_err(|source| BadMessage::Json { what: "snapshot", source })?;
-                self.slice = Some(slice);
-                self.slice_changed(now);
+                self.snapshot(now, slice);
             }
             controller_message::Message::Delta(delta) => {
                 let delta: Delta = serde_json::from_slice(&delta.delta)
                     .map_err(|source| BadMessage::Json { what: "delta", source })?;
+                self.note_moves(&delta);
                 self.slice.as_mut().ok_or(BadMessage::DeltaFirst)?.apply(delta);
                 self.slice_changed(now);
             }
@@ -397,7 +405,9 @@ impl Machine {
         self.resolver.set_gateways(now, &gateways, &networks);
         self.watch_gateways(now);
         self.announcer.set(now, &self.claims());
+        self.advertise(now);
         self.blocks_programmed(now);
+        self.moves_programmed();
         self.report();
     }
 
@@ -425,7 +435,7 @@ impl Machine {
             let link = self.settings.physical_networks.get(&network.physical_network);
             if link.is_some_and(|link| self.links.contains_key(link)) {
                 networks.insert(network.vni);
-                let of_subnets = network.subnets.values().filter_map(|subnet| subnet.gateway);
+                let of_subnets = network.subnets.values().filter_map(|subnet| ip::ipv4(subnet.gateway?));
                 gateways.extend(of_subnets.map(|address| (network.vni, address)));
             }
         }
@@ -454,8 +464,9 @@ impl Machine {
     /// When [`Machine::tick`] is to be called next; none: not before something happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let save = self.unsaved_since.map(|since| since + SAVE_AFTER);
-        let due = [self.resolver.deadline(), self.announcer.deadline(), self.status_due, save];
-        due.into_iter().chain(self.health_deadlines()).flatten().min()
+        let schedules = [self.announcer.deadline(), self.advertiser.deadline()];
+        let due = [self.resolver.deadline(), self.status_due, save].into_iter().chain(schedules);
+        due.chain(self.health_deadlines()).flatten().min()
     }
 
     /// Frames that are due.
@@ -467,6 +478,7 @@ impl Machine {
         for claim in self.announcer.poll(now) {
             frames.extend(self.announcement(claim));
         }
+        frames.extend(self.tell_of_moves());
         frames
     }
 
@@ -518,17 +530,18 @@ impl Machine {
             Punt::TtlExceeded | Punt::FragmentationNeeded | Punt::Prohibited | Punt::Unreachable => {
                 self.icmp_error(punt, event)
             }
+            Punt::AddressAnnounced => {
+                self.announced(now, event);
+                None
+            }
             // Of whole frames, which come another way.
-            Punt::EarlyFragment | Punt::FirstFragment | Punt::Fragment | Punt::Dhcp => None,
+            Punt::EarlyFragment
+            | Punt::FirstFragment
+            | Punt::Fragment
+            | Punt::Dhcp
+            | Punt::RouterSolicitation
+            | Punt::Dhcp6 => None,
         }
-    }
-
-    /// What the VM behind a link is told by DHCP; none: no port of this host.
-    pub(crate) fn lease(&self, ifindex: u32) -> Option<dhcp::Lease> {
-        let slice = self.slice.as_ref()?;
-        let (id, _) = self.local_ports().find(|(_, link)| link.index == ifindex)?;
-        let port = slice.ports.get(&id)?;
-        Some(crate::dhcp::lease(port, slice.networks.get(&port.network)?, self.settings.dhcp_lease_s))
     }
 
     /// Who has an address on the link of the host's services.

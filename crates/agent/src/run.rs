@@ -1,5 +1,5 @@
 //! The main loop: one task owns the machine and the kernel's side; everything else talks to it by bounded
-//! channels. After whatever woke it, it settles: plan, frames, messages, state, sweep.
+//! channels. After whatever woke it, it settles: plan, frames, messages, state, and tells the sweep's thread to begin.
 //!
 //! The end of the process changes nothing for packets: programs, tables and the tunnel device stay.
 
@@ -21,8 +21,9 @@ use crate::observe::{Answerer, Materials, Unanswered};
 use crate::plug::Views;
 use crate::scene::Scene;
 use crate::state::{Tunnel, TunnelSettings};
+use crate::sweep::{self, Sweeping};
 use crate::{Error, chain, check, control, state, tables, tunnel};
-use dataplane::{EventReader, Fate, FrameReader};
+use dataplane::{EventReader, FrameReader, Handed};
 use model::question::Question;
 use netlink::{LinkEvent, LinkWatch, Links};
 use pipeline::Punt;
@@ -30,9 +31,8 @@ use pipeline::tables::PortCounters;
 use proto::{AgentMessage, agent_message};
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use time::OffsetDateTime;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -96,7 +96,7 @@ struct Agent {
     meters: Meters,
     /// What sessions that ended did.
     ledger: SharedLedger,
-    flow_log: Option<FlowLog>,
+    sweeping: Sweeping,
 }
 
 /// What the main loop waits for.
@@ -109,6 +109,7 @@ struct Inputs {
     samples: mpsc::Receiver<SampleQuestion>,
     guests: mpsc::Receiver<WhoIs>,
     captures: mpsc::Receiver<Change>,
+    swept: mpsc::Receiver<sweep::Outcome>,
     verdicts: watch::Receiver<Verdicts>,
     terminate: Signal,
     interrupt: Signal,
@@ -122,6 +123,7 @@ enum Wake {
     Sample(SampleQuestion),
     WhoIs(WhoIs),
     Capture(Change),
+    Swept(sweep::Outcome),
     Events,
     Frames,
     Verdicts,
@@ -139,6 +141,7 @@ impl Inputs {
             Some(question) = self.samples.recv() => Wake::Sample(question),
             Some(question) = self.guests.recv() => Wake::WhoIs(question),
             Some(change) = self.captures.recv() => Wake::Capture(change),
+            Some(outcome) = self.swept.recv() => Wake::Swept(outcome),
             _ = self.events.readable() => Wake::Events,
             _ = self.frames.readable() => Wake::Frames,
             () = tokio::time::sleep_until(deadline.into()) => Wake::Time,
@@ -155,16 +158,20 @@ impl Agent {
         let links = Links::connect()?;
         let settings = settings(&config, &links).await?;
         let now = Instant::now();
-        let (kernel, events, frames) = Kernel::open(&config.pin_dir, now)?;
+        let (kernel, events, frames) = Kernel::open(&config.pin_dir)?;
         let mut machine = Machine::new(settings);
         let restored = restore(&config, &mut machine);
-        machine.adopt(now, &kernel.tables()?);
+        machine.adopt(now, &kernel.programmed());
         let (views, views_receiver) = watch::channel(Views::default());
         let (status, status_receiver) = mpsc::channel(QUEUE);
         let listener = control_server::bind(&config.control_socket)?;
         let server = Server { links: links.clone(), views: views_receiver, status };
         tokio::spawn(control_server::run(listener, server));
         let flow_log = config.flow_log.clone().map(FlowLog::start).transpose().map_err(Error::FlowLog)?;
+        let ledger = SharedLedger::default();
+        let (outcome, swept) = mpsc::channel(1);
+        let worker = sweep::Worker { sweeper: kernel.sweeper()?, flow_log, ledger: Arc::clone(&ledger) };
+        let sweeping = Sweeping::start(worker, outcome, now).map_err(Error::Runtime)?;
         let (sampler, samples) = mpsc::channel(1);
         if let Some(address) = config.metrics_listen {
             tokio::spawn(meters::run(meters::bind(address).await?, sampler));
@@ -185,6 +192,7 @@ impl Agent {
             samples,
             guests,
             captures: changes,
+            swept,
             terminate: signal(SignalKind::terminate()).map_err(Error::Runtime)?,
             interrupt: signal(SignalKind::interrupt()).map_err(Error::Runtime)?,
         };
@@ -206,8 +214,8 @@ impl Agent {
             answerer: Answerer::default(),
             captures,
             meters: Meters::default(),
-            ledger: SharedLedger::default(),
-            flow_log,
+            ledger,
+            sweeping,
         };
         agent.serve_metadata(who_is).await?;
         agent.list_links(now).await?;
@@ -249,6 +257,7 @@ impl Agent {
                 Wake::Sample(question) => drop(question.send(self.sample())),
                 Wake::WhoIs(WhoIs { address, answer }) => drop(answer.send(self.machine.guest(address))),
                 Wake::Capture(change) => self.captures_changed(change),
+                Wake::Swept(outcome) => self.swept(&outcome),
                 Wake::Events => self.events(&mut inputs.events).await?,
                 Wake::Frames => self.frames(&mut inputs.frames).await?,
                 Wake::Verdicts => {
@@ -270,9 +279,7 @@ impl Agent {
     }
 
     fn deadline(&self, now: Instant) -> Instant {
-        let due =
-            [self.machine.deadline(), self.retry_due, Some(self.kernel.sweep_due()), self.frames.deadline()];
-        // The sweep is always due some time.
+        let due = [self.machine.deadline(), self.retry_due, self.sweeping.due(), self.frames.deadline()];
         due.into_iter().flatten().min().unwrap_or(now + RETRY_AFTER)
     }
 
@@ -291,32 +298,18 @@ impl Agent {
         self.send_messages(now);
         self.publish();
         self.save(now);
-        if self.kernel.sweep_due() <= now {
-            block_in_place(|| self.sweep(now));
+        if self.sweeping.due().is_some_and(|due| due <= now) {
+            let timeouts = kernel::timeouts(self.machine.nat_timeouts());
+            let scene = self.config.flow_log.as_ref().map(|_| self.machine.scene(&self.config.host));
+            self.sweeping.begin(sweep::Job { timeouts, programmed: self.kernel.programmed(), scene });
         }
     }
 
-    /// Ends what is over, and takes down what ended and what began.
-    fn sweep(&mut self, now: Instant) {
-        let timeouts = self.machine.nat_timeouts();
-        let scene = self.flow_log.as_ref().map(|_| self.machine.scene(&self.config.host));
-        let look = self.flow_log.as_mut().zip(scene.as_ref());
-        let (clock_ns, time) = (dataplane::clock_ns(), OffsetDateTime::now_utc());
-        let mut look = look.map(|(log, scene)| log.look(scene, clock_ns, time));
-        let tables = self.machine.programmed().map(|plan| &plan.compiled.tables);
-        // Numbers only: whole between any two statements.
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        self.kernel.sweep_if_due(now, timeouts, &mut self.meters, &mut |session, fate| {
-            if let (Fate::Ended, Some(tables)) = (fate, tables) {
-                ledger.note(session, tables, false);
-            }
-            if let Some(look) = &mut look {
-                look.seen(session, fate);
-            }
-        });
-        if let Some(look) = look {
-            look.finish();
+    fn swept(&mut self, outcome: &sweep::Outcome) {
+        if let Ok(swept) = outcome.swept {
+            self.meters.swept(swept, outcome.elapsed);
         }
+        self.sweeping.ended(Instant::now(), outcome);
     }
 
     fn program(&mut self, now: Instant) {
@@ -561,8 +554,27 @@ impl Agent {
                     tracing::warn!("the tunnel device was removed; making it again");
                     self.ensure_tunnel(true).await?;
                 }
+                if self.metadata.as_ref().is_some_and(|metadata| metadata.ifindex == link.index) {
+                    self.ensure_metadata().await?;
+                }
             }
-            LinkEvent::Missed => self.list_links(now).await?,
+            LinkEvent::Missed => {
+                self.list_links(now).await?;
+                self.ensure_metadata().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The link to the metadata service comes back when somebody deletes it.
+    async fn ensure_metadata(&mut self) -> Result<(), Error> {
+        let Some(metadata) = &mut self.metadata else { return Ok(()) };
+        if metadata.ensure(&self.links).await? {
+            tracing::warn!(
+                ifindex = metadata.ifindex,
+                "the link to the metadata service was gone; made again"
+            );
+            self.machine.service_ready(metadata.ifindex);
         }
         Ok(())
     }
@@ -588,10 +600,8 @@ impl Agent {
         let now = Instant::now();
         for _ in 0..EVENTS_PER_TURN {
             let Some(handed) = frames.next() else { return true };
-            if handed.head.punt == Punt::Dhcp as u32 {
-                let ifindex = handed.head.ingress;
-                let frame = self.dhcp.answer(self.machine.lease(ifindex).as_ref(), &handed.frame);
-                frame.into_iter().for_each(|frame| self.kernel.send(&Outgoing { ifindex, frame }));
+            if let Some(answers) = self.answer_guest(&handed) {
+                self.send_frames(&answers);
                 continue;
             }
             let kernel = &self.kernel;
@@ -599,6 +609,18 @@ impl Agent {
             ready.iter().for_each(|again| self.kernel.walk_again(again));
         }
         false
+    }
+
+    /// What a guest's question is answered with; none: the frame is no such question.
+    fn answer_guest(&mut self, handed: &Handed) -> Option<Vec<Outgoing>> {
+        let ifindex = handed.head.ingress;
+        let frame = match u8::try_from(handed.head.punt).ok().and_then(Punt::from_number)? {
+            Punt::Dhcp => self.dhcp.answer(self.machine.lease(ifindex).as_ref(), &handed.frame),
+            Punt::Dhcp6 => self.dhcp.answer_v6(self.machine.lease_v6(ifindex).as_ref(), &handed.frame),
+            Punt::RouterSolicitation => return Some(self.machine.solicited(ifindex)),
+            _ => return None,
+        };
+        Some(frame.into_iter().map(|frame| Outgoing { ifindex, frame }).collect())
     }
 
     /// Handles waiting events, not too many at a time. True if none is left.

@@ -5,7 +5,7 @@ use crate::neighbors::Known;
 use compiler::Compiled;
 use dataplane::Timeouts;
 use model::slice::Slice;
-use model::{HostId, NetworkId, PortId, RouterId};
+use model::{HostId, NetworkId, PortId, RouterId, ip};
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
@@ -145,9 +145,9 @@ impl Index {
             let Some(network) = slice.networks.get(&port.network) else { continue };
             let vni = network.vni.get();
             let router = index.routers.get(&vni).copied();
-            for address in &port.addresses {
+            for address in port.addresses.iter().copied().filter_map(ip::ipv4) {
                 for scope in [Some(vni), router].into_iter().flatten() {
-                    index.places.insert((scope, *address), (*id, port.host));
+                    index.places.insert((scope, address), (*id, port.host));
                 }
             }
         }

@@ -5,7 +5,7 @@ use crate::scene::Scene;
 use compiler::{Compiled, EntryName};
 use model::question::NetworkFilter;
 use model::slice::{ExternalNetwork, ObjectId};
-use model::{Mac, NetworkId, PortId};
+use model::{Mac, NetworkId, PortId, ip};
 use packet::zerocopy::{Immutable, IntoBytes};
 use pipeline::tables::{ExternalAddress, Neighbor, NetworkKey, PortCounters, Station};
 use serde::Serialize;
@@ -186,7 +186,7 @@ pub(crate) fn ports(scene: &Scene, counters: &BTreeMap<u32, PortCounters>) -> Ve
             port_id,
             link,
             network: network.map(|network| network.name.clone()).unwrap_or_default(),
-            address: port.and_then(|port| port.addresses.first().copied()),
+            address: port.and_then(|port| port.addresses.iter().copied().find_map(ip::ipv4)),
             sent_packets: counters.sent_packets,
             sent_bytes: counters.sent_bytes,
             delivered_packets: counters.delivered_packets,

@@ -6,13 +6,13 @@ use crate::variant::Way;
 use anyhow::Context as _;
 use compiler::{LinkFacts, LocalFacts, TunnelFacts, UplinkFacts};
 use ipnet::Ipv4Net;
-use model::security::{Direction, Remote};
+use model::security::{Direction, Ethertype, Remote};
 use model::slice::{
     self, Block, BlockId, Egress, Interface, Member, MemberId, MemberOf, RouterGateway, Slice,
 };
 use model::{HostId, Mac, NetworkId, PortId, RouterId, SecurityGroupId, SecurityGroupRuleId, SubnetId, Vni};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use uuid::Uuid;
 
 pub(crate) const SNAT_ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 100);
@@ -105,7 +105,7 @@ pub(crate) fn slice(way: Way) -> anyhow::Result<Slice> {
         let port = slice::Port {
             network,
             mac: Mac(mac),
-            addresses: vec![Ipv4Addr::new(10, 1, 0, last)],
+            addresses: vec![Ipv4Addr::new(10, 1, 0, last).into()],
             host: Some(side.id()),
             admin_up: true,
             port_security: true,
@@ -125,9 +125,11 @@ pub(crate) fn slice(way: Way) -> anyhow::Result<Slice> {
 fn add_group(slice: &mut Slice) {
     let group = SecurityGroupId::from_uuid(uuid(GROUP));
     let rules = [(Direction::Egress, Remote::Any), (Direction::Ingress, Remote::Group(group))];
-    for (number, (direction, remote)) in (0x40..).zip(rules) {
+    let rules = [Ethertype::Ipv4, Ethertype::Ipv6].into_iter().flat_map(|ethertype| rules.map(|rule| (ethertype, rule)));
+    for (number, (ethertype, (direction, remote))) in (0x40..).zip(rules) {
         let rule = slice::SecurityGroupRule {
             group,
+            ethertype,
             direction,
             protocol: None,
             port_range_min: None,
@@ -147,16 +149,16 @@ fn add_group(slice: &mut Slice) {
 }
 
 fn add_networks(slice: &mut Slice, way: Way) -> anyhow::Result<()> {
-    let subnet = |prefix: [u8; 4], gateway| -> anyhow::Result<_> {
+    let subnet = |prefix: [u8; 4], gateway: IpAddr| -> anyhow::Result<_> {
         let cidr = Ipv4Net::new(prefix.into(), 24)?;
-        Ok(BTreeMap::from([(subnet_id(cidr), slice::Subnet { cidr, gateway: Some(gateway), dhcp: None })]))
+        Ok(BTreeMap::from([(subnet_id(cidr), slice::Subnet::new(cidr.into(), Some(gateway)))]))
     };
     let network = slice::Network {
         vni: vni(100)?,
         name: "inside".to_owned(),
         mtu: VM_MTU,
         admin_up: true,
-        subnets: subnet([10, 1, 0, 0], GATEWAY)?,
+        subnets: subnet([10, 1, 0, 0], GATEWAY.into())?,
     };
     slice.networks.insert(NetworkId::from_uuid(uuid(NETWORK)), network);
     let external = slice::ExternalNetwork {
@@ -167,7 +169,7 @@ fn add_networks(slice: &mut Slice, way: Way) -> anyhow::Result<()> {
         vlan: None,
         egress: Egress::Direct,
         block_size: BLOCK_SIZE,
-        subnets: subnet([203, 0, 113, 0], OUTSIDE)?,
+        subnets: subnet([203, 0, 113, 0], OUTSIDE.into())?,
         gateways: Side::ALL.into_iter().filter(|side| side.has_uplink(way)).map(Side::id).collect(),
     };
     slice.external_networks.insert(NetworkId::from_uuid(uuid(EXTERNAL)), external);
@@ -189,15 +191,17 @@ fn add_router(slice: &mut Slice) -> anyhow::Result<()> {
         network,
         subnet: subnet_id(Ipv4Net::new(GATEWAY, 24)?),
         mac: GATEWAY_MAC,
-        address: GATEWAY,
+        address: GATEWAY.into(),
     };
     let gateway = RouterGateway {
         network: external_network,
         enable_snat: true,
         addresses: vec![SNAT_ADDRESS],
+        ipv6_addresses: Vec::new(),
         filtering: slice::Filtering::default(),
         ports_per_vm_max: 0,
         mappings_per_second_max: 0,
+        untranslated_destinations: Vec::new(),
     };
     let router = slice::Router {
         vni: vni(1000)?,

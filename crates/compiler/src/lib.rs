@@ -14,6 +14,7 @@ mod nat;
 mod output;
 mod ownership;
 mod ports;
+mod routed;
 mod routers;
 mod services;
 
@@ -35,6 +36,7 @@ pub fn compile(slice: &Slice, facts: &LocalFacts) -> Compiled {
     external::compile(slice, facts, &mut builder);
     nat::compile(slice, facts, &mut builder);
     forwarding::compile(slice, facts, &mut builder);
+    routed::compile(slice, facts, &mut builder);
     builder.finish()
 }
 

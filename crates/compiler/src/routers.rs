@@ -187,7 +187,8 @@ fn routes(
                 all.push((everywhere, default, "default route to the external gateway"));
             }
         }
-        let mut untranslated: Vec<IpNet> = gateway.untranslated_destinations.iter().copied().map(Into::into).collect();
+        let mut untranslated: Vec<IpNet> =
+            gateway.untranslated_destinations.iter().copied().map(Into::into).collect();
         // Nothing of IPv6 is translated.
         untranslated.push(Ipv6Net::default().into());
         leave_untranslated(&untranslated, &mut all);

@@ -25,7 +25,9 @@ pub(crate) fn compile(
         builder.problem(object, format!("its link's index {ifindex} is too large for the host's services"));
         return;
     }
-    for (place, address) in (0..1 << ADDRESS_BITS).zip(&port.addresses) {
+    // The metadata service has an IPv4 address alone.
+    let addresses = port.addresses.iter().filter(|address| address.is_ipv4());
+    for (place, address) in (0..1 << ADDRESS_BITS).zip(addresses) {
         let own = ServiceKey { ifindex, address: (*address).into() };
         let known_as = Ipv4Addr::from(FIRST | ifindex << ADDRESS_BITS | place);
         let there = ServiceKey { ifindex: service.ifindex, address: known_as.into() };

@@ -9,7 +9,7 @@ mod rules;
 
 use crate::{Compiled, compile};
 use fixture::{Fixture, dvr, fvn, render};
-use model::slice::{BlockId, Object, ObjectId};
+use model::slice::{BlockId, Object, ObjectId, RoutedAddress, RoutedPort};
 use pipeline::tables::*;
 
 /// Tables of a host, as text.
@@ -242,6 +242,62 @@ fn extra_routes_go_by_a_subnet_or_are_a_problem() {
     assert_eq!(find("10.97.0.0"), None);
     assert_eq!(compiled.problems.len(), 1);
     assert!(compiled.problems[0].text.contains("10.97.0.0/16"), "{:?}", compiled.problems);
+}
+
+/// RFC 6888 REQ-6: translation goes, every way stays.
+#[test]
+fn rfc6888_req6_destinations_without_translation_keep_their_ways() {
+    let mut fixture = dvr();
+    for router in fixture.slice.routers.values_mut() {
+        let routes = [("10.99.0.0/16", "10.16.0.9"), ("10.98.0.0/16", "192.168.74.9")];
+        router.routes = routes.map(|(to, via)| fixture::route(to, via)).to_vec();
+        let left = ["10.0.0.0/8", "10.98.7.0/24", "10.99.1.0/24"].map(|text| text.parse().unwrap());
+        router.gateway.as_mut().unwrap().untranslated_destinations = left.to_vec();
+    }
+    let compiled = compiled(&fixture, "compute01");
+    let find = |to: &str, bits: u8| {
+        let address = pipeline::Address::from(to.parse::<std::net::Ipv4Addr>().unwrap());
+        let len = pipeline::tables::RouteKey::lpm_len(address, bits);
+        let mut routes = compiled.tables.routes.iter();
+        let found = routes.find(|(prefix, _)| prefix.key.address == address && prefix.len == len);
+        found.map(|(_, route)| (route.kind, route.next_hop.to_string()))
+    };
+    let untranslated = |via: &str| Some((Route::EXTERNAL_UNTRANSLATED, via.to_owned()));
+    assert_eq!(find("10.0.0.0", 8), untranslated("192.168.74.1"));
+    assert_eq!(find("10.98.0.0", 16), untranslated("192.168.74.9"), "a way inside the prefix");
+    assert_eq!(find("10.98.7.0", 24), untranslated("192.168.74.9"), "the prefix inside a way");
+    assert_eq!(find("10.99.0.0", 16), Some((Route::CONNECTED, "10.16.0.9".to_owned())));
+    assert_eq!(find("10.99.1.0", 24), None, "inside the VPC nothing is translated");
+    assert_eq!(find("0.0.0.0", 0), Some((Route::EXTERNAL, "192.168.74.1".to_owned())));
+}
+
+/// Likewise: where the VMs' own addresses are.
+#[test]
+fn rfc6888_req6_untranslated_addresses_lead_to_the_vms_host() {
+    let mut fixture = dvr();
+    let (id, port) = fixture.port("vm_a");
+    let (router, gateway) = fixture
+        .slice
+        .routers
+        .iter()
+        .find_map(|(id, router)| Some((*id, router.gateway.as_ref()?.network)))
+        .unwrap();
+    let address = port.addresses[0];
+    let addresses = vec![RoutedAddress { external_network: gateway, router, address }];
+    let routed = RoutedPort { network: port.network, host: port.host, addresses };
+    fixture.slice.upsert(Object::RoutedPort(id, routed));
+    let entry = |host: &str| {
+        let compiled = compiled(&fixture, host);
+        let all = compiled.tables.external_addresses;
+        let (key, entry) = all.into_iter().find(|(_, entry)| entry.kind == ExternalAddress::ROUTED).unwrap();
+        assert_eq!((key.address, entry.fixed, entry.flags), (address.into(), address.into(), 0));
+        entry.vtep
+    };
+    let own = fixture.slice.hosts[&port.host.unwrap()].vtep;
+    for (id, host) in &fixture.slice.hosts {
+        let want = if Some(*id) == port.host { pipeline::Address::ZERO } else { own.into() };
+        assert_eq!(entry(&host.name), want, "{}", host.name);
+    }
 }
 
 /// Each change breaks one object; the entries of the others stay as they were.

@@ -12,19 +12,19 @@
 //! routers' interfaces and addresses. A router's interfaces are listed as far as their networks are in the
 //! slice: all of them, or none where the host is only a gateway for the router.
 //!
-//! Hosts carry IPv4 only: IPv6 subnets, addresses and routes are left out.
-//!
 //! The cost is that of the slice itself: nothing here walks over what the host does not touch, except hosts
 //! and external networks.
 
+mod routed;
 mod security;
 
+use crate::virtual_addresses::{holder, host_of_address};
 use model::resource::{self, device_owner};
 use model::slice::{
-    Block, BlockId, DhcpOption, ExternalNetwork, FloatingIp, Guest, Host, Interface, Network, Port, Router,
-    RouterGateway, Slice, Subnet, SubnetDhcp,
+    Block, BlockId, DhcpOption, ExternalNetwork, FloatingIp, Guest, Host, Interface, Network, Port,
+    PortForwarding, Router, RouterGateway, Slice, Subnet, SubnetDhcp, VirtualAddress, VirtualAddressId,
 };
-use model::{HostId, IpVersion, NetworkId, RouterId, SubnetId};
+use model::{HostId, IpVersion, NetworkId, PortForwardingId, RouterId, SubnetId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -60,16 +60,15 @@ pub(crate) fn routers_of_network(snapshot: &Snapshot, network: NetworkId) -> BTr
 
 /// SNAT addresses of a router: the addresses of its gateway port.
 pub(crate) fn gateway_addresses(snapshot: &Snapshot, gateway: &resource::GatewayInfo) -> Vec<Ipv4Addr> {
-    let port = snapshot.get::<resource::Port>(gateway.port);
-    port.map(|port| addresses(port)).unwrap_or_default()
+    gateway_fixed_ips(snapshot, gateway).iter().filter_map(resource::FixedIp::ipv4).collect()
+}
+
+fn gateway_fixed_ips<'a>(snapshot: &'a Snapshot, gateway: &resource::GatewayInfo) -> &'a [resource::FixedIp] {
+    snapshot.get::<resource::Port>(gateway.port).map(|port| port.fixed_ips.as_slice()).unwrap_or_default()
 }
 
 fn is_tenant(snapshot: &Snapshot, network: NetworkId) -> bool {
     snapshot.get::<resource::Network>(network).is_some_and(|network| !network.external)
-}
-
-fn addresses(port: &resource::Port) -> Vec<Ipv4Addr> {
-    port.fixed_ips.iter().filter_map(resource::FixedIp::ipv4).collect()
 }
 
 fn has_physical_network(host: &resource::Host, name: &str) -> bool {
@@ -133,7 +132,9 @@ impl Builder<'_> {
         let mut named = BTreeSet::from([self.own.id]);
         named.extend(slice.ports.values().filter_map(|port| port.host));
         named.extend(slice.floating_ips.values().filter_map(|floating_ip| floating_ip.host));
+        named.extend(slice.port_forwardings.values().filter_map(|forwarding| forwarding.host));
         named.extend(slice.blocks.values().map(|block| block.host));
+        named.extend(slice.routed_ports.values().filter_map(|port| port.host));
         let physical: BTreeSet<&String> =
             slice.external_networks.values().map(|network| &network.physical_network).collect();
         let is_told = |id: &HostId, host: &resource::Host| {
@@ -143,7 +144,7 @@ impl Builder<'_> {
         self.slice.hosts = told.map(|(id, host)| (*id, told_host(host))).collect();
     }
 
-    /// A tenant network with its subnets and every port of a VM on it.
+    /// A tenant network with its subnets, every port of a VM on it, and who has which virtual address.
     fn add_network(&mut self, id: NetworkId) {
         let Some(network) = self.snapshot.get::<resource::Network>(id).filter(|network| !network.external)
         else {
@@ -159,6 +160,13 @@ impl Builder<'_> {
         self.slice.networks.insert(id, told);
         for port in self.snapshot.ports_of_network(id).filter(|port| !port.is_infrastructure()) {
             self.slice.ports.insert(port.id, self.told_port(port));
+        }
+        for held in self.snapshot.virtual_addresses_of_network(id) {
+            if let Some(port) = holder(self.snapshot, held) {
+                let id = VirtualAddressId { network: held.network, address: held.address };
+                let told = VirtualAddress { port: port.id, mac: held.mac };
+                self.slice.virtual_addresses.insert(id, told);
+            }
         }
     }
 
@@ -188,9 +196,14 @@ impl Builder<'_> {
             network: gateway.network,
             enable_snat: gateway.enable_snat,
             addresses: gateway_addresses(self.snapshot, gateway),
+            ipv6_addresses: gateway_fixed_ips(self.snapshot, gateway)
+                .iter()
+                .filter_map(resource::FixedIp::ipv6)
+                .collect(),
             filtering: gateway.filtering,
             ports_per_vm_max: gateway.ports_per_vm_max,
             mappings_per_second_max: gateway.mappings_per_second_max,
+            untranslated_destinations: gateway.untranslated_destinations.clone(),
         });
         let known = |port: &&resource::Port| self.slice.networks.contains_key(&port.network);
         let legs = interface_ports(self.snapshot, router.id).into_iter().filter(known);
@@ -200,15 +213,17 @@ impl Builder<'_> {
             admin_up: router.admin_state_up,
             interfaces: legs.flat_map(interfaces).collect(),
             gateway,
-            routes: router.routes.iter().filter_map(resource::Route::ipv4).collect(),
+            routes: router.routes.iter().copied().map(Into::into).collect(),
         };
         self.slice.routers.insert(router.id, told);
+        routed::add(self.snapshot, router, &mut self.slice);
     }
 
     fn add_floating_ip(&mut self, floating_ip: &resource::FloatingIp) {
         if let Some(told) = told_floating_ip(self.snapshot, floating_ip) {
             self.slice.floating_ips.insert(floating_ip.id, told);
         }
+        self.slice.port_forwardings.extend(told_forwardings(self.snapshot, floating_ip));
     }
 
     fn add_block(&mut self, block: &resource::PortBlock) {
@@ -221,15 +236,11 @@ impl Builder<'_> {
         Port {
             network: port.network,
             mac: port.mac,
-            addresses: addresses(port),
+            addresses: port.fixed_ips.iter().map(|fixed_ip| fixed_ip.address).collect(),
             host: host_of(self.snapshot, port),
             admin_up: port.admin_state_up,
             port_security: port.port_security_enabled,
-            allowed_pairs: port
-                .allowed_address_pairs
-                .iter()
-                .filter_map(resource::AddressPair::ipv4)
-                .collect(),
+            allowed_pairs: port.allowed_address_pairs.iter().copied().map(Into::into).collect(),
             security_groups: security::groups_of(port, &self.own.name),
             guest: (port.binding_host == self.own.name).then(|| guest(port)),
         }
@@ -255,7 +266,31 @@ pub(crate) fn told_floating_ip(
         port: port.id,
         network: port.network,
         fixed_address: association.fixed_address,
-        host: host_of(snapshot, port),
+        host: host_of(snapshot, port)
+            .or_else(|| host_of_address(snapshot, port.network, association.fixed_address.into())),
+    })
+}
+
+/// The forwarded ports of a floating IP as hosts see them.
+pub(crate) fn told_forwardings<'a>(
+    snapshot: &'a Snapshot,
+    floating_ip: &'a resource::FloatingIp,
+) -> impl Iterator<Item = (PortForwardingId, PortForwarding)> + 'a {
+    floating_ip.forwardings.iter().filter_map(|forwarding| {
+        let port = snapshot.get::<resource::Port>(forwarding.port)?;
+        let told = PortForwarding {
+            external_network: floating_ip.network,
+            address: floating_ip.address,
+            protocol: forwarding.protocol.number(),
+            external_port: forwarding.external_port,
+            router: forwarding.router,
+            port: port.id,
+            network: port.network,
+            fixed_address: forwarding.internal_address,
+            internal_port: forwarding.internal_port,
+            host: host_of(snapshot, port),
+        };
+        Some((forwarding.id, told))
     })
 }
 
@@ -270,32 +305,35 @@ fn interface_ports(snapshot: &Snapshot, router: RouterId) -> Vec<&resource::Port
 }
 
 fn interfaces(port: &resource::Port) -> impl Iterator<Item = Interface> {
-    let told = |fixed_ip: &resource::FixedIp| {
-        Some(Interface {
-            port: port.id,
-            network: port.network,
-            subnet: fixed_ip.subnet,
-            mac: port.mac,
-            address: fixed_ip.ipv4()?,
-        })
-    };
-    port.fixed_ips.iter().filter_map(told)
+    port.fixed_ips.iter().map(|fixed_ip| Interface {
+        port: port.id,
+        network: port.network,
+        subnet: fixed_ip.subnet,
+        mac: port.mac,
+        address: fixed_ip.address,
+    })
 }
 
 fn subnets(snapshot: &Snapshot, network: NetworkId) -> BTreeMap<SubnetId, Subnet> {
     let told = |subnet: &Arc<resource::Subnet>| {
-        let (cidr, gateway) = (subnet.ipv4_cidr()?, subnet.ipv4_gateway());
-        Some((subnet.id, Subnet { cidr, gateway, dhcp: subnet.enable_dhcp.then(|| subnet_dhcp(subnet)) }))
+        let told = Subnet {
+            cidr: subnet.cidr,
+            gateway: subnet.gateway_ip,
+            dhcp: subnet.enable_dhcp.then(|| subnet_dhcp(subnet)),
+            ipv6_ra_mode: subnet.ipv6_ra_mode,
+            ipv6_address_mode: subnet.ipv6_address_mode,
+        };
+        (subnet.id, told)
     };
-    snapshot.subnets_of_network(network).filter_map(told).collect()
+    snapshot.subnets_of_network(network).map(told).collect()
 }
 
 fn subnet_dhcp(subnet: &resource::Subnet) -> SubnetDhcp {
     let servers = subnet.dns_nameservers.iter();
     SubnetDhcp {
-        // DHCPv4 has no place for others.
+        // DHCP has no place for others.
         dns_nameservers: servers.filter_map(|server| server.parse().ok()).collect(),
-        host_routes: subnet.host_routes.iter().filter_map(resource::Route::ipv4).collect(),
+        host_routes: subnet.host_routes.iter().copied().map(Into::into).collect(),
     }
 }
 

@@ -1,13 +1,16 @@
-//! The server's part of DHCPv4 (RFC 2131, RFC 2132, RFC 3442, RFC 6842), sans IO: a VM's frame and what its port is in,
+//! What guests are told to configure themselves by, sans IO: router advertisements ([`advertisement`]), DHCPv6 ([`v6`])
+//! and, here, the server's part of DHCPv4 (RFC 2131, RFC 2132, RFC 3442, RFC 6842): a VM's frame and what its port is in,
 //! the frame to answer with out.
 //!
 //! There is one client per port and its address is the port's: nothing is allocated, so there is no state, and a
 //! restarted server goes on as if nothing had been. Whose message it is follows from the port it came by; the message
 //! itself may only agree. Relays have no place between a VM and its host: messages of theirs are refused.
 
+pub mod advertisement;
 mod message;
 #[cfg(test)]
 mod tests;
+pub mod v6;
 
 use ipnet::Ipv4Net;
 use message::Message;

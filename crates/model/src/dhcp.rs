@@ -265,6 +265,19 @@ mod tests {
         assert!(encode("67", &"x".repeat(256)).is_err());
     }
 
+    /// Row 12 of the attacks (OSSA-2021-005): a value with lines and commas of another server's configuration.
+    #[test]
+    fn lesson_v12_a_dhcp_option_is_one_option_whatever_its_value_says() {
+        for value in ["x\ndhcp-script=/bin/sh", "x,tag:a,option:router,10.0.0.66", "x\0\u{3}\u{4}", "x\r\n53"]
+        {
+            assert_eq!(encode("bootfile-name", value), Ok((67, value.as_bytes().to_vec())));
+            assert!(encode("mtu", value).is_err() && encode("router", value).is_err(), "{value:?}");
+        }
+        for name in ["67\ndhcp-script", "tag:a,option:router", "option:option:mtu", "encap:175,67", " 67"] {
+            assert!(encode(name, "x").is_err(), "{name:?}");
+        }
+    }
+
     #[test]
     fn every_name_is_there_once() {
         for (place, (code, name, _)) in KNOWN.iter().enumerate() {

@@ -64,6 +64,7 @@ ids! {
     SecurityGroupId
     SecurityGroupRuleId
     AddressGroupId
+    DefaultSecurityGroupRuleId
     RbacPolicyId
     HostId
 }

@@ -75,6 +75,22 @@ impl fmt::Display for IpVersion {
     }
 }
 
+/// The address, if it is one of IPv4.
+pub const fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// The address, if it is one of IPv6.
+pub const fn ipv6(address: IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => Some(address),
+    }
+}
+
 /// The address as a number: addresses that follow each other differ by one.
 pub fn number(address: IpAddr) -> u128 {
     match address {

@@ -9,6 +9,7 @@ pub mod id;
 pub mod identity;
 pub mod ip;
 pub mod mac;
+pub mod moment;
 pub mod question;
 pub mod quota;
 pub mod rbac;
@@ -22,8 +23,9 @@ pub mod trace;
 pub mod vni;
 
 pub use id::{
-    AddressGroupId, AddressScopeId, FloatingIpId, HostId, NetworkId, PortForwardingId, PortId, RbacPolicyId,
-    RouterId, SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId,
+    AddressGroupId, AddressScopeId, DefaultSecurityGroupRuleId, FloatingIpId, HostId, NetworkId,
+    PortForwardingId, PortId, RbacPolicyId, RouterId, SecurityGroupId, SecurityGroupRuleId, SubnetId,
+    SubnetPoolId,
 };
 pub use ip::IpVersion;
 pub use mac::Mac;

@@ -6,9 +6,9 @@ use crate::{
     FloatingIpId, HostId, IpVersion, Mac, NetworkId, PortForwardingId, PortId, RouterId, SecurityGroupId,
     SubnetId, SubnetPoolId, Vni,
 };
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What every resource has (Neutron's standard attributes).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,14 +85,6 @@ impl Subnet {
         IpVersion::of_net(self.cidr)
     }
 
-    /// The prefix of an IPv4 subnet: all that hosts know of.
-    pub fn ipv4_cidr(&self) -> Option<Ipv4Net> {
-        match self.cidr {
-            IpNet::V4(cidr) => Some(cidr),
-            IpNet::V6(_) => None,
-        }
-    }
-
     pub fn ipv4_gateway(&self) -> Option<Ipv4Addr> {
         match self.gateway_ip {
             Some(IpAddr::V4(address)) => Some(address),
@@ -124,13 +116,9 @@ pub struct Route {
     pub next_hop: IpAddr,
 }
 
-impl Route {
-    /// As hosts have it; they know IPv4 only.
-    pub fn ipv4(&self) -> Option<StaticRoute> {
-        match (self.destination, self.next_hop) {
-            (IpNet::V4(destination), IpAddr::V4(next_hop)) => Some(StaticRoute { destination, next_hop }),
-            _ => None,
-        }
+impl From<Route> for StaticRoute {
+    fn from(Route { destination, next_hop }: Route) -> Self {
+        Self { destination, next_hop }
     }
 }
 
@@ -177,13 +165,19 @@ pub struct AddressPair {
     pub address: IpNet,
 }
 
-impl AddressPair {
-    /// As hosts have it; they know IPv4 only.
-    pub fn ipv4(&self) -> Option<AllowedPair> {
-        match self.address {
-            IpNet::V4(address) => Some(AllowedPair { mac: self.mac, address }),
-            IpNet::V6(_) => None,
-        }
+/// An address of allowed address pairs, and the port that announced it last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VirtualAddress {
+    pub network: NetworkId,
+    pub address: IpAddr,
+    pub port: PortId,
+    /// The port's own, or the pair's.
+    pub mac: Mac,
+}
+
+impl From<AddressPair> for AllowedPair {
+    fn from(AddressPair { mac, address }: AddressPair) -> Self {
+        Self { mac, address }
     }
 }
 
@@ -209,6 +203,13 @@ impl Port {
     pub fn is_infrastructure(&self) -> bool {
         self.device_owner.starts_with("network:")
     }
+
+    /// One of its pairs names the address with this MAC.
+    pub fn may_announce(&self, address: IpAddr, mac: Mac) -> bool {
+        let names =
+            |pair: &AddressPair| pair.address.contains(&address) && pair.mac.unwrap_or(self.mac) == mac;
+        self.allowed_address_pairs.iter().any(names)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,6 +223,13 @@ impl FixedIp {
         match self.address {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,
+        }
+    }
+
+    pub const fn ipv6(&self) -> Option<Ipv6Addr> {
+        match self.address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(address),
         }
     }
 }
@@ -251,6 +259,9 @@ pub struct GatewayInfo {
     /// New mappings of one VM on a host per second, 0: no limit.
     #[serde(default)]
     pub mappings_per_second_max: u32,
+    /// To and from these prefixes outside, VMs of the router have their own addresses (RFC 6888 REQ-6).
+    #[serde(default)]
+    pub untranslated_destinations: Vec<ipnet::Ipv4Net>,
     /// Other routers that say so too may have the same SNAT addresses.
     #[serde(default)]
     pub snat_shared: bool,
@@ -271,8 +282,19 @@ pub struct FloatingIp {
     /// The `network:floatingip` port that holds the address.
     pub holder: PortId,
     pub association: Option<Association>,
-    /// The host of the port has it in its tables.
+    /// Instead of one association: its ports one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwardings: Vec<PortForwarding>,
+    /// The hosts of the ports have it in their tables.
     pub programmed: bool,
+}
+
+impl FloatingIp {
+    /// Its way in and out.
+    pub fn router(&self) -> Option<RouterId> {
+        let forwarded = self.forwardings.first().map(|forwarding| forwarding.router);
+        self.association.map(|association| association.router).or(forwarded)
+    }
 }
 
 /// What a floating IP stands for.
@@ -288,7 +310,6 @@ pub struct Association {
 pub struct PortForwarding {
     pub id: PortForwardingId,
     pub description: String,
-    pub floating_ip: FloatingIpId,
     /// The same for all forwardings of a floating IP.
     pub router: RouterId,
     pub protocol: ForwardedProtocol,
@@ -308,6 +329,13 @@ pub enum ForwardedProtocol {
 }
 
 impl ForwardedProtocol {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+
     /// Of IP.
     pub const fn number(self) -> u8 {
         match self {

@@ -4,7 +4,7 @@
 //! becomes tables is the compiler's.
 
 use crate::resource::Standard;
-use crate::{AddressGroupId, SecurityGroupId, SecurityGroupRuleId};
+use crate::{AddressGroupId, DefaultSecurityGroupRuleId, SecurityGroupId, SecurityGroupRuleId};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -37,6 +37,60 @@ pub struct SecurityGroupRule {
     pub remote: Remote,
 }
 
+/// What a new group begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefaultSecurityGroupRule {
+    pub id: DefaultSecurityGroupRuleId,
+    pub description: String,
+    pub direction: Direction,
+    pub ethertype: Ethertype,
+    pub protocol: Option<Protocol>,
+    pub port_range_min: Option<u16>,
+    pub port_range_max: Option<u16>,
+    /// None: the new group itself.
+    pub remote: Option<Remote>,
+    /// By projects' default groups.
+    pub used_in_default_sg: bool,
+    /// By all others.
+    pub used_in_non_default_sg: bool,
+    /// One of [`DefaultSecurityGroupRule::first`] that was deleted.
+    #[serde(default)]
+    pub removed: bool,
+}
+
+impl DefaultSecurityGroupRule {
+    /// Those there are before anybody makes or deletes one: every group lets everything out, and default groups their
+    /// own members in.
+    pub fn first() -> [Self; 4] {
+        let rule = |number, direction, ethertype| {
+            let egress = direction == Direction::Egress;
+            let way = if egress { "egress" } else { "ingress" };
+            Self {
+                id: DefaultSecurityGroupRuleId::from_uuid(uuid::Uuid::from_u128(FIRST_RULE + number)),
+                description: format!("Legacy default SG rule for {way} traffic"),
+                direction,
+                ethertype,
+                protocol: None,
+                port_range_min: None,
+                port_range_max: None,
+                remote: egress.then_some(Remote::Any),
+                used_in_default_sg: true,
+                used_in_non_default_sg: egress,
+                removed: false,
+            }
+        };
+        [
+            rule(0, Direction::Egress, Ethertype::Ipv4),
+            rule(1, Direction::Egress, Ethertype::Ipv6),
+            rule(2, Direction::Ingress, Ethertype::Ipv4),
+            rule(3, Direction::Ingress, Ethertype::Ipv6),
+        ]
+    }
+}
+
+/// Id of the first of them, a UUID of version 4 like all others.
+const FIRST_RULE: u128 = 0xb5d6_1ac8_0c4e_4f3a_9d27_6e83_51f0_c210;
+
 /// As seen from the VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -47,8 +101,9 @@ pub enum Direction {
     Egress,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Ethertype {
+    #[default]
     #[serde(rename = "IPv4")]
     Ipv4,
     #[serde(rename = "IPv6")]

@@ -6,18 +6,24 @@
 //! their ports can reach, their security groups with what these name, and, on hosts that have a physical network,
 //! the addresses and port blocks of its external networks.
 
+mod routed;
 mod security;
+mod virtual_address;
 
+use crate::resource::Ipv6Mode;
+use crate::security::Ethertype;
 use crate::{
     FloatingIpId, HostId, Mac, NetworkId, PortForwardingId, PortId, RouterId, SecurityGroupId,
     SecurityGroupRuleId, SubnetId, Vni,
 };
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+pub use routed::{RoutedAddress, RoutedPort};
 pub use security::{Member, MemberId, MemberOf, NotAMemberId, SecurityGroup, SecurityGroupRule};
+pub use virtual_address::{NotAVirtualAddressId, VirtualAddress, VirtualAddressId};
 
 /// A host's slice at a revision of the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +47,11 @@ pub struct Slice {
     /// Of the groups that these rules name as remote ends, one by one, so that one more is a small delta.
     #[serde(default)]
     pub members: BTreeMap<MemberId, Member>,
+    /// Of the slice's networks.
+    #[serde(default)]
+    pub virtual_addresses: BTreeMap<VirtualAddressId, VirtualAddress>,
+    #[serde(default)]
+    pub routed_ports: BTreeMap<PortId, RoutedPort>,
 }
 
 /// A host of the cluster.
@@ -69,17 +80,23 @@ pub struct Network {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subnet {
-    pub cidr: Ipv4Net,
-    pub gateway: Option<Ipv4Addr>,
+    pub cidr: IpNet,
+    pub gateway: Option<IpAddr>,
     /// None: DHCP is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhcp: Option<SubnetDhcp>,
+    /// Of an IPv6 subnet: how its router tells guests to get addresses. None: the router says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_ra_mode: Option<Ipv6Mode>,
+    /// Of an IPv6 subnet: how guests get addresses. None: by nothing that Nanboku does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address_mode: Option<Ipv6Mode>,
 }
 
 /// What DHCP says on a subnet beyond prefix and gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubnetDhcp {
-    pub dns_nameservers: Vec<Ipv4Addr>,
+    pub dns_nameservers: Vec<IpAddr>,
     pub host_routes: Vec<StaticRoute>,
 }
 
@@ -145,7 +162,7 @@ pub struct Interface {
     pub network: NetworkId,
     pub subnet: SubnetId,
     pub mac: Mac,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
 /// A router's external gateway.
@@ -155,6 +172,9 @@ pub struct RouterGateway {
     pub enable_snat: bool,
     /// SNAT addresses, in the order of allocation.
     pub addresses: Vec<Ipv4Addr>,
+    /// Its IPv6 addresses: nothing is translated to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ipv6_addresses: Vec<Ipv6Addr>,
     #[serde(default)]
     pub filtering: Filtering,
     /// Most mappings of one VM on a host at a time, 0: no limit.
@@ -163,12 +183,15 @@ pub struct RouterGateway {
     /// New mappings of one VM on a host per second, 0: no limit. As many may come at once.
     #[serde(default)]
     pub mappings_per_second_max: u32,
+    /// To and from these prefixes outside, VMs of the router have their own addresses (RFC 6888 REQ-6).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untranslated_destinations: Vec<Ipv4Net>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaticRoute {
-    pub destination: Ipv4Net,
-    pub next_hop: Ipv4Addr,
+    pub destination: IpNet,
+    pub next_hop: IpAddr,
 }
 
 /// A port of a VM, on this host or another one.
@@ -176,7 +199,7 @@ pub struct StaticRoute {
 pub struct Port {
     pub network: NetworkId,
     pub mac: Mac,
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
     /// Where it is bound; none: nowhere yet.
     pub host: Option<HostId>,
     pub admin_up: bool,
@@ -203,7 +226,7 @@ pub struct Guest {
     pub dhcp_options: Vec<DhcpOption>,
 }
 
-/// A DHCPv4 option as Neutron's `extra_dhcp_opts` has it. What it is in bytes: [`crate::dhcp`].
+/// A DHCP option as Neutron's `extra_dhcp_opts` has it. What it is in bytes: [`crate::dhcp`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DhcpOption {
     pub name: String,
@@ -213,7 +236,7 @@ pub struct DhcpOption {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllowedPair {
     pub mac: Option<Mac>,
-    pub address: Ipv4Net,
+    pub address: IpNet,
 }
 
 /// A floating IP that stands for a fixed address.
@@ -236,7 +259,7 @@ pub struct PortForwarding {
     pub external_network: NetworkId,
     /// The floating IP's.
     pub address: Ipv4Addr,
-    /// IP protocol number of [`crate::resource::ForwardedProtocol`].
+    /// IP protocol number: TCP or UDP.
     pub protocol: u8,
     pub external_port: u16,
     pub router: RouterId,
@@ -282,6 +305,8 @@ pub enum Object {
     SecurityGroup(SecurityGroupId, SecurityGroup),
     SecurityGroupRule(SecurityGroupRuleId, SecurityGroupRule),
     Member(MemberId, Member),
+    VirtualAddress(VirtualAddressId, VirtualAddress),
+    RoutedPort(PortId, RoutedPort),
 }
 
 /// Names an object of a slice.
@@ -299,6 +324,8 @@ pub enum ObjectId {
     SecurityGroup(SecurityGroupId),
     SecurityGroupRule(SecurityGroupRuleId),
     Member(MemberId),
+    VirtualAddress(VirtualAddressId),
+    RoutedPort(PortId),
 }
 
 /// What turns one slice into the next.
@@ -308,6 +335,13 @@ pub struct Delta {
     pub revision: u64,
     pub upserts: Vec<Object>,
     pub removals: Vec<ObjectId>,
+}
+
+impl Subnet {
+    /// Without DHCP and router advertisements.
+    pub fn new(cidr: IpNet, gateway: Option<IpAddr>) -> Self {
+        Self { cidr, gateway, dhcp: None, ipv6_ra_mode: None, ipv6_address_mode: None }
+    }
 }
 
 impl BlockId {
@@ -383,6 +417,8 @@ impl Slice {
             Object::SecurityGroup(id, group) => drop(self.security_groups.insert(id, group)),
             Object::SecurityGroupRule(id, rule) => drop(self.security_group_rules.insert(id, rule)),
             Object::Member(id, member) => drop(self.members.insert(id, member)),
+            Object::VirtualAddress(id, holder) => drop(self.virtual_addresses.insert(id, holder)),
+            Object::RoutedPort(id, port) => drop(self.routed_ports.insert(id, port)),
         }
     }
 
@@ -399,7 +435,36 @@ impl Slice {
             ObjectId::SecurityGroup(id) => drop(self.security_groups.remove(&id)),
             ObjectId::SecurityGroupRule(id) => drop(self.security_group_rules.remove(&id)),
             ObjectId::Member(id) => drop(self.members.remove(&id)),
+            ObjectId::VirtualAddress(id) => drop(self.virtual_addresses.remove(&id)),
+            ObjectId::RoutedPort(id) => drop(self.routed_ports.remove(&id)),
         }
+    }
+
+    /// Takes out everything of IPv6, for a host that cannot read it.
+    pub fn retain_ipv4(&mut self) {
+        let external = self.external_networks.values_mut().map(|network| &mut network.subnets);
+        for subnets in self.networks.values_mut().map(|network| &mut network.subnets).chain(external) {
+            subnets.retain(|_, subnet| matches!(subnet.cidr, IpNet::V4(_)));
+            for dhcp in subnets.values_mut().filter_map(|subnet| subnet.dhcp.as_mut()) {
+                dhcp.dns_nameservers.retain(IpAddr::is_ipv4);
+            }
+        }
+        for router in self.routers.values_mut() {
+            router.interfaces.retain(|interface| interface.address.is_ipv4());
+            router.routes.retain(|route| route.next_hop.is_ipv4());
+            router.gateway.iter_mut().for_each(|gateway| gateway.ipv6_addresses.clear());
+        }
+        for port in self.ports.values_mut() {
+            port.addresses.retain(IpAddr::is_ipv4);
+            port.allowed_pairs.retain(|pair| matches!(pair.address, IpNet::V4(_)));
+        }
+        self.security_group_rules.retain(|_, rule| rule.ethertype == Ethertype::Ipv4);
+        self.members.retain(|id, _| matches!(id.addresses, IpNet::V4(_)));
+        self.virtual_addresses.retain(|id, _| id.address.is_ipv4());
+        for port in self.routed_ports.values_mut() {
+            port.addresses.retain(|routed| routed.address.is_ipv4());
+        }
+        self.routed_ports.retain(|_, port| !port.addresses.is_empty());
     }
 
     /// The delta that turns `self` into `target`.
@@ -441,6 +506,18 @@ impl Slice {
             &mut delta,
         );
         diff_map(&self.members, &target.members, (Object::Member, ObjectId::Member), &mut delta);
+        diff_map(
+            &self.virtual_addresses,
+            &target.virtual_addresses,
+            (Object::VirtualAddress, ObjectId::VirtualAddress),
+            &mut delta,
+        );
+        diff_map(
+            &self.routed_ports,
+            &target.routed_ports,
+            (Object::RoutedPort, ObjectId::RoutedPort),
+            &mut delta,
+        );
         delta
     }
 }

@@ -1,8 +1,8 @@
 //! Security groups of a [`World`], in words.
 
 use crate::World;
-use ipnet::Ipv4Net;
-use model::security::{Direction, Remote};
+use ipnet::IpNet;
+use model::security::{Direction, Ethertype, Remote};
 use model::slice::{Member, MemberId, MemberOf, SecurityGroup, SecurityGroupRule};
 use model::{AddressGroupId, SecurityGroupId, SecurityGroupRuleId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ pub fn rule_id(number: u32) -> SecurityGroupRuleId {
 }
 
 /// A rule from words: `ingress tcp 80-90 from 10.0.0.0/8`, `egress icmp 8/0 to any`, `ingress any from group 2`,
-/// `egress 132 5 to addresses 1`.
+/// `egress 132 5 to addresses 1`. Of IPv6 with `ingress6` and `egress6`.
 ///
 /// # Panics
 /// The words are none of these.
@@ -32,6 +32,7 @@ pub fn rule(group: u32, words: &str) -> SecurityGroupRule {
     let protocol = match what[1] {
         "any" => None,
         "icmp" => Some(1),
+        "icmp6" => Some(58),
         "tcp" => Some(6),
         "udp" => Some(17),
         number => Some(number.parse().expect("a protocol")),
@@ -42,10 +43,11 @@ pub fn rule(group: u32, words: &str) -> SecurityGroupRule {
     let (min, max) = range.map_or((None, None), |(min, max)| (number(min), number(max)));
     SecurityGroupRule {
         group: group_id(group),
-        direction: if what[0] == "egress" { Direction::Egress } else { Direction::Ingress },
+        ethertype: if what[0].ends_with('6') { Ethertype::Ipv6 } else { Ethertype::Ipv4 },
+        direction: if what[0].starts_with("egress") { Direction::Egress } else { Direction::Ingress },
         protocol,
         port_range_min: min,
-        port_range_max: if protocol == Some(1) { max } else { max.or(min) },
+        port_range_max: if matches!(protocol, Some(1 | 58)) { max } else { max.or(min) },
         remote: match remote {
             ["any"] => Remote::Any,
             ["group", number] => Remote::Group(group_id(number.parse().expect("a group"))),
@@ -98,14 +100,14 @@ impl World {
 
     /// Adds an address to a group, as a port elsewhere does that has it.
     pub fn add_member(&mut self, number: u32, prefix: &str) {
-        let addresses: Ipv4Net = prefix.parse().expect("a prefix");
+        let addresses: IpNet = prefix.parse().expect("a prefix");
         let of = MemberOf::SecurityGroup(group_id(number));
         self.slice.members.insert(MemberId { of, addresses }, Member { port: None });
     }
 
     /// Adds a prefix to an address group.
     pub fn add_addresses(&mut self, number: u32, prefix: &str) {
-        let addresses: Ipv4Net = prefix.parse().expect("a prefix");
+        let addresses: IpNet = prefix.parse().expect("a prefix");
         let of = MemberOf::AddressGroup(address_group_id(number));
         self.slice.members.insert(MemberId { of, addresses }, Member { port: None });
     }

@@ -17,7 +17,7 @@ use pipeline::nat::{Mapping, MappingKey};
 use pipeline::table_set::TableSet;
 use pipeline::{Origin, Verdict, Work};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use uuid::Uuid;
 
 pub const UNDERLAY: u32 = 2;
@@ -272,14 +272,15 @@ impl World {
     fn add_network(&mut self, number: u128, id: u32, cidr: &str) {
         let cidr = net(cidr);
         let gateway = cidr.hosts().next();
-        let subnets = BTreeMap::from([(subnet_id(number), slice::Subnet { cidr, gateway, dhcp: None })]);
+        let subnets =
+            BTreeMap::from([(subnet_id(number), slice::Subnet::new(cidr.into(), gateway.map(Into::into)))]);
         let name = format!("network{number}");
         let network = slice::Network { vni: vni(id), name, mtu: 1450, admin_up: true, subnets };
         self.slice.networks.insert(network_id(number), network);
     }
 
     fn add_external(&mut self) {
-        let subnet = slice::Subnet { cidr: net("172.22.7.0/24"), gateway: Some(GATEWAY_ADDRESS), dhcp: None };
+        let subnet = slice::Subnet::new(net("172.22.7.0/24").into(), Some(GATEWAY_ADDRESS.into()));
         let external = slice::ExternalNetwork {
             vni: vni(900),
             name: "external".to_owned(),
@@ -309,9 +310,11 @@ impl World {
             network: network_id(EXTERNAL),
             enable_snat: true,
             addresses: vec![snat],
+            ipv6_addresses: Vec::new(),
             filtering: self.options.filtering,
             ports_per_vm_max: self.options.ports_per_vm_max,
             mappings_per_second_max: self.options.mappings_per_second_max,
+            untranslated_destinations: Vec::new(),
         };
         let router = slice::Router {
             vni: vni(transit),
@@ -326,7 +329,8 @@ impl World {
 
     fn add_vm(&mut self, number: u128, name: &'static str, (host, network, last): (usize, u128, u8)) {
         let cidr = self.slice.networks[&network_id(network)].subnets[&subnet_id(network)].cidr;
-        let [a, b, c, _] = cidr.network().octets();
+        let IpAddr::V4(first) = cidr.network() else { panic!("{cidr}: VMs are added to IPv4 subnets") };
+        let [a, b, c, _] = first.octets();
         let vm = Vm {
             host,
             ifindex: 100 + number as u32,
@@ -339,7 +343,7 @@ impl World {
         let port = slice::Port {
             network: vm.network,
             mac: Mac(vm.mac.0),
-            addresses: vec![vm.address],
+            addresses: vec![vm.address.into()],
             host: Some(self.hosts[host].id),
             admin_up: true,
             port_security: true,

@@ -3,8 +3,9 @@
 use super::Machine;
 use crate::capture::{Request, Router};
 use model::capture::CaptureRequest;
-use model::{NetworkId, RouterId};
+use model::{NetworkId, RouterId, ip};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 impl Machine {
     /// None: nothing of what is looked at is here.
@@ -40,7 +41,12 @@ impl Machine {
         let inside = router.interfaces.iter().filter_map(|interface| self.vni_of(interface.network));
         let inside: BTreeSet<u32> = inside.collect();
         let addresses = router.interfaces.iter().map(|interface| interface.address);
-        let outside = router.gateway.iter().flat_map(|gateway| gateway.addresses.iter().copied());
-        Some(Router { vni: router.vni.get(), inside, addresses: addresses.chain(outside).collect() })
+        let outside =
+            router.gateway.iter().flat_map(|gateway| gateway.addresses.iter().copied().map(IpAddr::from));
+        Some(Router {
+            vni: router.vni.get(),
+            inside,
+            addresses: addresses.chain(outside).filter_map(ip::ipv4).collect(),
+        })
     }
 }

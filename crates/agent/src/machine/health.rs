@@ -5,7 +5,7 @@ use crate::control;
 use crate::liveness::{PeerView, Verdicts, Wanted};
 use crate::neighbors::Probe;
 use compiler::Standing;
-use model::HostId;
+use model::{HostId, ip};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ impl Machine {
         });
         let resolved = self.resolver.resolved();
         let gateways = usable.flat_map(|network| {
-            let addresses = network.subnets.values().filter_map(|subnet| subnet.gateway);
+            let addresses = network.subnets.values().filter_map(|subnet| ip::ipv4(subnet.gateway?));
             addresses.map(|address| (network.vni, address))
         });
         let watched = gateways.filter_map(|target| Some((target, *resolved.get(&target)?)));

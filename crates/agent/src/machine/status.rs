@@ -4,9 +4,9 @@ use super::{BlockUses, Machine};
 use crate::control;
 use crate::scene::Scene;
 use model::slice::Slice;
-use model::{Mac, PortId};
+use model::{Mac, PortId, ip};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A port bound to this host, as the other end of its link needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,17 +49,17 @@ impl Machine {
         here.filter_map(|(id, port)| {
             let network = slice.networks.get(&port.network)?;
             let subnet_of =
-                |address: &Ipv4Addr| network.subnets.values().find(|subnet| subnet.cidr.contains(address));
-            let addresses = port
-                .addresses
-                .iter()
-                .map(|address| (*address, subnet_of(address).map_or(32, |subnet| subnet.cidr.prefix_len())));
-            let first = port.addresses.first().and_then(subnet_of);
+                |address: IpAddr| network.subnets.values().find(|subnet| subnet.cidr.contains(&address));
+            // Of IPv6 the router's advertisements tell the guest.
+            let addresses = port.addresses.iter().copied().filter_map(ip::ipv4).map(|address| {
+                (address, subnet_of(address.into()).map_or(32, |subnet| subnet.cidr.prefix_len()))
+            });
+            let first = port.addresses.iter().copied().find(IpAddr::is_ipv4).and_then(subnet_of);
             let view = PortView {
                 mac: port.mac,
                 addresses: addresses.collect(),
                 mtu: network.mtu,
-                gateway: first.and_then(|subnet| subnet.gateway),
+                gateway: first.and_then(|subnet| ip::ipv4(subnet.gateway?)),
                 programmed: programmed.contains(id),
             };
             Some((*id, view))

@@ -63,7 +63,7 @@ pub(crate) fn vni(number: u32) -> Vni {
 }
 
 fn subnets(number: u128, cidr: &str, gateway: Ipv4Addr) -> BTreeMap<SubnetId, Subnet> {
-    let subnet = Subnet { cidr: cidr.parse().unwrap(), gateway: Some(gateway), dhcp: None };
+    let subnet = Subnet::new(cidr.parse().unwrap(), Some(gateway.into()));
     BTreeMap::from([(SubnetId::from_uuid(id(number)), subnet)])
 }
 
@@ -71,7 +71,7 @@ fn port(network: NetworkId, last: u8, address: Ipv4Addr, host: HostId) -> Port {
     Port {
         network,
         mac: model::Mac([0xfa, 0x16, 0x3e, 0, 0, last]),
-        addresses: vec![address],
+        addresses: vec![address.into()],
         host: Some(host),
         admin_up: true,
         port_security: true,
@@ -105,7 +105,7 @@ pub(crate) fn slice() -> Slice {
             network,
             subnet: SubnetId::from_uuid(id(number)),
             mac: model::Mac([0xfa, 0x16, 0x3e, 0, 1, number as u8]),
-            address: gateway,
+            address: gateway.into(),
         });
     }
     slice.external_networks.insert(external(), external_network());
@@ -113,9 +113,11 @@ pub(crate) fn slice() -> Slice {
         network: external(),
         enable_snat: true,
         addresses: vec![SNAT],
+        ipv6_addresses: Vec::new(),
         filtering: Default::default(),
         ports_per_vm_max: 0,
         mappings_per_second_max: 0,
+        untranslated_destinations: Vec::new(),
     };
     let object = Router {
         vni: vni(ROUTER),

@@ -270,11 +270,12 @@ const ROUTER: u128 = 4;
 fn subnets(cidr: &str, gateway: &str) -> BTreeMap<SubnetId, Subnet> {
     let route = StaticRoute {
         destination: "10.77.0.0/16".parse().unwrap(),
-        next_hop: Ipv4Addr::new(192, 168, 10, 2),
+        next_hop: Ipv4Addr::new(192, 168, 10, 2).into(),
     };
-    let dhcp = SubnetDhcp { dns_nameservers: vec![Ipv4Addr::new(9, 9, 9, 9)], host_routes: vec![route] };
+    let dhcp =
+        SubnetDhcp { dns_nameservers: vec![Ipv4Addr::new(9, 9, 9, 9).into()], host_routes: vec![route] };
     let (cidr, gateway) = (cidr.parse().unwrap(), Some(gateway.parse().unwrap()));
-    BTreeMap::from([(SubnetId::from_uuid(id(9)), Subnet { cidr, gateway, dhcp: Some(dhcp) })])
+    BTreeMap::from([(SubnetId::from_uuid(id(9)), Subnet { dhcp: Some(dhcp), ..Subnet::new(cidr, gateway) })])
 }
 
 fn vni(number: u32) -> Vni {
@@ -305,7 +306,7 @@ fn slice() -> Slice {
         let port = Port {
             network: NetworkId::from_uuid(id(BLUE)),
             mac: Mac([0xfa, 0x16, 0x3e, 0, 0, number]),
-            addresses: vec![Ipv4Addr::new(192, 168, 10, 10 + number)],
+            addresses: vec![Ipv4Addr::new(192, 168, 10, 10 + number).into()],
             host: Some(host),
             admin_up: true,
             port_security: true,
@@ -338,15 +339,17 @@ fn add_outside(slice: &mut Slice, host: HostId) {
         network: NetworkId::from_uuid(id(BLUE)),
         subnet: SubnetId::from_uuid(id(9)),
         mac: Mac([0xfa, 0x16, 0x3e, 0, 1, 1]),
-        address: Ipv4Addr::new(192, 168, 10, 1),
+        address: Ipv4Addr::new(192, 168, 10, 1).into(),
     };
     let gateway = RouterGateway {
         network: provider,
         enable_snat: true,
         addresses: vec![SNAT_ADDRESS],
+        ipv6_addresses: Vec::new(),
         filtering: Default::default(),
         ports_per_vm_max: 0,
         mappings_per_second_max: 0,
+        untranslated_destinations: Vec::new(),
     };
     let router = Router {
         vni: vni(301),

@@ -69,11 +69,11 @@ fn vni(number: u32) -> Vni {
 }
 
 pub(super) fn route(destination: &str, next_hop: &str) -> StaticRoute {
-    StaticRoute { destination: destination.parse().unwrap(), next_hop: ip(next_hop) }
+    StaticRoute { destination: destination.parse().unwrap(), next_hop: ip(next_hop).into() }
 }
 
 fn subnets(name: &str, cidr: &str, gateway: &str) -> BTreeMap<SubnetId, Subnet> {
-    let subnet = Subnet { cidr: cidr.parse().unwrap(), gateway: Some(ip(gateway)), dhcp: None };
+    let subnet = Subnet::new(cidr.parse().unwrap(), Some(ip(gateway).into()));
     BTreeMap::from([(subnet_id(name), subnet)])
 }
 
@@ -89,7 +89,7 @@ fn interface(name: &str, last: u8, address: &str) -> Interface {
         network: network_id(name),
         subnet: subnet_id(name),
         mac: Mac([0xfa, 0x16, 0x3e, 0, 1, last]),
-        address: ip(address),
+        address: ip(address).into(),
     }
 }
 
@@ -110,7 +110,7 @@ fn vm(slice: &mut Slice, name: &str, host: &str, last: u8, address: &str, on: &s
     let port = Port {
         network: network_id(on),
         mac: Mac([0xfa, 0x16, 0x3e, 0, 0, last]),
-        addresses: vec![ip(address)],
+        addresses: vec![ip(address).into()],
         host: Some(host_id(host)),
         admin_up: true,
         port_security: true,
@@ -158,9 +158,11 @@ pub(super) fn fvn() -> Fixture {
             network: network_id("provider"),
             enable_snat: true,
             addresses: vec![ip("172.22.7.27")],
+            ipv6_addresses: Vec::new(),
             filtering: Default::default(),
             ports_per_vm_max: 0,
             mappings_per_second_max: 0,
+            untranslated_destinations: Vec::new(),
         }),
         routes: Vec::new(),
     };
@@ -206,9 +208,11 @@ pub(super) fn dvr() -> Fixture {
             network: network_id("public"),
             enable_snat: true,
             addresses: vec![ip("192.168.74.20")],
+            ipv6_addresses: Vec::new(),
             filtering: Default::default(),
             ports_per_vm_max: 0,
             mappings_per_second_max: 0,
+            untranslated_destinations: Vec::new(),
         }),
         routes: vec![route("10.50.0.0/16", "10.16.0.50"), route("10.51.0.0/16", "192.168.111.51")],
     };

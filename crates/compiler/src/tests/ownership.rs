@@ -54,7 +54,7 @@ fn world() -> Fixture {
             router,
             port: fixture::port_id(vm),
             network: port.network,
-            fixed_address: port.addresses[0],
+            fixed_address: model::ip::ipv4(port.addresses[0]).unwrap(),
             host: Some(fixture::host_id(host)),
         };
         let id = model::FloatingIpId::from_uuid(uuid::Uuid::from_u128(number));
@@ -152,6 +152,18 @@ fn in_a_total_partition_nothing_moves() {
         assert_eq!(who[&address], [owner], "the other hears the owner answer");
         assert_eq!(who[&FLOATING_A], ["ahv01"]);
     }
+}
+
+/// The way between two gateways is broken, and a third host hears both.
+#[test]
+fn of_two_gateways_that_do_not_hear_each_other_both_answer_for_what_they_share() {
+    let fixture = world();
+    let views = [("ahv01", silent(&["ahv02"])), ("ahv02", silent(&["ahv01"])), ("ahv03", View::default())];
+    let who = who(&fixture, &views);
+    for address in SHARED {
+        assert_eq!(who[&address], ["ahv01", "ahv02"], "{address}");
+    }
+    assert_eq!(who[&FLOATING_A], ["ahv01"], "silence does not move it");
 }
 
 #[test]

@@ -12,9 +12,10 @@ use super::registration::{Refused, Registration};
 use super::service::Caller;
 use crate::blocks::retire::{Report, Use};
 use crate::slices::slice_for;
-use model::NatTimeouts;
+use crate::virtual_addresses::Announcement;
 use model::resource::Host;
 use model::slice::Slice;
+use model::{HostId, NatTimeouts};
 use proto::agent_message::Message as FromAgent;
 use proto::controller_message::Message as ToAgent;
 use proto::{AgentMessage, ControllerMessage, Question};
@@ -77,6 +78,7 @@ async fn admitted(
         return Err(Status::invalid_argument("the first message must be Hello"));
     };
     caller.check_name(&hello.host_name)?;
+    let ipv6 = hello.ipv6;
     let registration = Registration::new(hello).map_err(|refused| refusal(&refused))?;
     let number = shared.hub.next_number();
     let replaced = CancellationToken::new();
@@ -97,6 +99,7 @@ async fn admitted(
         shared: shared.clone(),
         host,
         number,
+        ipv6,
         replaced,
         questions,
         sent: None,
@@ -122,6 +125,8 @@ struct Connection {
     shared: Shared,
     host: Host,
     number: u64,
+    /// The agent reads slices with IPv6.
+    ipv6: bool,
     replaced: CancellationToken,
     questions: mpsc::Receiver<Question>,
     /// The slice as the agent has it once it has applied everything sent.
@@ -186,7 +191,10 @@ impl Connection {
         if !snapshot.hosts.contains_key(&self.host.id) {
             return Err(Status::not_found("this host was deleted; it enters again with the next Hello"));
         }
-        let slice = slice_for(snapshot, self.host.id);
+        let mut slice = slice_for(snapshot, self.host.id);
+        if !self.ipv6 {
+            slice.retain_ipv4();
+        }
         let message = match &self.sent {
             None => ToAgent::Snapshot(proto::Snapshot { slice: json(&slice)? }),
             Some(sent) => {
@@ -223,6 +231,9 @@ impl Connection {
                 let router = request.router_id.parse();
                 let router = router.map_err(|_| Status::invalid_argument("the router's id is not a UUID"))?;
                 Some(Event::BlocksWanted { host, router })
+            }
+            Some(FromAgent::AddressAnnounced(announced)) => {
+                Some(Event::Announced(announcement(host, &announced)?))
             }
             Some(FromAgent::Hello(_)) => return Err(Status::invalid_argument("a second Hello")),
             // A message of a newer agent: not for us.
@@ -278,6 +289,16 @@ fn block_uses(uses: &[proto::BlockUse]) -> Result<Report, Status> {
         Ok((id, Use { ports_used: told.ports_used, retiring: told.retiring }))
     });
     parsed.collect()
+}
+
+fn announcement(host: HostId, announced: &proto::AddressAnnounced) -> Result<Announcement, Status> {
+    let wrong = |what| Status::invalid_argument(format!("an announced address's {what} is not readable"));
+    Ok(Announcement {
+        host,
+        port: announced.port_id.parse().map_err(|_| wrong("port id"))?,
+        address: announced.address.parse().map_err(|_| wrong("address"))?,
+        mac: announced.mac.parse().map_err(|_| wrong("MAC"))?,
+    })
 }
 
 fn json(object: &impl serde::Serialize) -> Result<Vec<u8>, Status> {

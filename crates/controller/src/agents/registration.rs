@@ -140,6 +140,7 @@ mod tests {
             vtep: vtep.into(),
             physical_networks: vec!["physnet2".into(), "physnet1".into(), "physnet2".into()],
             version: "0.1.0".into(),
+            ipv6: true,
         }
     }
 

@@ -1,9 +1,9 @@
 //! Security groups of a slice. The cost is that of what the host's own ports name: their groups' rules, and the
 //! members of the groups that are remote ends of these.
 
-use ipnet::Ipv4Net;
-use model::resource::{AddressPair, FixedIp, Port};
-use model::security::{Ethertype, Remote};
+use ipnet::IpNet;
+use model::resource::Port;
+use model::security::Remote;
 use model::slice::{Member, MemberId, MemberOf, SecurityGroup, SecurityGroupRule, Slice};
 use model::{AddressGroupId, SecurityGroupId};
 use std::collections::BTreeSet;
@@ -24,9 +24,10 @@ pub(super) fn add(snapshot: &Snapshot, slice: &mut Slice) {
         let Some(group) = snapshot.security_groups.get(&id) else { continue };
         let told = SecurityGroup { name: group.standard.name.clone(), stateful: group.stateful };
         slice.security_groups.insert(id, told);
-        for rule in snapshot.rules_of_group(id).filter(|rule| rule.ethertype == Ethertype::Ipv4) {
+        for rule in snapshot.rules_of_group(id) {
             let told = SecurityGroupRule {
                 group: id,
+                ethertype: rule.ethertype,
                 direction: rule.direction,
                 protocol: rule.protocol.as_ref().map(|protocol| protocol.number),
                 port_range_min: rule.port_range_min,
@@ -50,9 +51,8 @@ pub(super) fn add(snapshot: &Snapshot, slice: &mut Slice) {
 fn add_ports(snapshot: &Snapshot, slice: &mut Slice, group: SecurityGroupId) {
     let of = MemberOf::SecurityGroup(group);
     for port in snapshot.ports_of_group(group) {
-        let fixed = port.fixed_ips.iter().filter_map(FixedIp::ipv4).map(Ipv4Net::from);
-        let pairs =
-            port.allowed_address_pairs.iter().filter_map(AddressPair::ipv4).map(|pair| pair.address.trunc());
+        let fixed = port.fixed_ips.iter().map(|fixed_ip| IpNet::from(fixed_ip.address));
+        let pairs = port.allowed_address_pairs.iter().map(|pair| pair.address.trunc());
         for addresses in fixed.chain(pairs) {
             slice.members.entry(MemberId { of, addresses }).or_insert(Member { port: Some(port.id) });
         }
@@ -63,8 +63,6 @@ fn add_addresses(snapshot: &Snapshot, slice: &mut Slice, group: AddressGroupId) 
     let Some(found) = snapshot.address_groups.get(&group) else { return };
     let of = MemberOf::AddressGroup(group);
     for addresses in &found.addresses {
-        if let ipnet::IpNet::V4(addresses) = addresses {
-            slice.members.insert(MemberId { of, addresses: addresses.trunc() }, Member { port: None });
-        }
+        slice.members.insert(MemberId { of, addresses: addresses.trunc() }, Member { port: None });
     }
 }

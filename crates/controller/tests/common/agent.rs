@@ -110,6 +110,7 @@ pub(crate) fn hello(host: &str, vtep: &str, physical_networks: &[&str]) -> Hello
         vtep: vtep.into(),
         physical_networks: physical_networks.iter().map(|name| (*name).to_owned()).collect(),
         version: "0.1.0".into(),
+        ipv6: true,
     }
 }
 

@@ -1,9 +1,9 @@
-//! Security groups as a host is told them: the groups of its own ports, their IPv4 rules, and who is behind the
+//! Security groups as a host is told them: the groups of its own ports, their rules, and who is behind the
 //! groups that these rules name.
 
-use crate::security::{Direction, Remote};
+use crate::security::{Direction, Ethertype, Remote};
 use crate::{AddressGroupId, PortId, SecurityGroupId};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// A security group of a port of the host.
@@ -14,10 +14,12 @@ pub struct SecurityGroup {
     pub stateful: bool,
 }
 
-/// A rule for IPv4.
+/// A rule for one version of IP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecurityGroupRule {
     pub group: SecurityGroupId,
+    #[serde(default)]
+    pub ethertype: Ethertype,
     pub direction: Direction,
     /// None: every protocol.
     pub protocol: Option<u8>,
@@ -40,7 +42,7 @@ pub enum MemberOf {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberId {
     pub of: MemberOf,
-    pub addresses: Ipv4Net,
+    pub addresses: IpNet,
 }
 
 /// How they came to belong to it.
@@ -103,8 +105,10 @@ mod tests {
     fn a_member_is_the_same_after_it_was_written_and_read() {
         for of in [MemberOf::SecurityGroup(SecurityGroupId::MAX), MemberOf::AddressGroup(AddressGroupId::MIN)]
         {
-            let member = MemberId { of, addresses: "10.1.0.0/16".parse().unwrap() };
-            assert_eq!(member.to_string().parse(), Ok(member));
+            for addresses in ["10.1.0.0/16", "2001:db8::/32"] {
+                let member = MemberId { of, addresses: addresses.parse().unwrap() };
+                assert_eq!(member.to_string().parse(), Ok(member));
+            }
         }
         for wrong in ["", "group/1/10.0.0.0/8", "address-group/x/10.0.0.0/8", "address-group/10.0.0.0"] {
             assert!(wrong.parse::<MemberId>().is_err(), "{wrong}");

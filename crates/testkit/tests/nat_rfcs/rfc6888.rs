@@ -162,7 +162,8 @@ fn rfc6888_req5_a_flood_from_outside_takes_the_sessions_of_its_target_only() {
 fn rfc6888_req6_destinations_with_an_inside_next_hop_are_not_translated() {
     play(options(), |world| {
         let (vm_a, vm_b) = (world.vms["vm_a"].address, world.vms["vm_b"].address);
-        let route = StaticRoute { destination: "203.0.113.0/24".parse().expect("a prefix"), next_hop: vm_b };
+        let route =
+            StaticRoute { destination: "203.0.113.0/24".parse().expect("a prefix"), next_hop: vm_b.into() };
         world.slice.routers.get_mut(&router_id(1)).expect("the router").routes.push(route);
         world.program();
         let ends = world.routed("vm_a", STRANGER, (4000, 53));

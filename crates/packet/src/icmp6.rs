@@ -34,11 +34,15 @@ pub fn checksum(src: &[u8; 16], dst: &[u8; 16], message: &[u8]) -> u16 {
 
 /// Likewise of any transport's message (RFC 8200 §8.1). A UDP checksum of 0 is sent as 0xffff; that is the caller's.
 pub fn transport_checksum(src: &[u8; 16], dst: &[u8; 16], protocol: u8, message: &[u8]) -> u16 {
-    let pseudo = checksum::sum(src)
-        .wrapping_add(checksum::sum(dst))
-        .wrapping_add(message.len() as u32)
-        .wrapping_add(u32::from(protocol));
-    !checksum::fold(pseudo.wrapping_add(checksum::sum(message)))
+    let pseudo = checksum::sum(src).wrapping_add(checksum::sum(dst));
+    let rest = (message.len() as u32).wrapping_add(u32::from(protocol)).wrapping_add(checksum::sum(message));
+    !checksum::fold(pseudo.wrapping_add(rest))
+}
+
+/// The sum of the pseudo header of a message of `len` bytes, not folded.
+pub fn pseudo_sum(src: &[u8; 16], dst: &[u8; 16], len: u16) -> u32 {
+    let addresses = checksum::sum(src).wrapping_add(checksum::sum(dst));
+    addresses.wrapping_add(u32::from(len)).wrapping_add(u32::from(ipv6::PROTOCOL_ICMP))
 }
 
 #[cfg(test)]

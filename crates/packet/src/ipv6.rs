@@ -10,8 +10,10 @@ pub const PROTOCOL_FRAGMENT: u8 = 44;
 pub const PROTOCOL_ICMP: u8 = 58;
 pub const PROTOCOL_DESTINATION_OPTIONS: u8 = 60;
 
-/// Offset of the field that is rewritten in place.
+/// Offsets of the fields that are rewritten in place.
 pub const OFFSET_HOP_LIMIT: u32 = 7;
+pub const OFFSET_SRC: u32 = 8;
+pub const OFFSET_DST: u32 = 24;
 
 /// Every link must carry packets of this size (RFC 8200 §5), bytes.
 pub const MTU_MIN: u16 = 1280;
@@ -126,7 +128,9 @@ mod tests {
     }
 
     #[test]
-    fn the_offset_is_that_of_the_field() {
+    fn the_offsets_are_those_of_the_fields() {
         assert_eq!(core::mem::offset_of!(Header, hop_limit), OFFSET_HOP_LIMIT as usize);
+        assert_eq!(core::mem::offset_of!(Header, src), OFFSET_SRC as usize);
+        assert_eq!(core::mem::offset_of!(Header, dst), OFFSET_DST as usize);
     }
 }

@@ -1,7 +1,7 @@
 //! Neighbour discovery (RFC 4861): solicitations and advertisements with the one option that Ethernet needs, and the
 //! addresses that go with them.
 
-use crate::{MacAddr, U16, bytes, icmp6, ipv6};
+use crate::{MacAddr, U16, U32, checksum, icmp6, ipv6};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of a neighbour solicitation or advertisement without options.
@@ -15,6 +15,9 @@ pub const OPTION_SOURCE_MAC: u8 = 1;
 pub const OPTION_TARGET_MAC: u8 = 2;
 pub const OPTION_PREFIX: u8 = 3;
 pub const OPTION_MTU: u8 = 5;
+
+/// Offset of the target's address in a message.
+pub const OFFSET_TARGET: u32 = 8;
 
 /// Flags of an advertisement.
 pub const FLAG_ROUTER: u8 = 0x80;
@@ -78,14 +81,6 @@ impl Message {
             option: Option { kind: option, len: 1, mac },
         }
     }
-
-    /// With its checksum between two addresses.
-    pub fn between(mut self, src: &[u8; 16], dst: &[u8; 16]) -> Self {
-        self.header.checksum = U16::new(0);
-        let sum = icmp6::checksum(src, dst, &bytes::<_, LEN_WITH_MAC>(self));
-        self.header.checksum = U16::new(sum);
-        self
-    }
 }
 
 /// The packet of a message between two addresses, without its Ethernet header.
@@ -102,14 +97,28 @@ impl Packet {
     /// With its checksum. Addresses in wire order.
     pub fn new(src: [u8; 16], dst: [u8; 16], message: Message) -> Self {
         let ipv6 = ipv6::Header {
-            version_class_label: crate::U32::new(6 << 28),
-            payload_len: U16::new(LEN_WITH_MAC as u16),
+            version_class_label: U32::new(6 << 28),
+            payload_len: U16::new(0),
             next_header: ipv6::PROTOCOL_ICMP,
             hop_limit: HOP_LIMIT,
             src,
             dst,
         };
-        Self { ipv6, message: message.between(&src, &dst) }
+        let mut packet = Self { ipv6, message };
+        packet.seal(true);
+        packet
+    }
+
+    /// Puts length and checksum right, for the message with its option or without.
+    pub fn seal(&mut self, with_option: bool) {
+        let Self { ipv6, message: Message { header, option } } = self;
+        header.checksum = U16::new(0);
+        let option = if with_option { option.as_bytes() } else { &[] };
+        let len = (LEN + option.len()) as u16;
+        let sum = checksum::sum(header.as_bytes()).wrapping_add(checksum::sum(option));
+        ipv6.payload_len = U16::new(len);
+        header.checksum =
+            U16::new(!checksum::fold(icmp6::pseudo_sum(&ipv6.src, &ipv6.dst, len).wrapping_add(sum)));
     }
 }
 
@@ -169,7 +178,7 @@ mod tests {
     #[test]
     fn the_option_asked_for_is_found_behind_others() {
         let mac = MacAddr([2, 0, 0, 0, 0, 9]);
-        let wanted = bytes::<_, 8>(Option { kind: OPTION_TARGET_MAC, len: 1, mac });
+        let wanted = crate::bytes::<_, 8>(Option { kind: OPTION_TARGET_MAC, len: 1, mac });
         let nonce = [14, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1];
         let both = [&nonce[..], &wanted].concat();
         assert_eq!(mac_option(&both, OPTION_TARGET_MAC), Some(mac));
@@ -187,7 +196,7 @@ mod tests {
             } else {
                 Message::advertisement(FLAG_SOLICITED | FLAG_OVERRIDE, target, MacAddr(mac))
             };
-            let wire = bytes::<_, { Packet::LEN }>(Packet::new(src, dst, message));
+            let wire = crate::bytes::<_, { Packet::LEN }>(Packet::new(src, dst, message));
             let packet = etherparse::SlicedPacket::from_ip(&wire).unwrap();
             let Some(etherparse::TransportSlice::Icmpv6(icmp)) = packet.transport else { panic!("no ICMPv6") };
             prop_assert!(icmp.is_checksum_valid(src, dst));

@@ -9,6 +9,10 @@ pub const PORT_PROBES_MAX: u32 = 4;
 pub const PORT_SEARCH_MAX: u32 = 128;
 /// Words of 64 ports in the largest block.
 pub const BLOCK_WORDS_MAX: u32 = 64;
+/// Extension headers of an IPv6 packet that are stepped over; hosts send one or two.
+pub const EXTENSION_HEADERS_MAX: u32 = 4;
+/// Options of a neighbour discovery message; hosts send one or two.
+pub const NEIGHBOR_OPTIONS_MAX: u32 = 4;
 /// Live gateways of an external network that traffic spreads over.
 pub const GATEWAYS_MAX: u32 = 64;
 /// Port blocks of one router on one host: all blocks of an address of the smallest size.

@@ -15,7 +15,7 @@ use crate::tunnel::OUTER_LEN;
 use crate::verdict::{Stage, Verdict};
 use crate::walk::{Hook, Work};
 use core::sync::atomic::Ordering::Relaxed;
-use packet::{arp, ethernet, ipv4, view};
+use packet::{arp, ethernet, ipv4, ipv6, view};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const ETHERNET_LEN: u32 = ethernet::LEN as u32;
@@ -360,6 +360,7 @@ fn read_ethernet<P: Packet>(packet: &P, offset: u32, tuple: &mut Tuple) -> Resul
     let offset = offset.wrapping_add(ETHERNET_LEN);
     match tuple.ethertype {
         ethernet::TYPE_IPV4 => read_ipv4(packet, offset, tuple),
+        ethernet::TYPE_IPV6 => read_ipv6(packet, offset, tuple),
         ethernet::TYPE_ARP => {
             let message: arp::Header = view(packet.load::<{ arp::LEN }>(offset)?);
             tuple.src = message.sender_ip;
@@ -382,8 +383,22 @@ fn read_ipv4<P: Packet>(packet: &P, offset: u32, tuple: &mut Tuple) -> Result<()
         return Ok(());
     }
     let transport = offset.wrapping_add(u32::from(header.version_ihl & 0xf) << 2);
-    tuple.transport = packet.load::<8>(transport)?;
-    if matches!(header.protocol, ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_UDP) {
+    read_transport(packet, transport, tuple)
+}
+
+/// Without its addresses, which are too long for a slot: whoever asks for some is told of all and chooses himself.
+#[inline(always)]
+fn read_ipv6<P: Packet>(packet: &P, offset: u32, tuple: &mut Tuple) -> Result<(), PacketError> {
+    const NEXT_HEADER: u32 = 6;
+    let [protocol, ttl] = packet.load::<2>(offset.wrapping_add(NEXT_HEADER))?;
+    (tuple.protocol, tuple.ttl) = (protocol, ttl);
+    read_transport(packet, offset.wrapping_add(ipv6::LEN as u32), tuple)
+}
+
+#[inline(always)]
+fn read_transport<P: Packet>(packet: &P, offset: u32, tuple: &mut Tuple) -> Result<(), PacketError> {
+    tuple.transport = packet.load::<8>(offset)?;
+    if matches!(tuple.protocol, ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_UDP) {
         let [a, b, c, d, ..] = tuple.transport;
         tuple.src_port = u16::from_be_bytes([a, b]);
         tuple.dst_port = u16::from_be_bytes([c, d]);

@@ -181,7 +181,7 @@ fn translated_target<P: Packet, T: Tables>(
 ) -> Step<()> {
     let forward = walk.work.forward;
     match direction {
-        Direction::Forward if session.flags & Session::NAT_DST != 0 => {
+        Direction::Forward if session.flags & (Session::NAT_DST | Session::NAT_ROUTED_DST) != 0 => {
             dnat::to_tenant(walk, session.inside_vni, session.reply.src);
             Ok(())
         }

@@ -18,12 +18,13 @@ use crate::tunnel;
 use crate::walk::Work;
 use packet::ethernet;
 
-/// The packet on the underlay that carries a frame with an IPv4 packet to a host, on the network `vni`, from its
+/// The packet on the underlay that carries a frame to a host, on the network `vni`, from its
 /// outer IPv4 header; none: there is no such packet in the frame.
 pub fn encapsulate(config: &Config, (vni, vtep): (u32, Address), frame: Vec<u8>) -> Option<Vec<u8>> {
     let header: ethernet::Header = packet::read(&frame, 0)?;
     let mut work = Box::new(Work::zeroed());
     work.config = *config;
+    work.headers.ethertype = header.ethertype.get();
     work.path = Path {
         vni,
         vtep,

@@ -52,9 +52,9 @@ pub trait Packet {
         size: u32,
         flags: u32,
     ) -> Result<(), PacketError>;
-    /// Makes room of [`crate::tunnel::OUTER_LEN`] bytes for the outer headers in front of the IPv4 packet
+    /// Makes room of [`crate::tunnel::OUTER_LEN`] bytes for the outer headers in front of the IP packet
     /// (`bpf_skb_adjust_room`); the caller then writes everything up to and including the inner Ethernet
-    /// header. Refused for anything but IPv4.
+    /// header. Refused for anything but IPv4 and IPv6.
     fn push_outer(&mut self) -> Result<(), PacketError>;
     /// The reverse: what follows the first Ethernet header shrinks by [`crate::tunnel::OUTER_LEN`] bytes.
     fn pop_outer(&mut self) -> Result<(), PacketError>;

@@ -222,6 +222,11 @@ impl Session {
     /// The forward destination was an external endpoint of ours, of whatever kind.
     pub const NAT_DST: u32 = Self::NAT_FLOATING_DST | Self::NAT_MAPPED_DST | Self::NAT_FORWARDED_DST;
 
+    /// North-south with the source's own address.
+    pub const NAT_ROUTED_SRC: u32 = 64;
+    /// North-south to the destination's own address.
+    pub const NAT_ROUTED_DST: u32 = 128;
+
     /// The key of the first packet, from the one the session is stored under.
     #[inline(always)]
     pub fn forward(&self, stored: &SessionKey) -> SessionKey {

@@ -349,6 +349,11 @@ impl Route {
     /// To the external network as the packet is, by nobody's but its own address, and back from there likewise
     /// (RFC 6888 REQ-6); the only way out for IPv6.
     pub const EXTERNAL_UNTRANSLATED: u32 = 4;
+
+    #[inline(always)]
+    pub const fn is_external(&self) -> bool {
+        self.kind == Self::EXTERNAL || self.kind == Self::EXTERNAL_UNTRANSLATED
+    }
 }
 
 table_type! {
@@ -440,6 +445,19 @@ impl ExternalAddress {
     pub const ROUTED: u32 = 4;
     /// A router's own address there, which nothing is translated to: it answers ping only.
     pub const ROUTER: u32 = 5;
+
+    /// All of it belongs to one VM.
+    #[inline(always)]
+    pub const fn is_of_vm(&self) -> bool {
+        self.kind == Self::FLOATING || self.kind == Self::ROUTED
+    }
+
+    /// A router speaks from it.
+    #[inline(always)]
+    pub const fn is_of_router(&self) -> bool {
+        self.kind == Self::SNAT || self.kind == Self::ROUTER
+    }
+
     /// This host answers ARP or neighbour solicitations for the address.
     pub const FLAG_ANSWER: u32 = 1;
 }

@@ -66,7 +66,7 @@ pub(crate) fn push<P: Packet>(packet: &mut P, work: &Work) -> Result<(), PacketE
         inner: ethernet::Header {
             dst: work.path.dst_mac,
             src: work.path.src_mac,
-            ethertype: U16::new(ethernet::TYPE_IPV4),
+            ethertype: U16::new(work.headers.ethertype),
         },
     };
     // By reference: a copy would double the stack.

@@ -11,12 +11,12 @@ use crate::fragment::FragmentKey;
 use crate::nat::{PortBits, PortBitsKey};
 use crate::runtime::{Packet, Tables};
 use crate::session::{Path, Session, SessionKey};
-use crate::stage::{classify, port_security, service, switch};
+use crate::stage::{classify, ipv6, neighbor, port_security, service, switch};
 use crate::tables::{
     AclClasses, AclRemoteKey, AclRuleKey, Config, Network, NetworkKey, PortKey, Station, UplinkKey, VtepKey,
 };
 use crate::verdict::{Punt, Reason, Stage, Total, Verdict, counter};
-use packet::{MacAddr, ethernet, ipv4};
+use packet::{MacAddr, ethernet, icmp, icmp6, ipv4, nd};
 use zerocopy::{FromBytes, FromZeros, KnownLayout};
 
 /// The outcome of a stage: go on, or the verdict.
@@ -36,7 +36,7 @@ pub struct Headers {
     pub src_mac: MacAddr,
     /// Offset of the transport header in the frame.
     pub l4_offset: u32,
-    /// IPv4 total length, bytes.
+    /// Of the whole IP packet, bytes.
     pub ip_len: u32,
     /// The packet's own source: of an ICMP error it may differ from the key's, which is the quotation's.
     pub src: Address,
@@ -63,6 +63,21 @@ impl Headers {
     pub const FRAGMENT_FIRST: u8 = 1;
     /// Has none: only addresses are rewritten.
     pub const FRAGMENT_LATER: u8 = 2;
+
+    #[inline(always)]
+    pub(crate) const fn is_ipv6(&self) -> bool {
+        self.ethertype == ethernet::TYPE_IPV6
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_ip(&self) -> bool {
+        self.ethertype == ethernet::TYPE_IPV4 || self.is_ipv6()
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_echo_request(&self) -> bool {
+        self.icmp_type == if self.is_ipv6() { icmp6::TYPE_ECHO_REQUEST } else { icmp::TYPE_ECHO_REQUEST }
+    }
 }
 
 /// Where the packet goes, in the order of certainty: route, DNAT and steering fill it, resolve turns it
@@ -166,6 +181,8 @@ pub struct Work {
     pub search_word: u32,
     pub search_left: u32,
     pub no_bits: PortBits,
+    /// The answer to a neighbour solicitation.
+    pub neighbor: nd::Packet,
     pub event: Event,
     /// VNI of the tunnel packet, or VLAN of the uplink's.
     pub origin: u32,
@@ -322,7 +339,7 @@ fn go_on<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, step: Step<Option<Verd
     verdict
 }
 
-/// None: an IPv4 packet to forward.
+/// None: a packet to forward.
 #[inline(never)]
 fn port<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step<Option<Verdict>> {
     walk.begin(ifindex, Address::ZERO)?;
@@ -345,6 +362,11 @@ fn port<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step<O
             classify::ipv4(walk, port.network_vni)?;
             port_security::mac(walk, &port)?;
             service::run(walk)
+        }
+        ethernet::TYPE_IPV6 => {
+            ipv6::classify(walk, port.network_vni)?;
+            port_security::mac(walk, &port)?;
+            neighbor::from_vm(walk, &port)
         }
         ethernet::TYPE_VLAN | ethernet::TYPE_QINQ => deny(Stage::Classify, Reason::VlanFromPort),
         _ => deny(Stage::Classify, Reason::EthertypeUnsupported),
@@ -376,7 +398,7 @@ pub fn from_tunnel<P: Packet, T: Tables>(
     go_on(&mut walk, step)
 }
 
-/// None: an IPv4 packet to forward.
+/// None: a packet to forward.
 #[inline(never)]
 fn tunnel<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, key: &TunnelKey) -> Step<Option<Verdict>> {
     walk.begin(crate::Ingress::TUNNEL_ID, key.vtep)?;
@@ -389,21 +411,35 @@ fn tunnel<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, key: &TunnelKey) -> S
     };
     walk.work.origin = key.vni;
     classify::ethernet(walk)?;
-    if walk.work.headers.ethertype != ethernet::TYPE_IPV4 || walk.packet.vlan().is_some() {
+    let untagged = walk.packet.vlan().is_none();
+    if walk.work.headers.ethertype == ethernet::TYPE_ARP && network.kind == Network::TENANT && untagged {
+        return switch::arp_overlay(walk, key.vni).map(Some);
+    }
+    if !walk.work.headers.is_ip() || !untagged {
         return deny(Stage::Classify, Reason::EthertypeUnsupported);
     }
     match network.kind {
-        Network::TENANT => classify::ipv4(walk, key.vni)?,
+        Network::TENANT => ip(walk, key.vni)?,
         Network::TRANSIT if network.external_vni != 0 => {
             walk.hook = Hook::Transit;
             walk.work.hook = Hook::Transit as u32;
             walk.work.router_vni = key.vni;
             walk.work.external_vni = network.external_vni;
-            classify::ipv4(walk, network.external_vni)?;
+            ip(walk, network.external_vni)?;
         }
         _ => return deny(Stage::Classify, Reason::UnknownVni),
     }
     Ok(None)
+}
+
+/// Classifies a packet from another host.
+#[inline(always)]
+fn ip<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) -> Step<()> {
+    if walk.work.headers.is_ipv6() {
+        ipv6::classify(walk, vni)?;
+        return neighbor::from_host(walk);
+    }
+    classify::ipv4(walk, vni)
 }
 
 /// Ingress of a provider NIC.
@@ -422,7 +458,7 @@ pub fn from_uplink<P: Packet, T: Tables>(
     go_on(&mut walk, step)
 }
 
-/// None: an IPv4 packet to forward.
+/// None: a packet to forward.
 #[inline(never)]
 fn uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32, vlan: u32) -> Step<Option<Verdict>> {
     // Before the first programming nothing on the NIC is ours.
@@ -441,6 +477,9 @@ fn uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32, vlan: u
     if walk.work.headers.ethertype == ethernet::TYPE_ARP {
         return switch::arp_uplink(walk).map(Some);
     }
+    if walk.work.headers.is_ipv6() {
+        return uplink6(walk, network.vni);
+    }
     let ours = walk.work.headers.dst_mac == walk.work.config.dvr_mac;
     if !ours || walk.work.headers.ethertype != ethernet::TYPE_IPV4 {
         return Ok(Some(Verdict::Pass));
@@ -449,6 +488,30 @@ fn uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32, vlan: u
         return deny(Stage::Classify, Reason::OutputFailed);
     }
     classify::ipv4(walk, network.vni)?;
+    Ok(None)
+}
+
+/// None: a packet to forward.
+#[inline(never)]
+fn uplink6<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) -> Step<Option<Verdict>> {
+    let ours = walk.work.headers.dst_mac == walk.work.config.dvr_mac;
+    if !ours && !walk.work.headers.dst_mac.is_multicast() {
+        return Ok(Some(Verdict::Pass));
+    }
+    match ipv6::classify(walk, vni) {
+        Err(verdict) if ours => return Err(verdict),
+        Err(_) => return Ok(Some(Verdict::Pass)),
+        Ok(()) => {}
+    }
+    if neighbor::from_host(walk).is_err() {
+        return neighbor::from_uplink(walk).map(Some);
+    }
+    if !ours {
+        return Ok(Some(Verdict::Pass));
+    }
+    if walk.work.vlan != 0 && !walk.given_back && walk.packet.pop_vlan().is_err() {
+        return deny(Stage::Classify, Reason::OutputFailed);
+    }
     Ok(None)
 }
 

@@ -126,7 +126,7 @@ impl Packet for Frame {
     }
 
     fn push_outer(&mut self) -> Result<(), PacketError> {
-        if !self.is_ipv4() {
+        if !matches!(self.word(12), Ok(ethernet::TYPE_IPV4 | ethernet::TYPE_IPV6)) {
             return Err(PacketError);
         }
         let room = [0u8; OUTER_LEN as usize];

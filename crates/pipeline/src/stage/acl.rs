@@ -13,7 +13,7 @@ use crate::session::Direction;
 use crate::tables::{AclRuleKey, Neighbor, NeighborKey, Port, PortKey, Station, StationKey, allow};
 use crate::verdict::{Reason, Stage};
 use crate::walk::{Step, Target, Walk, deny};
-use packet::{icmp, ipv4};
+use packet::{icmp, icmp6, ipv4, ipv6};
 
 /// Traffic from the VM. `direction`: of its session; none: it begins one.
 #[inline(always)]
@@ -112,18 +112,23 @@ fn granted<P: Packet, T: Tables>(
         return allow::STATEFUL;
     }
     let work = &mut *walk.work;
-    work.acl.remote.list = list;
+    work.acl.remote.list = list.of_family(!work.headers.is_ipv6());
     work.acl.remote.address = if leaves { work.key.dst } else { work.translated.src };
     let (src_port, dst_port) = if leaves {
         (work.key.src_port, work.key.dst_port)
     } else {
         (work.translated.src_port, work.translated.dst_port)
     };
-    let selector = if work.key.protocol == ipv4::PROTOCOL_ICMP {
+    let (icmp_protocol, echo) = if work.headers.is_ipv6() {
+        (ipv6::PROTOCOL_ICMP, icmp6::TYPE_ECHO_REQUEST)
+    } else {
+        (ipv4::PROTOCOL_ICMP, icmp::TYPE_ECHO_REQUEST)
+    };
+    let selector = if work.key.protocol == icmp_protocol {
         let headers = &work.headers;
         match (headers.error_offset != 0, answered) {
             // What it quotes is an echo.
-            (true, _) => icmp_selector(icmp::TYPE_ECHO_REQUEST, 0),
+            (true, _) => icmp_selector(echo, 0),
             (false, true) => icmp_selector(icmp_answer(headers.icmp_type), headers.icmp_code),
             (false, false) => icmp_selector(headers.icmp_type, headers.icmp_code),
         }
@@ -164,12 +169,15 @@ pub(crate) const fn icmp_selector(kind: u8, code: u8) -> u16 {
     u16::from_be_bytes([kind, code])
 }
 
-/// The ICMP type that answers one, or is answered by it; 255, which is reserved: none.
+/// The ICMP type that answers one, or is answered by it; 255, which is reserved: none. No type of a pair has another
+/// meaning in the other family.
 #[inline(always)]
 pub(crate) const fn icmp_answer(kind: u8) -> u8 {
     match kind {
         icmp::TYPE_ECHO_REQUEST => icmp::TYPE_ECHO_REPLY,
         icmp::TYPE_ECHO_REPLY => icmp::TYPE_ECHO_REQUEST,
+        icmp6::TYPE_ECHO_REQUEST => icmp6::TYPE_ECHO_REPLY,
+        icmp6::TYPE_ECHO_REPLY => icmp6::TYPE_ECHO_REQUEST,
         13 => 14,
         14 => 13,
         15 => 16,

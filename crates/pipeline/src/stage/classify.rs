@@ -180,7 +180,7 @@ fn early_fragment<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, stale: bool) 
 
 /// Ports, flags and ICMP type.
 #[inline(never)]
-fn transport<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+pub(crate) fn transport<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     let offset = walk.work.headers.l4_offset;
     let available = walk.work.headers.ip_len.wrapping_add(ETHERNET_LEN).wrapping_sub(offset);
     let malformed = deny(Stage::Classify, Reason::MalformedL4);
@@ -234,7 +234,7 @@ fn transport<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
 }
 
 #[inline(always)]
-fn ports<P, T>(walk: &mut Walk<'_, P, T>, src_port: u16, dst_port: u16) {
+pub(crate) fn ports<P, T>(walk: &mut Walk<'_, P, T>, src_port: u16, dst_port: u16) {
     walk.work.headers.has_ports = 1;
     walk.work.key.src_port = src_port;
     walk.work.key.dst_port = dst_port;

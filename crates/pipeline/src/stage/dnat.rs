@@ -6,13 +6,13 @@ use crate::address::Address;
 use crate::nat::BindingKey;
 use crate::runtime::{Packet, Tables};
 use crate::session::Session;
-use crate::stage::{route, snat};
+use crate::stage::{route, routed, snat};
 use crate::tables::{
     BlockOwnerKey, External, ExternalAddress, ExternalAddressKey, Forwarding, NetworkKey, Route,
 };
 use crate::verdict::{Reason, Stage};
 use crate::walk::{Hook, Step, Target, Walk, deny};
-use packet::{icmp, ipv4};
+use packet::ipv4;
 
 /// From a VM to the outside: the destination may be one of our own addresses there (hairpin, RFC 4787
 /// REQ-9).
@@ -32,7 +32,7 @@ pub(crate) fn outbound<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<
 fn is_known_elsewhere<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, address: &ExternalAddress) -> bool {
     address.kind == ExternalAddress::SNAT
         && walk.work.headers.has_ports != 0
-        && walk.work.headers.icmp_type != icmp::TYPE_ECHO_REQUEST
+        && !walk.work.headers.is_echo_request()
         && !knows_block(walk, walk.work.key.dst, walk.work.key.dst_port)
 }
 
@@ -53,14 +53,21 @@ pub(crate) fn inbound<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<(
 /// Sends to the place that knows one of our own addresses.
 #[inline(always)]
 fn steer<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, address: &ExternalAddress) -> Step<()> {
-    if address.kind == ExternalAddress::FLOATING {
-        if address.vtep.is_zero() {
-            return to_fixed(walk, address);
+    if address.is_of_vm() {
+        if !address.vtep.is_zero() {
+            return to_host(walk, address.router_vni, address.vtep);
         }
-        return to_host(walk, address.router_vni, address.vtep);
+        return if address.kind == ExternalAddress::ROUTED {
+            routed::inbound(walk, address)
+        } else {
+            to_fixed(walk, address)
+        };
     }
-    if walk.work.headers.icmp_type == icmp::TYPE_ECHO_REQUEST {
+    if walk.work.headers.is_echo_request() {
         return route::answer_or_refuse(walk);
+    }
+    if address.kind == ExternalAddress::ROUTER {
+        return deny(Stage::Dnat, Reason::NotForRouter);
     }
     if walk.work.headers.has_ports == 0 {
         return deny(Stage::Dnat, untranslatable(walk));
@@ -217,7 +224,7 @@ fn forward_outside<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> 
     let Some(external) = walk.tables.external(&NetworkKey { vni: walk.work.external_vni }) else {
         return deny(Stage::Dnat, Reason::NotGateway);
     };
-    if external.uplink_ifindex == 0 || route.kind != Route::EXTERNAL {
+    if external.uplink_ifindex == 0 || !route.is_external() {
         return deny(Stage::Dnat, Reason::NotGateway);
     }
     walk.work.stateless = 1;
@@ -234,7 +241,7 @@ fn sender_owns_source<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> bool {
         return false;
     }
     match external_address(walk, address) {
-        Some(known) if known.kind == ExternalAddress::FLOATING => known.vtep == walk.work.peer,
+        Some(known) if known.is_of_vm() => known.vtep == walk.work.peer,
         Some(known) if known.kind == ExternalAddress::FORWARDED => {
             forwarding(walk, address, port).is_some_and(|own| own.vtep == walk.work.peer)
         }
@@ -249,13 +256,12 @@ fn sender_owns_source<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> bool {
     }
 }
 
-/// Whether the packet is an ICMP error from a SNAT address: that of the router, which on the sender's host found that
+/// Whether the packet is an ICMP error from an address of the router, which on the sender's host found that
 /// the packet quoted could not go on.
 #[inline(always)]
 fn is_told_by_a_router<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> bool {
     walk.work.headers.error_offset != 0
-        && external_address(walk, walk.work.headers.src)
-            .is_some_and(|known| known.kind == ExternalAddress::SNAT)
+        && external_address(walk, walk.work.headers.src).is_some_and(|known| known.is_of_router())
 }
 
 /// Towards the outside, or towards another host of ours that an outside address belongs to; for directions
@@ -268,7 +274,7 @@ pub(crate) fn to_outside<P: Packet, T: Tables>(
 ) -> Step<()> {
     walk.tables.enter(Stage::Dnat);
     match external_address(walk, dst) {
-        Some(address) if address.kind == ExternalAddress::FLOATING => {
+        Some(address) if address.is_of_vm() => {
             if address.vtep.is_zero() {
                 return deny(Stage::Dnat, Reason::SessionEnded);
             }
@@ -281,7 +287,7 @@ pub(crate) fn to_outside<P: Packet, T: Tables>(
         // Only gateways know every owner: elsewhere a gateway is asked, as for any address outside.
         _ => {
             let route = route::lookup(walk, dst)?;
-            if route.kind != Route::EXTERNAL {
+            if !route.is_external() {
                 return deny(Stage::Route, Reason::SessionEnded);
             }
             set_external(walk, &route);

@@ -9,7 +9,7 @@ use crate::stage::{icmp_error, resolve};
 use crate::tunnel;
 use crate::verdict::{Punt, Reason, Stage, Verdict};
 use crate::walk::{Headers, Hook, Step, Walk, deny};
-use packet::{bytes, ethernet, icmp, ipv4, tcp, udp};
+use packet::{bytes, ethernet, icmp, icmp6, ipv4, ipv6, tcp, udp};
 
 const ETHERNET_LEN: u32 = ethernet::LEN as u32;
 const TTL_DEFAULT: u8 = 64;
@@ -36,7 +36,8 @@ pub(crate) fn check<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()>
 /// it counts on segments of its own size.
 #[inline(always)]
 fn may_be_cut<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> bool {
-    !walk.work.ipv4.dont_fragment()
+    !walk.work.headers.is_ipv6()
+        && !walk.work.ipv4.dont_fragment()
         && !walk.given_back
         && walk.packet.gso_size() == 0
         && walk.packet.len() <= FRAME_BYTES as u32
@@ -81,6 +82,9 @@ fn decrement_ttl<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Result<(), 
 
 #[inline(always)]
 fn set_ttl<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ttl: u8) -> Result<(), PacketError> {
+    if walk.work.headers.is_ipv6() {
+        return walk.packet.store(ETHERNET_LEN + ipv6::OFFSET_HOP_LIMIT, &[ttl]);
+    }
     let (old, protocol) = (walk.work.headers.ttl, walk.work.headers.protocol);
     let word = |ttl: u8| u32::from(u16::from_ne_bytes([ttl, protocol]));
     walk.packet.replace_l3_checksum(ETHERNET_LEN + ipv4::OFFSET_CHECKSUM, word(old), word(ttl), 2)?;
@@ -236,14 +240,17 @@ pub(crate) fn answer_echo<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> St
 #[inline(always)]
 fn write_echo_reply<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Result<(), PacketError> {
     set_ttl(walk, TTL_DEFAULT)?;
-    let (key, l4) = (walk.work.key, walk.work.headers.l4_offset);
-    walk.packet.store::<4>(ETHERNET_LEN + ipv4::OFFSET_SRC, &key.dst.to_v4())?;
-    walk.packet.store::<4>(ETHERNET_LEN + ipv4::OFFSET_DST, &key.src.to_v4())?;
+    exchange_addresses(walk)?;
     if walk.work.headers.fragment != Headers::FRAGMENT_LATER {
+        let l4 = walk.work.headers.l4_offset;
         let kind = |kind: u8| u32::from(u16::from_ne_bytes([kind, 0]));
-        let (from, to) = (kind(icmp::TYPE_ECHO_REQUEST), kind(icmp::TYPE_ECHO_REPLY));
-        walk.packet.replace_l4_checksum(l4 + icmp::OFFSET_CHECKSUM, from, to, 2, 0)?;
-        walk.packet.store::<1>(l4 + icmp::OFFSET_TYPE, &[icmp::TYPE_ECHO_REPLY])?;
+        let (request, reply) = if walk.work.headers.is_ipv6() {
+            (icmp6::TYPE_ECHO_REQUEST, icmp6::TYPE_ECHO_REPLY)
+        } else {
+            (icmp::TYPE_ECHO_REQUEST, icmp::TYPE_ECHO_REPLY)
+        };
+        walk.packet.replace_l4_checksum(l4 + icmp::OFFSET_CHECKSUM, kind(request), kind(reply), 2, 0)?;
+        walk.packet.store::<1>(l4 + icmp::OFFSET_TYPE, &[reply])?;
     }
     let macs = [walk.work.headers.src_mac, walk.work.headers.dst_mac];
     walk.packet.store::<12>(0, &bytes(macs))?;
@@ -251,4 +258,16 @@ fn write_echo_reply<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Result<(
         walk.packet.push_vlan(walk.work.vlan as u16)?;
     }
     Ok(())
+}
+
+/// The packet goes back to its sender. No checksum changes: the sums cover both addresses alike.
+#[inline(always)]
+fn exchange_addresses<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Result<(), PacketError> {
+    let key = &walk.work.key;
+    if walk.work.headers.is_ipv6() {
+        walk.packet.store::<16>(ETHERNET_LEN + ipv6::OFFSET_SRC, &key.dst.octets())?;
+        return walk.packet.store::<16>(ETHERNET_LEN + ipv6::OFFSET_DST, &key.src.octets());
+    }
+    walk.packet.store::<4>(ETHERNET_LEN + ipv4::OFFSET_SRC, &key.dst.to_v4())?;
+    walk.packet.store::<4>(ETHERNET_LEN + ipv4::OFFSET_DST, &key.src.to_v4())
 }

@@ -3,6 +3,7 @@
 //! The MAC is checked on every packet. The address is checked when a path is evaluated, and the path is
 //! bound to the ingress interface, so another port can never ride on it.
 
+use crate::address::Address;
 use crate::runtime::{Packet, Tables};
 use crate::tables::{Port, PortAddressKey};
 use crate::verdict::{Reason, Stage};
@@ -17,8 +18,8 @@ pub(crate) fn mac<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) 
     if port.flags & Port::FLAG_UNRESTRICTED != 0 || (plain && walk.work.headers.src_mac == port.mac) {
         return Ok(());
     }
-    let (mac, address) = (walk.work.headers.src_mac, walk.work.headers.src);
-    if allowed(walk, mac, address) { Ok(()) } else { deny(Stage::PortSecurity, Reason::SpoofedMac) }
+    let address = walk.work.headers.src;
+    if owns(walk, port, &address) { Ok(()) } else { deny(Stage::PortSecurity, Reason::SpoofedMac) }
 }
 
 /// When a path is evaluated: the address.
@@ -32,17 +33,22 @@ pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     if port.flags & Port::FLAG_UNRESTRICTED != 0 {
         return Ok(());
     }
-    let (mac, address) = (walk.work.headers.src_mac, walk.work.headers.src);
-    if allowed(walk, mac, address) { Ok(()) } else { deny(Stage::PortSecurity, Reason::SpoofedAddress) }
+    let address = walk.work.headers.src;
+    if owns(walk, &port, &address) { Ok(()) } else { deny(Stage::PortSecurity, Reason::SpoofedAddress) }
+}
+
+/// Whether the sender of the packet may have an address: one of the port's, or the link-local one of the port's MAC.
+#[inline(never)]
+pub(crate) fn owns<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, port: &Port, address: &Address) -> bool {
+    let mac = walk.work.headers.src_mac;
+    port.flags & Port::FLAG_UNRESTRICTED != 0
+        || allowed(walk, mac, *address)
+        || (mac == port.mac && *address == Address::link_local(mac))
 }
 
 /// Whether the ingress port may use this pair.
 #[inline(always)]
-pub(crate) fn allowed<P: Packet, T: Tables>(
-    walk: &Walk<'_, P, T>,
-    mac: MacAddr,
-    address: crate::Address,
-) -> bool {
+pub(crate) fn allowed<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, mac: MacAddr, address: Address) -> bool {
     let key = PortAddressKey::new(walk.work.ingress, mac, address);
     walk.tables.port_address(&key) || walk.tables.port_prefix(&key)
 }

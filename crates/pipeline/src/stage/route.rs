@@ -2,16 +2,19 @@
 
 use crate::address::Address;
 use crate::runtime::{Packet, Tables};
+use crate::session::Session;
 use crate::tables::{Neighbor, NeighborKey, NetworkKey, Route, RouteKey};
 use crate::verdict::{Reason, Stage};
 use crate::walk::{Step, Target, Walk, deny};
-use packet::icmp;
 
 /// Routes the packet by its destination: fills the target, and `external_vni` if it leaves the VPC.
 #[inline(never)]
 pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     walk.tables.enter(Stage::Route);
     let dst = walk.work.key.dst;
+    if dst.is_link_local() {
+        return link_local(walk);
+    }
     let route = lookup(walk, dst)?;
     let target = &mut walk.work.target;
     target.vni = route.vni;
@@ -19,16 +22,32 @@ pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     target.mtu = route.mtu;
     target.src_mac = route.mac;
     target.routed = 1;
-    if route.kind == Route::EXTERNAL {
+    if route.is_external() {
         target.kind = Target::EXTERNAL;
         walk.work.external_vni = route.vni;
+        if route.kind == Route::EXTERNAL_UNTRANSLATED {
+            walk.work.translated.flags |= Session::NAT_ROUTED_SRC;
+        }
         return Ok(());
     }
     target.kind = Target::ADDRESS;
     if is_own(walk, route.vni, dst) {
         return answer_or_refuse(walk);
     }
+    if walk.work.key.src.is_link_local() {
+        return deny(Stage::Route, Reason::NoRoute);
+    }
     Ok(())
+}
+
+/// To an address that no router passes on: its own is the one of its MAC on the network.
+#[inline(never)]
+fn link_local<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    let (vni, dst) = (walk.work.key.vni, walk.work.key.dst);
+    match walk.tables.network(&NetworkKey { vni }) {
+        Some(network) if dst == Address::link_local(network.router_mac) => answer_or_refuse(walk),
+        _ => deny(Stage::Route, Reason::NoRoute),
+    }
 }
 
 /// The route of the walk's router for an address.
@@ -51,7 +70,7 @@ fn is_own<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, vni: u32, address: Addres
 /// For the router itself: ping is answered, nothing else is served.
 #[inline(always)]
 pub(crate) fn answer_or_refuse<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
-    if walk.work.headers.icmp_type != icmp::TYPE_ECHO_REQUEST {
+    if !walk.work.headers.is_echo_request() {
         return deny(Stage::Route, Reason::NotForRouter);
     }
     walk.work.target.kind = Target::ANSWER;

@@ -5,7 +5,7 @@ use crate::bounds::{BLOCK_WORDS_MAX, PORT_PROBES_MAX, PORT_SEARCH_MAX};
 use crate::nat::{BindingKey, ContactKey, Mapping, MappingKey};
 use crate::runtime::{InsertError, Packet, Reserved, Share, Tables};
 use crate::session::{Session, SessionKey};
-use crate::stage::dnat;
+use crate::stage::{dnat, routed};
 use crate::tables::{BlockKey, ExternalAddress, ExternalAddressKey, FixedKey, RouterKey, Snat};
 use crate::verdict::{Punt, Reason, Stage};
 use crate::walk::{Hook, Step, Walk, deny};
@@ -19,6 +19,14 @@ const BLOCK_LOOKS: u32 = 16;
 #[inline(never)]
 pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     walk.tables.enter(Stage::Snat);
+    if walk.work.translated.flags & Session::NAT_ROUTED_SRC != 0 {
+        routed::outbound(walk)?;
+        reconsider_filter(walk);
+        return Ok(());
+    }
+    if walk.work.headers.is_ipv6() {
+        return deny(Stage::Snat, Reason::NotRouted);
+    }
     if walk.work.headers.has_ports == 0 {
         return deny(Stage::Snat, dnat::untranslatable(walk));
     }
@@ -325,7 +333,9 @@ fn ask_for_block<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) {
 #[inline(never)]
 pub(crate) fn still_valid<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session) -> bool {
     walk.tables.enter(Stage::Snat);
-    source_valid(walk, session) && destination_valid(walk, session)
+    (session.flags == 0 || routed::still_valid(walk, session))
+        && source_valid(walk, session)
+        && destination_valid(walk, session)
 }
 
 #[inline(always)]

@@ -13,23 +13,26 @@ use packet::{MacAddr, arp, bytes, ethernet, view};
 
 const ETHERNET_LEN: u32 = ethernet::LEN as u32;
 
-/// ARP from a VM: the sender must be the port's own; a request is answered from the model.
+/// ARP from a VM: the sender must be the port's own; a request is answered from the model. What a VM announces unasked
+/// may be news: an address of its allowed pairs that another one had.
 #[inline(never)]
 pub(crate) fn arp<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) -> Step<Verdict> {
     walk.tables.enter(Stage::Switch);
     let message = load_arp(walk)?;
     let sender = Address::v4(message.sender_ip);
     let probe = message.sender_ip == [0; 4];
-    if port.flags & Port::FLAG_UNRESTRICTED == 0 {
-        let src_mac = walk.work.headers.src_mac;
-        let own = message.sender_mac == src_mac
-            && if probe { src_mac == port.mac } else { port_security::allowed(walk, src_mac, sender) };
-        if !own {
-            return deny(Stage::PortSecurity, Reason::SpoofedArp);
-        }
+    let src_mac = walk.work.headers.src_mac;
+    let own = message.sender_mac == src_mac
+        && if probe { src_mac == port.mac } else { port_security::allowed(walk, src_mac, sender) };
+    if !own && port.flags & Port::FLAG_UNRESTRICTED == 0 {
+        return deny(Stage::PortSecurity, Reason::SpoofedArp);
     }
     if message.operation.get() != arp::OP_REQUEST || message.sender_ip == message.target_ip {
-        return deny(Stage::Switch, Reason::ArpIgnored);
+        if !own || probe {
+            return deny(Stage::Switch, Reason::ArpIgnored);
+        }
+        walk.work.target.next_hop = sender;
+        return announced(walk, port.network_vni);
     }
     let key = NeighborKey { vni: port.network_vni, address: Address::v4(message.target_ip) };
     let mac = match walk.tables.neighbor(&key) {
@@ -43,6 +46,39 @@ pub(crate) fn arp<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) 
     }
     answer_arp(walk, &message, mac)?;
     Ok(Verdict::Port { ifindex: walk.work.ingress })
+}
+
+/// ARP from another host: what a VM there announced. VMs' own ARP never gets into a tunnel.
+#[inline(never)]
+pub(crate) fn arp_overlay<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) -> Step<Verdict> {
+    walk.tables.enter(Stage::Switch);
+    let message = load_arp(walk)?;
+    let own = message.sender_mac == walk.work.headers.src_mac && message.sender_ip == message.target_ip;
+    if !own || message.sender_ip == [0; 4] {
+        return deny(Stage::Switch, Reason::ArpIgnored);
+    }
+    walk.work.target.next_hop = Address::v4(message.sender_ip);
+    announced(walk, vni)
+}
+
+/// The sender says that it has `target.next_hop`. Only what is news goes to the agent: an address that is known to be
+/// elsewhere, or nowhere yet.
+#[inline(never)]
+fn announced<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) -> Step<Verdict> {
+    let (mac, address) = (walk.work.headers.src_mac, walk.work.target.next_hop);
+    let known = walk.tables.neighbor(&NeighborKey { vni, address });
+    if known.is_some_and(|known| known.mac == mac) {
+        let station = walk.tables.station(&StationKey { vni, mac, zero: 0 });
+        let here = station.is_some_and(|station| match station.kind {
+            Station::PORT => station.id == walk.work.ingress,
+            Station::REMOTE => walk.hook == Hook::Overlay && station.vtep == walk.work.peer,
+            _ => false,
+        });
+        if here {
+            return deny(Stage::Switch, Reason::ArpIgnored);
+        }
+    }
+    Ok(walk.punt(Stage::Switch, Punt::AddressAnnounced, vni, 0))
 }
 
 /// ARP on an external network: requests for addresses this host answers for are answered, what neighbours

@@ -8,6 +8,7 @@ mod api;
 mod awake;
 mod figure;
 mod footprint;
+mod looking;
 mod overlay;
 mod report;
 mod scenario;
@@ -46,7 +47,8 @@ struct Arguments {
     /// Length of one measurement.
     #[arg(long, default_value_t = 0.4, value_parser = seconds)]
     seconds: f64,
-    /// Only figures whose name begins so; `agent` for memory and plug time. May be given several times.
+    /// Only figures whose name begins so; `looking` for what captures cost, `agent` for memory and plug time. May be
+    /// given several times.
     #[arg(long)]
     figure: Vec<String>,
     /// Only VMs connected so.
@@ -100,6 +102,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<Vec<Row>> {
     let figures: Vec<&Figure> = FIGURES.iter().filter(|figure| is_wanted(arguments, figure.name)).collect();
     let samples = measure_all(arguments, &figures)?;
     let mut rows = compare(&figures, &samples);
+    if is_wanted(arguments, looking::FIGURE) {
+        rows.extend(looking::measure(arguments.rounds)?);
+    }
     print_lines(&rows)?;
     let footprint = measure_footprint(arguments);
     if let Ok(more) = &footprint {

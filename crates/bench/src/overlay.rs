@@ -6,19 +6,20 @@ use crate::topology::{Kind, NIC, PORT, Topology, UNDERLAY, UPLINK, ip, mac};
 use crate::variant::Way;
 use anyhow::{Context as _, ensure};
 use compiler::{LinkFacts, TunnelFacts, TunnelProtocol};
-use dataplane::{Dataplane, Hook, Settings, Sizes, Timeouts};
+use dataplane::{Dataplane, Hook, Settings, Sizes, Sweeper, Timeouts};
 use netlink::{Links, Netns, TunnelDevice, TunnelKind};
 use std::path::{Path, PathBuf};
 
 const TUNNEL: &str = "nbk-tunnel";
 const TUNNEL_PORT: u16 = 6081;
 /// Pins of the benchmark and nothing else.
-const PINS: &str = "/sys/fs/bpf/nanboku/bench";
+pub(crate) const PINS: &str = "/sys/fs/bpf/nanboku/bench";
 
 struct Host {
     side: Side,
     interfaces: Interfaces,
     dataplane: Dataplane,
+    sweeper: Sweeper,
     geneve_as_vxlan: bool,
 }
 
@@ -51,6 +52,10 @@ impl Overlay {
         &self.topology
     }
 
+    pub(crate) fn topology_mut(&mut self) -> &mut Topology {
+        &mut self.topology
+    }
+
     /// Programs both hosts for traffic of a way.
     pub(crate) fn prepare(&mut self, way: Way) -> anyhow::Result<()> {
         if self.way == Some(way) {
@@ -68,7 +73,8 @@ impl Overlay {
     pub(crate) fn forget_sessions(&mut self) -> anyhow::Result<()> {
         for host in &mut self.hosts {
             host.dataplane.purge_mappings(|_, _| false)?;
-            host.dataplane.sweep(u64::MAX, &Timeouts::default())?;
+            let tables = host.dataplane.read_tables()?;
+            host.sweeper.sweep(u64::MAX, &Timeouts::default(), &tables, &mut |_, _| {})?;
         }
         Ok(())
     }
@@ -100,7 +106,8 @@ impl Host {
             dataplane.attach(Hook::Tunnel, TUNNEL)?;
             Ok(Interfaces { port, underlay, uplink })
         })??;
-        Ok(Self { side, interfaces, dataplane, geneve_as_vxlan })
+        let sweeper = dataplane.sweeper()?;
+        Ok(Self { side, interfaces, dataplane, sweeper, geneve_as_vxlan })
     }
 
     fn program(&mut self, slice: &model::slice::Slice, way: Way) -> anyhow::Result<()> {

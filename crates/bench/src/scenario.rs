@@ -243,6 +243,6 @@ pub(crate) fn facts(
         tunnel,
         links: BTreeMap::from([(side.port(), interfaces.port)]),
         uplinks: uplinks.into_iter().collect(),
-        neighbors: BTreeMap::from([((vni(EXTERNAL_VNI)?, OUTSIDE), Mac(OUTSIDE_MAC))]),
+        neighbors: BTreeMap::from([((vni(EXTERNAL_VNI)?, OUTSIDE.into()), Mac(OUTSIDE_MAC))]),
     })
 }

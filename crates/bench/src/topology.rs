@@ -72,8 +72,9 @@ pub(crate) struct Topology {
     pub(crate) b: Netns,
     pub(crate) exta: Netns,
     pub(crate) extb: Netns,
-    /// The underlay's two ends, which hide from the receiving host that the sender is on the same machine.
-    _nics: [PlayedNic; 2],
+    /// Of an underlay at wire MTU: its two ends hide from the receiving host's GRO that the sender is on the same
+    /// machine.
+    nics: Vec<PlayedNic>,
 }
 
 impl Topology {
@@ -82,12 +83,13 @@ impl Topology {
     pub(crate) fn build(name: &str, kind: Kind) -> anyhow::Result<Self> {
         let machine = |role: &str| create(&format!("{PREFIX}{name}-{}.{role}", kind.name()));
         let (a, b) = (machine("a")?, machine("b")?);
-        let topology = Self {
+        join(&a, &b)?;
+        let mut topology = Self {
             vm1: machine("vm1")?,
             vm2: machine("vm2")?,
             exta: machine("exta")?,
             extb: machine("extb")?,
-            _nics: join(&a, &b)?,
+            nics: Vec::new(),
             a,
             b,
         };
@@ -127,20 +129,23 @@ impl Topology {
     }
 
     /// Switches the underlay between the two ways of treating super-packets.
-    pub(crate) fn set_underlay(&self, underlay: Underlay) -> anyhow::Result<()> {
+    pub(crate) fn set_underlay(&mut self, underlay: Underlay) -> anyhow::Result<()> {
         let wire = underlay == Underlay::Wire;
         let offloads = Offloads { tso: !wire, gso: !wire, gro: wire, ..Offloads::ON };
+        self.nics.clear();
         for host in [&self.a, &self.b] {
             host.run(|| set_offloads(UNDERLAY, offloads))??;
+            if wire {
+                self.nics.push(host.run(|| PlayedNic::attach(UNDERLAY))??);
+            }
         }
         Ok(())
     }
 }
 
 /// The underlay between two hosts.
-fn join(a: &Netns, b: &Netns) -> anyhow::Result<[PlayedNic; 2]> {
-    ip(a, &format!("link add {UNDERLAY} type veth peer name {UNDERLAY} netns {}", b.name()))?;
-    Ok([a.run(|| PlayedNic::attach(UNDERLAY))??, b.run(|| PlayedNic::attach(UNDERLAY))??])
+fn join(a: &Netns, b: &Netns) -> anyhow::Result<()> {
+    ip(a, &format!("link add {UNDERLAY} type veth peer name {UNDERLAY} netns {}", b.name()))
 }
 
 fn create(name: &str) -> anyhow::Result<Netns> {

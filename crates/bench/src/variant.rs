@@ -71,8 +71,8 @@ impl Variants {
         Ok(Self { routing, bridge, overlay })
     }
 
-    pub(crate) fn set_underlay(&self, underlay: Underlay) -> anyhow::Result<()> {
-        [&self.routing, &self.bridge, self.overlay.topology()]
+    pub(crate) fn set_underlay(&mut self, underlay: Underlay) -> anyhow::Result<()> {
+        [&mut self.routing, &mut self.bridge, self.overlay.topology_mut()]
             .into_iter()
             .try_for_each(|topology| topology.set_underlay(underlay))
     }

@@ -141,6 +141,22 @@ pub mod check {
         }
     }
 
+    /// Of TCP or UDP.
+    pub fn port_number(value: &Value) -> Checked {
+        let number = integer(value)?;
+        match number.as_i64() {
+            Some(1..=65535) => Ok(number),
+            _ => Err(format!("Invalid port '{}', it is not between 1 and 65535", shown(value))),
+        }
+    }
+
+    /// As [`model::resource::ForwardedProtocol`] is written.
+    pub fn forwarded_protocol(value: &Value) -> Checked {
+        let lower =
+            value.as_str().map_or_else(|| value.clone(), |text| Value::from(text.to_ascii_lowercase()));
+        one_of(&lower, &["tcp", "udp"])
+    }
+
     pub fn prefix_len_or_null(value: &Value) -> Checked {
         or_null(value, |value| {
             let number = integer(value)?;

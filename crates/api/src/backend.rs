@@ -1,8 +1,8 @@
 //! What the API asks of the service behind it.
 
 use crate::resources::{
-    AddressGroupView, AddressesChange, InterfaceRequest, InterfaceView, RouteList, SubnetPoolAction,
-    SubnetPoolView,
+    AddressGroupView, AddressesChange, InterfaceRequest, InterfaceView, PortForwardingCreate,
+    PortForwardingUpdate, PortForwardingView, RouteList, SubnetPoolAction, SubnetPoolView,
 };
 use crate::{Caller, Error, Resource};
 use model::question::Question;
@@ -12,7 +12,7 @@ use model::resource::{FloatingIp, Host, Network, Port, Router, Subnet};
 use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
 use model::subnet_pool::{AddressScope, SubnetPool};
 use model::trace::{Description, Trace};
-use model::{AddressGroupId, NetworkId, RouterId, SubnetPoolId};
+use model::{AddressGroupId, FloatingIpId, NetworkId, PortForwardingId, RouterId, SubnetPoolId};
 use serde_json::Value;
 use std::future::Future;
 use std::net::SocketAddrV4;
@@ -149,6 +149,36 @@ pub trait RouterActions: Handles<Router> {
     ) -> Result<<Router as Resource>::View, Error>;
 }
 
+/// Ports of floating IPs that lead to ports of fixed addresses.
+pub trait PortForwardings: Handles<FloatingIp> {
+    /// # Errors
+    /// There is no such floating IP.
+    fn forwardings(&self, floating_ip: FloatingIpId) -> Result<Vec<PortForwardingView>, Error>;
+
+    /// All or none of them.
+    ///
+    /// # Errors
+    /// What Neutron answers; nothing was made.
+    fn forward(
+        &self,
+        floating_ip: FloatingIpId,
+        requests: Vec<PortForwardingCreate>,
+    ) -> Result<Vec<PortForwardingView>, Error>;
+
+    /// # Errors
+    /// What Neutron answers; nothing was changed.
+    fn change_forwarding(
+        &self,
+        floating_ip: FloatingIpId,
+        id: PortForwardingId,
+        change: PortForwardingUpdate,
+    ) -> Result<PortForwardingView, Error>;
+
+    /// # Errors
+    /// Not found.
+    fn remove_forwarding(&self, floating_ip: FloatingIpId, id: PortForwardingId) -> Result<(), Error>;
+}
+
 /// Actions on address groups.
 pub trait AddressGroupActions: Handles<AddressGroup> {
     /// # Errors
@@ -278,7 +308,7 @@ pub trait Backend:
     + Handles<Subnet>
     + Handles<Port>
     + RouterActions
-    + Handles<FloatingIp>
+    + PortForwardings
     + SubnetPoolActions
     + Handles<AddressScope>
     + Handles<SecurityGroup>
@@ -297,7 +327,7 @@ impl<T> Backend for T where
         + Handles<Subnet>
         + Handles<Port>
         + RouterActions
-        + Handles<FloatingIp>
+        + PortForwardings
         + SubnetPoolActions
         + Handles<AddressScope>
         + Handles<SecurityGroup>

@@ -115,6 +115,8 @@ errors! {
             "Subnets hosted on the same network must be allocated from the same subnet pool."
         AddressScopeUpdateError { scope: AddressScopeId, reason: &'static str }
             "Unable to update address scope {scope} : {reason}"
+        PortHasPortForwarding { port: PortId }
+            "Cannot associate floating IP to port {port} because it already has a Port Forwarding binding."
         InvalidMTU { mtu: u16, reason: String } "Invalid MTU {mtu}: {reason}."
     }
     401 {
@@ -131,6 +133,7 @@ errors! {
         PortNotFound { id: String } "Port {id} could not be found."
         RouterNotFound { id: String } "Router {id} could not be found"
         FloatingIPNotFound { id: String } "Floating IP {id} could not be found"
+        PortForwardingNotFound { id: String } "Port Forwarding {id} could not be found."
         AgentNotFound { id: String } "Agent {id} could not be found."
         HostNotFound { id: String } "Host {id} could not be found."
         SecurityGroupNotFound { id: String } "Security group {id} does not exist"
@@ -208,6 +211,12 @@ errors! {
             address: Ipv4Addr, floating_ip: FloatingIpId, port: PortId, fixed_address: Ipv4Addr, network: NetworkId
         }
             "Cannot associate floating IP {address} ({floating_ip}) with port {port} using fixed IP {fixed_address}, as that fixed IP already has a floating IP on external network {network}."
+        FipInUseByPortForwarding { floating_ip: FloatingIpId }
+            "Floating IP {floating_ip} in use by Port Forwarding resources."
+        PortHasBindingFloatingIP {
+            address: Ipv4Addr, floating_ip: FloatingIpId, port: PortId, fixed_address: Ipv4Addr
+        }
+            "Cannot create port forwarding to floating IP {address} ({floating_ip}) with port {port} using fixed IP {fixed_address}, as that port already has a binding floating IP."
         SubnetMismatchForPort { port: PortId, subnet: SubnetId }
             "Subnet on port {port} does not match the requested subnet {subnet}"
         ExternalNetworkInUse { network: NetworkId }

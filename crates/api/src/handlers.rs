@@ -18,7 +18,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 pub(crate) type Answer = Result<Response, Error>;
-type Body = Result<Bytes, BytesRejection>;
+pub(crate) type Body = Result<Bytes, BytesRejection>;
 
 pub(crate) async fn list<R: Resource, B: Handles<R> + Facts>(
     State(backend): State<Arc<B>>,
@@ -85,7 +85,7 @@ pub(crate) async fn show<R: Resource, B: Handles<R> + Facts>(
 }
 
 /// What the caller may read of it.
-fn seen<R: Resource, B: Handles<R> + Facts>(
+pub(crate) fn seen<R: Resource, B: Handles<R> + Facts>(
     backend: &B,
     caller: &Caller,
     id: String,

@@ -20,6 +20,7 @@ mod observe;
 mod overview;
 mod policy;
 mod pool_actions;
+mod port_forwardings;
 mod query;
 mod quotas;
 mod resource;

@@ -6,7 +6,7 @@ use crate::handlers::{self, Answer, Root};
 use crate::policy::Facts;
 use crate::{
     Error, Resource, access, actions, address_actions, admin, capture, extensions, observe, overview,
-    pool_actions, quotas, trace,
+    pool_actions, port_forwardings, quotas, trace,
 };
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Request};
@@ -91,6 +91,16 @@ fn routes<B: Backend>() -> Routes<Arc<B>> {
         .merge(tagged::<resource::Port, B>())
         .merge(tagged::<resource::Router, B>())
         .merge(tagged::<resource::FloatingIp, B>())
+        .route(
+            "/v2.0/floatingips/{id}/port_forwardings",
+            get(port_forwardings::list::<B>).post(port_forwardings::create::<B>),
+        )
+        .route(
+            "/v2.0/floatingips/{id}/port_forwardings/{forwarding}",
+            get(port_forwardings::show::<B>)
+                .put(port_forwardings::update::<B>)
+                .delete(port_forwardings::delete::<B>),
+        )
         .merge(tagged::<SecurityGroup, B>())
         .merge(security_group_rules::<B>())
         .merge(plain::<AddressGroup, B>())

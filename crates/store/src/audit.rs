@@ -168,13 +168,22 @@ impl Audit<'_> {
                 && port.fixed_ips.iter().any(|own| own.address == floating_ip.address)
         });
         self.check(holds, || format!("nobody holds {} for floating IP {id}", floating_ip.address));
-        let Some(association) = floating_ip.association else { return };
-        let port = self.snapshot.get::<Port>(association.port);
-        let leads = port
-            .is_some_and(|port| port.fixed_ips.iter().any(|own| own.address == association.fixed_address));
-        self.check(leads, || format!("floating IP {id} stands for an address that no port has"));
-        let routed = self.snapshot.get::<Router>(association.router).is_some();
-        self.check(routed, || format!("floating IP {id} goes through a router that is not there"));
+        let whole = floating_ip.association.iter().map(|own| (own.port, own.fixed_address, own.router));
+        let forwarded =
+            floating_ip.forwardings.iter().map(|own| (own.port, own.internal_address, own.router));
+        for (port, address, router) in whole.clone().chain(forwarded.clone()) {
+            let port = self.snapshot.get::<Port>(port);
+            let leads = port.is_some_and(|port| port.fixed_ips.iter().any(|own| own.address == address));
+            self.check(leads, || format!("floating IP {id} stands for an address that no port has"));
+            let routed = self.snapshot.get::<Router>(router).is_some();
+            self.check(routed, || format!("floating IP {id} goes through a router that is not there"));
+        }
+        let ports: BTreeSet<_> =
+            floating_ip.forwardings.iter().map(|own| (own.protocol, own.external_port)).collect();
+        let distinct = ports.len() == floating_ip.forwardings.len();
+        self.check(distinct, || format!("floating IP {id} forwards a port twice"));
+        let one_kind = whole.count() == 0 || forwarded.count() == 0;
+        self.check(one_kind, || format!("floating IP {id} stands for an address and forwards ports"));
     }
 
     fn rule(&mut self, rule: &SecurityGroupRule) {

@@ -230,13 +230,13 @@ impl Snapshot {
         self.floating_ips.get(self.indexes.floating_ips_by_address.get(&(network, address))?)
     }
 
-    /// Floating IPs that stand for an address of that port.
+    /// Floating IPs that stand for an address of that port, or have ports that lead to it.
     pub fn floating_ips_of_port(&self, port: PortId) -> impl Iterator<Item = &Arc<FloatingIp>> {
         let range = (port, FloatingIpId::MIN)..=(port, FloatingIpId::MAX);
         self.indexes.floating_ips_by_port.range(range).filter_map(|(_, id)| self.floating_ips.get(id))
     }
 
-    /// Associated floating IPs that go through that router.
+    /// Floating IPs that go through that router: those that stand for something.
     pub fn floating_ips_of_router(&self, router: RouterId) -> impl Iterator<Item = &Arc<FloatingIp>> {
         let range = (router, FloatingIpId::MIN)..=(router, FloatingIpId::MAX);
         self.indexes.floating_ips_by_router.range(range).filter_map(|(_, id)| self.floating_ips.get(id))
@@ -334,6 +334,10 @@ impl Indexes {
         if let Some(association) = floating_ip.association {
             set(&mut self.floating_ips_by_port, (association.port, floating_ip.id), present);
             set(&mut self.floating_ips_by_router, (association.router, floating_ip.id), present);
+        }
+        for forwarding in &floating_ip.forwardings {
+            set(&mut self.floating_ips_by_port, (forwarding.port, floating_ip.id), present);
+            set(&mut self.floating_ips_by_router, (forwarding.router, floating_ip.id), present);
         }
     }
 

@@ -1,6 +1,6 @@
 //! `/v2.0/floatingips`.
 
-use super::{StandardCreate, StandardUpdate, StandardView};
+use super::{ForwardedPort, StandardCreate, StandardUpdate, StandardView};
 use crate::attribute::check;
 use crate::policy::{Policy, table};
 use crate::resource::present;
@@ -79,6 +79,7 @@ pub struct FloatingIpView {
     pub router_id: Option<RouterId>,
     pub status: &'static str,
     pub port_details: Option<PortDetails>,
+    pub port_forwardings: Vec<ForwardedPort>,
     #[serde(flatten)]
     pub standard: StandardView,
 }
@@ -92,9 +93,10 @@ impl FloatingIpView {
             floating_ip_address: floating_ip.address,
             fixed_ip_address: association.map(|association| association.fixed_address),
             port_id: association.map(|association| association.port),
-            router_id: association.map(|association| association.router),
-            status: if floating_ip.programmed && association.is_some() { "ACTIVE" } else { "DOWN" },
+            router_id: floating_ip.router(),
+            status: if floating_ip.programmed && floating_ip.router().is_some() { "ACTIVE" } else { "DOWN" },
             port_details,
+            port_forwardings: floating_ip.forwardings.iter().map(ForwardedPort::new).collect(),
             standard: StandardView::of(&floating_ip.standard),
         }
     }

@@ -6,6 +6,7 @@ mod agent;
 mod floating_ip;
 mod network;
 mod port;
+mod port_forwarding;
 mod rbac_policy;
 mod router;
 mod security_group;
@@ -22,6 +23,7 @@ pub use port::{
     AddressPairRequest, DhcpOptionChange, FixedIpRequest, FixedIpView, PortCreate, PortFacts, PortUpdate,
     PortView,
 };
+pub use port_forwarding::{ForwardedPort, PortForwardingCreate, PortForwardingUpdate, PortForwardingView};
 pub use rbac_policy::{RbacPolicyCreate, RbacPolicyUpdate, RbacPolicyView};
 pub use router::{
     GatewayRequest, GatewayView, InterfaceRequest, InterfaceView, RouteList, RouteView, RouterCreate,

@@ -6,7 +6,7 @@
 
 use crate::slices;
 use model::resource::{self, FloatingIp, Port};
-use model::{FloatingIpId, HostId, PortId, slice};
+use model::{FloatingIpId, HostId, PortForwardingId, PortId, slice};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use store::Snapshot;
@@ -20,12 +20,21 @@ pub struct Acked {
     pub floating_ips: Arc<OwnFloatingIps>,
 }
 
-pub type OwnFloatingIps = BTreeMap<FloatingIpId, slice::FloatingIp>;
+/// Of a host's ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnFloatingIps {
+    pub whole: BTreeMap<FloatingIpId, slice::FloatingIp>,
+    pub forwarded: BTreeMap<PortForwardingId, slice::PortForwarding>,
+}
 
 /// The floating IPs of the host's own ports.
 pub fn own_floating_ips(slice: &slice::Slice, host: HostId) -> OwnFloatingIps {
-    let own = slice.floating_ips.iter().filter(|(_, floating_ip)| floating_ip.host == Some(host));
-    own.map(|(id, floating_ip)| (*id, floating_ip.clone())).collect()
+    let whole = slice.floating_ips.iter().filter(|(_, floating_ip)| floating_ip.host == Some(host));
+    let forwarded = slice.port_forwardings.iter().filter(|(_, forwarding)| forwarding.host == Some(host));
+    OwnFloatingIps {
+        whole: whole.map(|(id, floating_ip)| (*id, floating_ip.clone())).collect(),
+        forwarded: forwarded.map(|(id, forwarding)| (*id, forwarding.clone())).collect(),
+    }
 }
 
 /// What has to be looked at again.
@@ -105,10 +114,28 @@ fn floating_ip_programmed(
     floating_ip: &FloatingIp,
     acked: &HashMap<HostId, Acked>,
 ) -> bool {
+    if !floating_ip.forwardings.is_empty() {
+        return forwardings_programmed(snapshot, floating_ip, acked);
+    }
     let Some(told) = slices::told_floating_ip(snapshot, floating_ip) else { return false };
     let Some(host) = told.host else { return false };
     match acked.get(&host) {
-        Some(acked) => acked.floating_ips.get(&floating_ip.id) == Some(&told),
+        Some(acked) => acked.floating_ips.whole.get(&floating_ip.id) == Some(&told),
         None => floating_ip.programmed,
     }
+}
+
+/// All whose ports are bound are, and there is one at least.
+fn forwardings_programmed(
+    snapshot: &Snapshot,
+    floating_ip: &FloatingIp,
+    acked: &HashMap<HostId, Acked>,
+) -> bool {
+    let told = slices::told_forwardings(snapshot, floating_ip);
+    let mut bound = told.filter_map(|(id, told)| Some((id, told.host?, told))).peekable();
+    bound.peek().is_some()
+        && bound.all(|(id, host, told)| match acked.get(&host) {
+            Some(acked) => acked.floating_ips.forwarded.get(&id) == Some(&told),
+            None => floating_ip.programmed,
+        })
 }

@@ -3,7 +3,7 @@
 use super::addresses::Asking;
 use super::port::{self, FLOATING_IP, ROUTER_INTERFACE};
 use super::standard::check_precondition;
-use super::{Service, Write, addresses, find, owned, unique};
+use super::{Service, Write, addresses, find, owned, port_forwarding, unique};
 use api::resources::{FixedIpRequest, FloatingIpCreate, FloatingIpUpdate, FloatingIpView, PortDetails};
 use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
 use model::quota::Counted;
@@ -102,6 +102,7 @@ fn create(write: &mut Write<'_>, caller: &Caller, request: FloatingIpCreate) -> 
         address: own_address,
         holder: holder.id,
         association: None,
+        forwardings: Vec::new(),
         programmed: false,
     };
     match (request.port_id, request.fixed_ip_address) {
@@ -133,7 +134,7 @@ fn update(
             let port = own.ok_or_else(without_port)?;
             associate(write.tx, &mut floating_ip, port, fixed)?;
         }
-        (None, None) if blank => disassociate(&mut floating_ip),
+        (None, None) if blank && own.is_some() => disassociate(&mut floating_ip),
         (None, None) => {}
     }
     Ok(write.put_changed(floating_ip))
@@ -142,6 +143,7 @@ fn update(
 fn delete(write: &mut Write<'_>, id: FloatingIpId, precondition: Precondition) -> Result<(), Error> {
     let floating_ip = find::<FloatingIp>(write.tx, id)?;
     check_precondition(&floating_ip.standard, precondition)?;
+    port_forwarding::check_none(&floating_ip)?;
     write.tx.remove::<FloatingIp>(id);
     write.tx.remove::<Port>(floating_ip.holder);
     Ok(())
@@ -150,7 +152,7 @@ fn delete(write: &mut Write<'_>, id: FloatingIpId, precondition: Precondition) -
 /// Of a network that goes away: those that stand for nothing go with it, as in Neutron.
 pub(super) fn remove_idle(write: &mut Write<'_>, network: NetworkId) {
     let all = write.tx.floating_ips.values();
-    let idle = all.filter(|floating_ip| floating_ip.network == network && floating_ip.association.is_none());
+    let idle = all.filter(|floating_ip| floating_ip.network == network && floating_ip.router().is_none());
     let idle: Vec<_> = idle.map(|floating_ip| (floating_ip.id, floating_ip.holder)).collect();
     for (id, holder) in idle {
         write.tx.remove::<FloatingIp>(id);
@@ -160,6 +162,7 @@ pub(super) fn remove_idle(write: &mut Write<'_>, network: NetworkId) {
 
 /// Of a port that goes away.
 pub(super) fn disassociate_all(write: &mut Write<'_>, port: PortId) {
+    port_forwarding::remove_of_port(write, port, |_| true);
     let floating_ips: Vec<_> = write.tx.floating_ips_of_port(port).cloned().collect();
     for floating_ip in floating_ips {
         let mut floating_ip = FloatingIp::clone(&floating_ip);
@@ -194,8 +197,9 @@ fn address(
 }
 
 fn disassociate(floating_ip: &mut FloatingIp) {
-    floating_ip.association = None;
-    floating_ip.programmed = false;
+    if floating_ip.association.take().is_some() {
+        floating_ip.programmed = false;
+    }
 }
 
 fn associate(
@@ -204,7 +208,12 @@ fn associate(
     port: PortId,
     fixed: Option<Ipv4Addr>,
 ) -> Result<(), Error> {
+    port_forwarding::check_none(floating_ip)?;
     let port = find::<Port>(snapshot, port)?;
+    let mut forwarded = snapshot.floating_ips_of_port(port.id).flat_map(|other| &other.forwardings);
+    if forwarded.any(|own| own.port == port.id) {
+        return Err(Error::PortHasPortForwarding { port: port.id });
+    }
     let (fixed_ip, fixed_address) = fixed_ip(&port, fixed)?;
     let router = router_to(snapshot, floating_ip, &port, fixed_ip)?;
     let association = Association { port: port.id, fixed_address, router };
@@ -230,7 +239,7 @@ fn associate(
 }
 
 /// The port's address that is meant.
-fn fixed_ip(port: &Port, asked: Option<Ipv4Addr>) -> Result<(FixedIp, Ipv4Addr), Error> {
+pub(super) fn fixed_ip(port: &Port, asked: Option<Ipv4Addr>) -> Result<(FixedIp, Ipv4Addr), Error> {
     let id = port.id;
     let ips = port.fixed_ips.iter().filter_map(|ip| Some((*ip, ip.ipv4()?)));
     let ips: Vec<(FixedIp, Ipv4Addr)> = ips.collect();
@@ -252,7 +261,7 @@ fn fixed_ip(port: &Port, asked: Option<Ipv4Addr>) -> Result<(FixedIp, Ipv4Addr),
 
 /// The router on the fixed IP's subnet whose gateway is on the floating IP's network; the one that is the
 /// subnet's gateway before others.
-fn router_to(
+pub(super) fn router_to(
     snapshot: &Snapshot,
     floating_ip: &FloatingIp,
     port: &Port,

@@ -167,9 +167,11 @@ fn wanted(snapshot: &Snapshot, router: RouterId, request: InterfaceRequest) -> R
 
 fn check_unused(snapshot: &Snapshot, router: &Router, subnet: &Subnet) -> Result<(), Error> {
     let (router_id, subnet_id) = (router.id, subnet.id);
-    let mut fixed =
-        snapshot.floating_ips_of_router(router_id).filter_map(|floating_ip| floating_ip.association);
-    if fixed.any(|association| subnet.cidr.contains(&IpAddr::from(association.fixed_address))) {
+    let mut fixed = snapshot.floating_ips_of_router(router_id).flat_map(|floating_ip| {
+        let forwarded = floating_ip.forwardings.iter().map(|forwarding| forwarding.internal_address);
+        forwarded.chain(floating_ip.association.map(|association| association.fixed_address))
+    });
+    if fixed.any(|address| subnet.cidr.contains(&IpAddr::from(address))) {
         return Err(Error::RouterInterfaceInUseByFloatingIP { router: router_id, subnet: subnet_id });
     }
     if router.routes.iter().any(|route| subnet.cidr.contains(&route.next_hop)) {

@@ -14,6 +14,7 @@ mod interface;
 mod network;
 mod pools;
 mod port;
+mod port_forwarding;
 mod port_security;
 mod provider;
 mod quota;

@@ -3,7 +3,7 @@
 use super::addresses::Asking;
 use super::port_security::check_pairs;
 use super::standard::check_precondition;
-use super::{Service, Write, addresses, by_ids, find, floating_ip, owned, unique};
+use super::{Service, Write, addresses, by_ids, find, floating_ip, owned, port_forwarding, unique};
 use api::resources::{DhcpOptionChange, PortCreate, PortFacts, PortUpdate, PortView};
 use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
 use model::quota::Counted;
@@ -210,6 +210,9 @@ fn update(
     check_pairs(&port)?;
     check_service_port(write.tx, &old, &port)?;
     check_floating(write.tx, &old, &port)?;
+    port_forwarding::remove_of_port(write, id, |lost| {
+        port.fixed_ips.iter().all(|own| own.ipv4() != Some(lost))
+    });
     if port.binding_host != old.binding_host {
         port.programmed_on = None;
         floating_ip::not_programmed(write, id);

@@ -368,6 +368,7 @@ impl Tracer<'_> {
                 let found = id.and_then(|id| self.snapshot.get::<FloatingIp>(id));
                 found.map(|ip| (ip.address.to_string(), Some(ip.standard.revision_number)))
             }
+            "port_forwarding" => self.forwarding(&origin.id),
             "host" => origin.id.parse().ok().map(|id| (self.host_name(id), None)),
             // Its id is `<network>/<address>:<first port>`.
             "block" => origin.id.split_once('/').map(|(_, block)| (block.to_owned(), None)),
@@ -376,6 +377,16 @@ impl Tracer<'_> {
         if let Some((name, revision)) = found {
             (origin.name, origin.revision) = (Some(name), revision);
         }
+    }
+
+    /// Address and port outside, and the revision of the floating IP.
+    fn forwarding(&self, id: &str) -> Option<(String, Option<u64>)> {
+        let id: model::PortForwardingId = id.parse().ok()?;
+        self.snapshot.floating_ips.values().find_map(|ip| {
+            let own = ip.forwardings.iter().find(|own| own.id == id)?;
+            let revision = Some(ip.standard.revision_number);
+            Some((format!("{}:{} {}", ip.address, own.external_port, own.protocol.name()), revision))
+        })
     }
 
     fn standard<R: Record>(

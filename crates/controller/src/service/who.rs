@@ -43,8 +43,9 @@ impl Service {
                 sessions.push(with_port(&snapshot, block.router, row));
             }
         }
-        let floating_ips: Vec<Value> =
-            floating_ips_of(&snapshot, address).map(|floating_ip| floating(&snapshot, floating_ip)).collect();
+        let floating_ips: Vec<Value> = floating_ips_of(&snapshot, address)
+            .map(|floating_ip| floating(&snapshot, floating_ip, port))
+            .collect();
         Ok(json!({
             "address": address, "port": port, "at": null,
             "holders": holders, "sessions": sessions, "floating_ips": floating_ips,
@@ -147,13 +148,17 @@ fn holder_then(snapshot: &Snapshot, answer: &nat_log::Answer) -> Value {
     })
 }
 
-fn floating(snapshot: &Snapshot, floating_ip: &FloatingIp) -> Value {
-    let port = floating_ip.association.and_then(|own| snapshot.get::<Port>(own.port));
+/// With whom it stands for, as a whole or at that port.
+fn floating(snapshot: &Snapshot, floating_ip: &FloatingIp, port: u16) -> Value {
+    let whole = floating_ip.association.map(|own| (own.port, own.fixed_address));
+    let mut forwarded = floating_ip.forwardings.iter().filter(|own| own.external_port == port);
+    let behind = whole.or_else(|| forwarded.next().map(|own| (own.port, own.internal_address)));
+    let port = behind.and_then(|(port, _)| snapshot.get::<Port>(port));
     json!({
         "id": floating_ip.id,
         "project_id": floating_ip.standard.project_id,
-        "port_id": floating_ip.association.map(|own| own.port),
-        "fixed_address": floating_ip.association.map(|own| own.fixed_address),
+        "port_id": behind.map(|(port, _)| port),
+        "fixed_address": behind.map(|(_, address)| address),
         "host": port.map(|port| &port.binding_host),
     })
 }

@@ -6,7 +6,7 @@ use api::{Attribute, Resource};
 use controller::service::Service;
 use model::quota::Counted;
 use model::rbac::RbacPolicy;
-use model::resource::{FloatingIp, Host, Network, Port, Router, Subnet};
+use model::resource::{FloatingIp, Host, Network, Port, PortForwarding, Router, Subnet};
 use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
 use model::subnet_pool::{AddressScope, SubnetPool};
 use serde_json::{Value, json};
@@ -39,6 +39,11 @@ pub(crate) fn kinds() -> Vec<Kind> {
         kind::<AddressScope>(),
         kind::<Host>(),
     ]
+}
+
+/// What belongs to another thing, and is tested with it.
+pub(crate) fn nested() -> Vec<Kind> {
+    vec![kind::<PortForwarding>()]
 }
 
 /// Lists that are no resources, and where their filters are tested; "": they have none, as in Neutron.

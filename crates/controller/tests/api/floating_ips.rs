@@ -30,7 +30,7 @@ async fn a_floating_ip_comes_with_a_port_that_holds_its_address() {
     let want = json!({
         "id": floating_ip["id"], "floating_network_id": external["id"], "floating_ip_address": "172.22.7.33",
         "fixed_ip_address": null, "port_id": null, "router_id": null, "status": "DOWN",
-        "port_details": null, "description": "", "project_id": "fake_project_id",
+        "port_details": null, "port_forwardings": [], "description": "", "project_id": "fake_project_id",
         "tenant_id": "fake_project_id", "tags": [], "created_at": "2026-11-22T06:00:00Z",
         "updated_at": "2026-11-22T06:00:00Z", "revision_number": 1,
     });

@@ -13,6 +13,7 @@ mod looking;
 mod networks;
 mod openapi;
 mod policy;
+mod port_forwardings;
 mod ports;
 mod protocol;
 mod quotas;

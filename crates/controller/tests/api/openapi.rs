@@ -2,7 +2,7 @@
 //! `docs/openapi.json`. `NANBOKU_BLESS=1` rewrites it.
 
 use crate::common::{Api, UNKNOWN};
-use crate::coverage::{Kind, kinds};
+use crate::coverage::{Kind, kinds, nested};
 use api::Attribute;
 use controller::service::Service;
 use serde_json::{Map, Value, json};
@@ -22,7 +22,7 @@ async fn the_document_says_what_is_served() {
 }
 
 async fn document(api: &Api) -> Value {
-    let kinds = kinds();
+    let kinds: Vec<Kind> = nested().into_iter().chain(kinds()).collect();
     let mut paths = Map::new();
     for path in api::paths::<Service>() {
         let kind = kinds.iter().find(|kind| {
@@ -59,9 +59,18 @@ async fn document(api: &Api) -> Value {
 }
 
 async fn is_served(api: &Api, verb: &str, path: &str) -> bool {
-    let target = path.replace("{id}", UNKNOWN).replace("{tag}", "x").replace("{action}", "x");
+    let target = path
+        .replace("{id}", UNKNOWN)
+        .replace("{forwarding}", UNKNOWN)
+        .replace("{tag}", "x")
+        .replace("{action}", "x");
     let answer = api.call(verb, &target.replace("{alias}", "x"), json!({})).await;
     answer.status != 405
+}
+
+/// The rest of the path of one thing, behind its collection's.
+fn is_one(rest: &str) -> bool {
+    matches!(rest, "/{id}" | "/{forwarding}")
 }
 
 fn path_parameters(path: &str) -> Value {
@@ -82,7 +91,7 @@ fn operation(verb: &str, path: &str, kind: Option<&Kind>) -> Value {
         _ => "200",
     };
     let mut success = json!({"description": "Done."});
-    if let (Some(kind), Some(rest)) = (kind, rest.filter(|rest| matches!(*rest, "" | "/{id}")))
+    if let (Some(kind), Some(rest)) = (kind, rest.filter(|rest| *rest == "" || is_one(rest)))
         && verb != "DELETE"
     {
         let one = json!({"$ref": format!("#/components/schemas/{}", kind.name)});
@@ -104,7 +113,7 @@ fn operation(verb: &str, path: &str, kind: Option<&Kind>) -> Value {
     }
     let body = match (kind, rest, verb) {
         (Some(kind), Some(""), "POST") => Some(request(kind, "create")),
-        (Some(kind), Some("/{id}"), "PUT") => Some(request(kind, "update")),
+        (Some(kind), Some(rest), "PUT") if is_one(rest) => Some(request(kind, "update")),
         (Some(_), Some("/{id}/tags"), "PUT") => {
             Some(envelope("tags", json!({"type": "array", "items": {"type": "string"}})))
         }

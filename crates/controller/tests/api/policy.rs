@@ -13,6 +13,8 @@ const PATHS: &[(&str, &[&str])] = &[
     ("/v2.0/extensions", &["GET"]),
     ("/v2.0/extensions/{alias}", &["GET"]),
     ("/v2.0/routers/{id}/{action}", &["PUT"]),
+    ("/v2.0/floatingips/{id}/port_forwardings", &["GET", "POST"]),
+    ("/v2.0/floatingips/{id}/port_forwardings/{forwarding}", &["GET", "PUT", "DELETE"]),
     ("/v2.0/quotas", &["GET"]),
     ("/v2.0/quotas/tenant", &["GET"]),
     ("/v2.0/quotas/project", &["GET"]),
@@ -75,6 +77,7 @@ fn filled(path: &str, id: &str) -> String {
         .replace("{tag}", "blue")
         .replace("{action}", "add_router_interface")
         .replace("{alias}", "router")
+        .replace("{forwarding}", UNKNOWN)
 }
 
 fn kind(answer: &Answer) -> &str {
@@ -192,6 +195,7 @@ async fn what_belongs_to_others_is_not_there() {
         for verb in verbs.iter().filter(|verb| **verb != "POST") {
             let body = match path.rsplit('/').next() {
                 Some("tags") => json!({"tags": []}),
+                Some("{forwarding}") => json!({"port_forwarding": {"description": "mine now"}}),
                 _ => json!({*name: {"description": "mine now"}}),
             };
             let target = filled(&path, vpc.id(collection));

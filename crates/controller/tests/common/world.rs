@@ -247,6 +247,7 @@ impl World {
             address: address(at),
             holder: port_id(at),
             association: Some(Association { port: port_id(port), fixed_address, router: router_id(router) }),
+            forwardings: Vec::new(),
             programmed: false,
         });
     }

@@ -1,8 +1,8 @@
 //! Captures under way: who wants to see which packets, and one thread that hands out what the programs tell.
 //!
-//! While anybody looks on, the programs that tell of packets are in the others' place. They are loaded in a thread of
-//! their own when the first comes, the main loop exchanges them, and they go a moment after the last has left.
-//! Nothing waits for anybody: a ring or queue that is full loses records, and both are counted.
+//! While anybody looks on, the programs that tell of packets are in the others' place: the main loop exchanges them when
+//! the first comes, and back a moment after the last has left. They are loaded once, in a thread of their own, some time
+//! after the start or when the first comes, and kept for the next. Nothing waits for anybody: a ring or queue that is full loses records, and both are counted.
 
 use dataplane::{CaptureReader, Captured, Settings, Watching};
 use pipeline::bounds::CAPTURE_SLOTS;
@@ -29,6 +29,8 @@ const LEASE: Duration = Duration::from_secs(5);
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// The programs stay this long when nobody looks on any more: the next capture begins at once.
 const LINGER: Duration = Duration::from_secs(2);
+/// The programs are loaded this long after the start, when a host has had the time for what matters more.
+const AHEAD_AFTER: Duration = Duration::from_secs(30);
 /// The slot that captures share for which there is no other.
 const SHARED_SLOT: usize = CAPTURE_SLOTS - 1;
 
@@ -36,10 +38,13 @@ const SHARED_SLOT: usize = CAPTURE_SLOTS - 1;
 #[derive(Debug)]
 pub(crate) enum Change {
     /// Put the programs in place, or take note that there are none.
-    Loaded(Result<Box<(Watching, CaptureReader)>, String>),
+    Loaded(Result<Loaded, String>),
     /// Put the plain ones back.
-    Over,
+    Over(CaptureReader),
 }
+
+/// Programs and what reads their ring.
+pub(crate) type Loaded = Box<(Watching, CaptureReader)>;
 
 #[derive(Debug, Default)]
 enum Programs {
@@ -52,6 +57,8 @@ enum Programs {
 #[derive(Debug, Default)]
 struct State {
     programs: Programs,
+    /// Loaded and not in place.
+    spare: Option<Loaded>,
     next: u64,
     looking: BTreeMap<u64, Looking>,
 }
@@ -100,7 +107,7 @@ impl Wanted {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Records that the ring had no room for, since the programs were loaded.
+    /// Records that the ring had no room for, since the start.
     ring_lost: AtomicU64,
 }
 
@@ -122,7 +129,18 @@ pub(crate) struct Captures {
 impl Captures {
     /// `changes`: to the main loop.
     pub(crate) fn new(settings: Settings, changes: mpsc::Sender<Change>) -> Self {
-        Self { shared: Arc::default(), settings, changes }
+        let captures = Self { shared: Arc::default(), settings, changes };
+        let ahead = captures.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(AHEAD_AFTER);
+            let mut state = ahead.shared.lock();
+            if matches!(state.programs, Programs::Off) && state.spare.is_none() {
+                state.programs = Programs::Loading;
+                drop(state);
+                ahead.load();
+            }
+        });
+        captures
     }
 
     /// Begins to look on; the programs are loaded if they are not there.
@@ -138,31 +156,55 @@ impl Captures {
         state.looking.insert(id, looking);
         if matches!(state.programs, Programs::Off) {
             state.programs = Programs::Loading;
-            self.load();
+            let (spare, captures) = (state.spare.take(), self.clone());
+            std::thread::spawn(move || match spare {
+                Some(spare) => captures.tell(Change::Loaded(Ok(spare))),
+                None => captures.load(),
+            });
         }
         drop(state);
         let ring_lost_before = self.shared.ring_lost.load(Relaxed);
         Subscriber { id, shared: Arc::clone(&self.shared), records, lost, ring_lost_before, view }
     }
 
+    /// Takes as long as the verifier does. The programs are put in place if somebody wants them by then, or kept.
     fn load(&self) {
-        let (settings, changes) = (self.settings.clone(), self.changes.clone());
-        std::thread::spawn(move || {
-            let loaded = Watching::load(&settings).map(Box::new).map_err(|error| crate::chain(&error));
-            // The main loop may have ended.
-            let _ = changes.blocking_send(Change::Loaded(loaded));
-        });
+        let loaded = Watching::load(&self.settings).map(Box::new).map_err(|error| crate::chain(&error));
+        let mut state = self.shared.lock();
+        match loaded {
+            Ok(spare) if state.looking.is_empty() => {
+                state.programs = Programs::Off;
+                state.spare = Some(spare);
+            }
+            loaded => {
+                drop(state);
+                self.tell(Change::Loaded(loaded));
+            }
+        }
+    }
+
+    fn tell(&self, change: Change) {
+        if self.changes.blocking_send(change).is_err() {
+            tracing::debug!("the main loop has ended");
+        }
     }
 
     /// The programs are in place.
-    pub(crate) fn in_place(&self, reader: CaptureReader) {
-        self.shared.ring_lost.store(0, Relaxed);
+    pub(crate) fn in_place(&self, mut reader: CaptureReader) {
         self.shared.lock().programs = Programs::InPlace;
-        let (shared, changes) = (Arc::clone(&self.shared), self.changes.clone());
+        let captures = self.clone();
         std::thread::spawn(move || {
-            read(&shared, reader);
-            let _ = changes.blocking_send(Change::Over);
+            read(&captures.shared, &mut reader);
+            captures.tell(Change::Over(reader));
         });
+    }
+
+    /// The plain ones are: these are for the next capture.
+    pub(crate) fn keep(&self, spare: Loaded) {
+        let mut state = self.shared.lock();
+        if matches!(state.programs, Programs::Off) {
+            state.spare = Some(spare);
+        }
     }
 
     /// There are none: all captures end.
@@ -174,7 +216,10 @@ impl Captures {
 }
 
 /// Hands out what the programs tell until nobody has wanted it for a while.
-fn read(shared: &Shared, mut reader: CaptureReader) {
+fn read(shared: &Shared, reader: &mut CaptureReader) {
+    // What was told after the last capture's end is nobody's.
+    reader.by_ref().for_each(drop);
+    let mut lost = reader.lost().unwrap_or(0);
     let mut renew_at = Instant::now();
     let mut known: Vec<u64> = Vec::new();
     let mut wanted_at = Instant::now();
@@ -185,12 +230,16 @@ fn read(shared: &Shared, mut reader: CaptureReader) {
             wanted_at = now;
         } else if now.duration_since(wanted_at) > LINGER {
             state.programs = Programs::Off;
+            if let Err(error) = reader.want(&Slots::default()) {
+                tracing::warn!(error = crate::chain(&error), "the programs' slots are not cleared; they expire");
+            }
             return;
         }
         if now >= renew_at || !state.looking.keys().eq(&known) {
             known = state.looking.keys().copied().collect();
             renew_at = now + RENEW_EVERY;
-            renew(shared, &state, &reader);
+            renew(&state, reader);
+            count_lost(shared, reader, &mut lost);
         }
         let mut taken = 0;
         for captured in reader.by_ref().take(BATCH) {
@@ -199,12 +248,24 @@ fn read(shared: &Shared, mut reader: CaptureReader) {
         }
         drop(state);
         if taken < BATCH {
+            count_lost(shared, reader, &mut lost);
             std::thread::sleep(PAUSE);
         }
     }
 }
 
-fn renew(shared: &Shared, state: &State, reader: &CaptureReader) {
+/// Adds what the programs lost since they were asked last.
+fn count_lost(shared: &Shared, reader: &CaptureReader, before: &mut u64) {
+    match reader.lost() {
+        Ok(lost) => {
+            shared.ring_lost.fetch_add(lost.saturating_sub(*before), Relaxed);
+            *before = lost;
+        }
+        Err(error) => tracing::warn!(error = crate::chain(&error), "lost records not counted"),
+    }
+}
+
+fn renew(state: &State, reader: &CaptureReader) {
     let until_ns = dataplane::clock_ns().saturating_add(LEASE.as_nanos() as u64);
     let mut slots = Slots::default();
     for looking in state.looking.values() {
@@ -219,10 +280,6 @@ fn renew(shared: &Shared, state: &State, reader: &CaptureReader) {
     }
     if let Err(error) = reader.want(&slots) {
         tracing::warn!(error = crate::chain(&error), "what captures want is not known to the programs");
-    }
-    match reader.lost() {
-        Ok(lost) => shared.ring_lost.store(lost, Relaxed),
-        Err(error) => tracing::warn!(error = crate::chain(&error), "lost records not counted"),
     }
 }
 

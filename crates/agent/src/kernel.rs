@@ -4,10 +4,9 @@ use crate::answer::Outgoing;
 use crate::control::HookStatus;
 use crate::frames::Again;
 use crate::machine::{BlockUses, Plan};
-use crate::meters::Meters;
 use dataplane::{
-    Attachment, Dataplane, EventReader, Fate, FrameReader, SessionRow, SessionTables, Settings, Sizes,
-    Timeouts, Watching,
+    Attachment, Dataplane, EventReader, FrameReader, SessionTables, Settings, Sizes, Sweeper, Timeouts,
+    Watching,
 };
 use model::NatTimeouts;
 use netlink::{IpSocket, PacketSocket};
@@ -19,12 +18,8 @@ use pipeline::table_set::TableSet;
 use pipeline::tables::{BlockOwnerKey, NetworkKey, PortCounters, RouterKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Duration, Instant};
-
-/// Between the starts of two sweeps.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// A sweep of a full table takes long; it may have this share of the time at most: 1/20.
-const SWEEP_SHARE: u32 = 20;
+use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) struct Kernel {
     dataplane: Dataplane,
@@ -35,7 +30,7 @@ pub(crate) struct Kernel {
     attached: BTreeSet<Attachment>,
     /// Hooks of the last plan; none before the first.
     hooks: Option<BTreeSet<Attachment>>,
-    sweep_due: Instant,
+    programmed: Arc<TableSet>,
     /// Own blocks as of the last purge, with the router's VNI.
     own_blocks: BTreeMap<BlockOwnerKey, u32>,
     /// Frames that could not be sent.
@@ -48,20 +43,18 @@ pub(crate) fn settings(pin_dir: &Path) -> Settings {
 }
 
 impl Kernel {
-    pub(crate) fn open(
-        pin_dir: &Path,
-        now: Instant,
-    ) -> Result<(Self, EventReader, FrameReader), crate::Error> {
+    pub(crate) fn open(pin_dir: &Path) -> Result<(Self, EventReader, FrameReader), crate::Error> {
         let settings = settings(pin_dir);
         let mut dataplane = Dataplane::open(&settings)?;
         let (events, frames) = (dataplane.events()?, dataplane.frames()?);
+        let programmed = Arc::new(dataplane.read_tables()?);
         let kernel = Self {
             dataplane,
             socket: PacketSocket::open()?,
             ip_socket: IpSocket::open()?,
             attached: BTreeSet::new(),
             hooks: None,
-            sweep_due: now + SWEEP_EVERY,
+            programmed,
             own_blocks: BTreeMap::new(),
             send_failures: 0,
         };
@@ -69,13 +62,11 @@ impl Kernel {
     }
 
     /// The programs that tell of packets take the others' place, or give it back.
-    pub(crate) fn exchange_programs(&mut self, watching: Option<Watching>) -> Result<(), dataplane::Error> {
+    pub(crate) fn exchange_programs(
+        &mut self,
+        watching: Option<Watching>,
+    ) -> Result<Option<Watching>, dataplane::Error> {
         self.dataplane.exchange_programs(watching)
-    }
-
-    /// What an earlier agent left.
-    pub(crate) fn tables(&self) -> Result<TableSet, dataplane::Error> {
-        self.dataplane.read_tables()
     }
 
     /// Programs first, then tables, then what is no longer wanted. After an error it can be repeated.
@@ -92,6 +83,7 @@ impl Kernel {
             }
         }
         let applied = self.dataplane.apply(&plan.compiled.tables)?;
+        self.programmed = Arc::new(plan.compiled.tables.clone());
         if applied.changed > 0 {
             tracing::info!(
                 revision = plan.revision,
@@ -185,38 +177,14 @@ impl Kernel {
         self.dataplane.knows_datagram(key, dataplane::clock_ns()).unwrap_or(false)
     }
 
-    /// Removes idle sessions and unused mappings if it is time.
-    pub(crate) fn sweep_if_due(
-        &mut self,
-        now: Instant,
-        nat: NatTimeouts,
-        meters: &mut Meters,
-        seen: &mut dyn FnMut(&SessionRow, Fate),
-    ) {
-        if now < self.sweep_due {
-            return;
-        }
-        let outcome = self.dataplane.sweep_seen(dataplane::clock_ns(), &timeouts(nat), seen);
-        self.sweep_due = now + SWEEP_EVERY.max(now.elapsed() * SWEEP_SHARE);
-        if let Ok(swept) = &outcome {
-            meters.swept(*swept, now.elapsed());
-        }
-        match outcome {
-            Ok(swept) if swept.sessions_removed + swept.mappings_removed > 0 => {
-                tracing::debug!(
-                    sessions = swept.sessions_removed,
-                    mappings = swept.mappings_removed,
-                    ports = swept.ports_freed,
-                    "swept"
-                );
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(error = crate::chain(&error), "sweep failed"),
-        }
+    /// Handles for the thread that sweeps.
+    pub(crate) fn sweeper(&self) -> Result<Sweeper, dataplane::Error> {
+        self.dataplane.sweeper()
     }
 
-    pub(crate) fn sweep_due(&self) -> Instant {
-        self.sweep_due
+    /// What the tables hold, as far as they were written.
+    pub(crate) fn programmed(&self) -> Arc<TableSet> {
+        Arc::clone(&self.programmed)
     }
 
     /// Handles of the sessions for another thread.

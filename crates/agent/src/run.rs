@@ -485,25 +485,25 @@ impl Agent {
         });
     }
 
-    /// The programs that tell of packets were loaded, or are not needed any more.
+    /// The programs that tell of packets are there, or are not needed any more.
     fn captures_changed(&mut self, change: Change) {
         let (watching, reader) = match change {
             Change::Loaded(Ok(loaded)) => {
                 let (watching, reader) = *loaded;
-                (Some(watching), Some(reader))
+                (Some(watching), reader)
             }
             Change::Loaded(Err(reason)) => {
                 tracing::error!(reason, "the programs that tell of packets were not loaded");
                 return self.captures.failed();
             }
-            Change::Over => (None, None),
+            Change::Over(reader) => (None, reader),
         };
         let looking = watching.is_some();
-        let exchanged = block_in_place(|| self.kernel.exchange_programs(watching));
-        match (exchanged, reader) {
-            (Ok(()), Some(reader)) => self.captures.in_place(reader),
-            (Ok(()), None) => {}
-            (Err(error), _) => {
+        match block_in_place(|| self.kernel.exchange_programs(watching)) {
+            Ok(Some(watching)) if !looking => self.captures.keep(Box::new((watching, reader))),
+            Ok(_) if looking => self.captures.in_place(reader),
+            Ok(_) => {}
+            Err(error) => {
                 // Whichever programs are in place, packets go on; what they would tell of ends by itself.
                 tracing::error!(looking, error = chain(&error), "programs not exchanged");
                 if looking {

@@ -35,8 +35,8 @@ impl Watching {
 
 impl Dataplane {
     /// Exchanges the programs on every interface: these take the place of those in force, or, with none, this
-    /// version's plain ones do. After an error it can be repeated.
-    pub fn exchange_programs(&mut self, watching: Option<Watching>) -> Result<(), Error> {
+    /// version's plain ones do. Gives back those that told of packets until now. After an error it can be repeated.
+    pub fn exchange_programs(&mut self, watching: Option<Watching>) -> Result<Option<Watching>, Error> {
         let former = std::mem::replace(&mut self.watching, watching.map(|watching| watching.0));
         for attachment in self.attached()? {
             match self.attach(attachment.hook, attachment.ifindex) {
@@ -44,8 +44,7 @@ impl Dataplane {
                 Err(error) => return Err(error),
             }
         }
-        drop(former);
-        Ok(())
+        Ok(former.map(Watching))
     }
 }
 

@@ -19,6 +19,7 @@ mod refusal;
 mod session_tables;
 mod sessions;
 mod settings;
+mod sweep;
 mod sys;
 mod view;
 
@@ -35,15 +36,15 @@ pub use error::Error;
 pub use events::{Entry, EventReader, FrameReader, RingReader};
 pub use played_nic::PlayedNic;
 pub use session_tables::SessionTables;
-pub use sessions::{Fate, SessionRow, State, Swept, Timeouts};
+pub use sessions::{SessionRow, State, Timeouts};
 pub use settings::{Settings, Sizes};
+pub use sweep::{Fate, Sweeper, Swept};
 pub use view::View;
 
 use aya::programs::SchedClassifier;
 use bpffs::PinDirectory;
 use object::{Build, Object};
 use pipeline::table_set::TableSet;
-use sessions::RestingPorts;
 use std::collections::BTreeSet;
 
 /// The data path of one host.
@@ -56,13 +57,8 @@ pub struct Dataplane {
     current: TableSet,
     /// Keys of the punt buckets.
     ingresses: BTreeSet<u32>,
-    resting: RestingPorts,
     /// Entries that `sessions` was made for.
     sessions_max: u32,
-    /// Whether the last sweep found sessions or ports getting scarce.
-    pressed: bool,
-    /// Whose ports it found nearly gone.
-    scarce: sessions::Scarce,
     /// The programs that tell of packets, while they are in the others' place.
     watching: Option<Object>,
 }
@@ -92,10 +88,7 @@ impl Dataplane {
             pin_directory,
             current: TableSet::default(),
             ingresses: BTreeSet::new(),
-            resting: RestingPorts::default(),
             sessions_max: sizes.sessions,
-            pressed: false,
-            scarce: sessions::Scarce::default(),
             watching: None,
         };
         dataplane.reread()?;

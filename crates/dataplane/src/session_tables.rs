@@ -12,30 +12,31 @@ use pipeline::session::{Session, SessionKey};
 /// Handles of the tables that packets write.
 #[derive(Debug)]
 pub struct SessionTables {
-    sessions: MapFd<SessionKey, Session>,
-    replies: MapFd<SessionKey, SessionKey>,
-    mappings: MapFd<MappingKey, Mapping>,
+    pub(crate) sessions: MapFd<SessionKey, Session>,
+    pub(crate) replies: MapFd<SessionKey, SessionKey>,
+    pub(crate) mappings: MapFd<MappingKey, Mapping>,
 }
 
 impl Dataplane {
     /// Further handles of its sessions.
     pub fn session_tables(&self) -> Result<SessionTables, Error> {
-        let KernelTables { sessions, replies, mappings, .. } = &self.object.tables;
-        Ok(SessionTables {
+        SessionTables::of(&self.object.tables)
+    }
+}
+
+impl SessionTables {
+    pub(crate) fn of(kernel: &KernelTables) -> Result<Self, Error> {
+        let KernelTables { sessions, replies, mappings, .. } = kernel;
+        Ok(Self {
             sessions: sessions.try_clone().map_err(Error::table("sessions"))?,
             replies: replies.try_clone().map_err(Error::table("replies"))?,
             mappings: mappings.try_clone().map_err(Error::table("mappings"))?,
         })
     }
-}
 
-impl SessionTables {
     /// Every session, read in batches. Sessions that begin or end meanwhile may or may not be seen.
     pub fn rows(&self) -> impl Iterator<Item = Result<SessionRow, Error>> {
-        let rows = self.sessions.elements();
-        rows.map(|row| {
-            row.map(|(key, session)| SessionRow::new(key, &session)).map_err(Error::table("sessions"))
-        })
+        sessions::rows(&self.sessions)
     }
 
     /// Every mapping, in the same way.

@@ -206,6 +206,18 @@ impl<K: IntoBytes, V: FromBytes + IntoBytes> MapFd<K, V> {
         }
     }
 
+    /// Replaces if present; false if it was not there.
+    pub(crate) fn replace(&self, key: &K, value: &V) -> io::Result<bool> {
+        const EXIST: u64 = 2;
+        let mut attr = self.attr(key, std::ptr::from_ref(value) as u64, EXIST);
+        // SAFETY: key and value have the map's sizes (invariant); the kernel only reads both.
+        match unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) } {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes; false if it was not there.
     pub(crate) fn delete(&self, key: &K) -> io::Result<bool> {
         let mut attr = self.attr(key, 0, 0);

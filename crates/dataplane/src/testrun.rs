@@ -26,6 +26,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use zerocopy::FromZeros as _;
 
+mod fixture;
+
+pub use fixture::{ADDRESS_A, ADDRESS_B, VM_A, VM_B, a_to_b, two_ports};
+
 /// Room for the largest frame that a test run takes, and outer headers.
 const FRAME_MAX: usize = 4096;
 const CONTEXT_LEN: usize = 192;
@@ -106,13 +110,17 @@ impl TestRun {
     }
 
     fn open_build(build: Build, tables: &TableSet) -> Result<Self, Error> {
+        let mut run = Self::of(Dataplane::open_private(build, &Sizes::SMALL, &PROGRAMS)?)?;
+        run.dataplane.apply(tables)?;
+        Ok(run)
+    }
+
+    /// With tables and programs that are in use; the tunnel's is not among them.
+    pub fn of(dataplane: Dataplane) -> Result<Self, Error> {
         let home = File::open("/proc/thread-self/ns/net").map_err(Error::TestNamespace)?;
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
             .map_err(|e| Error::TestNamespace(e.into()))?;
-        let dataplane = Dataplane::open_private(build, &Sizes::SMALL, &PROGRAMS)?;
-        let mut run = Self { dataplane, interfaces: BTreeSet::from([1]), home };
-        run.dataplane.apply(tables)?;
-        Ok(run)
+        Ok(Self { dataplane, interfaces: BTreeSet::from([1]), home })
     }
 
     /// The reading end of the programs' events, once.

@@ -3,6 +3,9 @@
 
 use super::*;
 use crate::Sizes;
+use pipeline::nat::Mapping;
+use pipeline::session::{Session, SessionKey, seen};
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering::Relaxed;
 use zerocopy::FromZeros;
 
@@ -13,9 +16,37 @@ const SECOND: u64 = 1_000_000_000;
 const START: u64 = 1_000_000 * SECOND;
 const BOTH: u32 = 1 | 1 << seen::REPLY_SHIFT;
 
-fn dataplane() -> Dataplane {
-    Dataplane::open_private(crate::object::Build::Plain, &Sizes::SMALL, &[])
-        .expect("root, and a kernel with BPF")
+/// A data path of its own, and who sweeps it.
+struct Bench {
+    dataplane: Dataplane,
+    sweeper: Sweeper,
+}
+
+impl Bench {
+    fn sweep(&mut self, now_ns: u64, timeouts: &Timeouts) -> Result<Swept, Error> {
+        self.sweeper.sweep(now_ns, timeouts, &self.dataplane.current, &mut |_, _| {})
+    }
+}
+
+impl Deref for Bench {
+    type Target = Dataplane;
+
+    fn deref(&self) -> &Dataplane {
+        &self.dataplane
+    }
+}
+
+impl DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut Dataplane {
+        &mut self.dataplane
+    }
+}
+
+fn dataplane() -> Bench {
+    let dataplane = Dataplane::open_private(crate::object::Build::Plain, &Sizes::SMALL, &[])
+        .expect("root, and a kernel with BPF");
+    let sweeper = dataplane.sweeper().expect("handles");
+    Bench { dataplane, sweeper }
 }
 
 fn key(protocol: u8, src_port: u16) -> SessionKey {
@@ -99,7 +130,7 @@ fn each_state_has_its_time() {
 #[test]
 fn rfc6888_req8_under_pressure_closed_connections_go_first() {
     let mut dataplane = dataplane();
-    dataplane.sessions_max = 4;
+    dataplane.sweeper.sessions_max = 4;
     let open = seen::ACK | seen::ACK << seen::REPLY_SHIFT;
     for (port, bits) in [(1, open), (2, seen::RST | open)] {
         add(&dataplane, PROTOCOL_TCP, port, bits);
@@ -131,7 +162,7 @@ fn rfc6888_req8_half_used_ports_are_pressure() {
         add(&dataplane, PROTOCOL_TCP, 1, seen::RST);
         let timeouts = Timeouts::default();
         dataplane.sweep(START + 11 * SECOND, &timeouts).unwrap();
-        assert!(!dataplane.pressed, "one of two");
+        assert!(!dataplane.sweeper.pressed, "one of two");
         add(&dataplane, PROTOCOL_TCP, 2, seen::RST);
         for alive in [2, 0] {
             assert_eq!(dataplane.sweep(START + 12 * SECOND, &timeouts).unwrap().sessions_alive, alive);

@@ -1,10 +1,11 @@
 //! What the programs know of the ports of a crowded block, put right: they only ever learn that ports are taken.
 
-use crate::Dataplane;
+use super::Sweeper;
 use crate::error::Error;
 use pipeline::Address;
 use pipeline::bounds::BLOCK_WORDS_MAX;
 use pipeline::nat::{BindingKey, PortBits, PortBitsKey};
+use pipeline::table_set::TableSet;
 use std::array;
 use std::collections::{BTreeMap, HashMap};
 
@@ -36,15 +37,15 @@ impl Crowded {
     }
 }
 
-impl Dataplane {
+impl Sweeper {
     /// The blocks of which the programs keep a record, nothing noted yet.
-    pub(super) fn crowded(&self) -> Result<Crowded, Error> {
+    pub(super) fn crowded(&self, programmed: &TableSet) -> Result<Crowded, Error> {
         let mut sizes = HashMap::new();
-        for block in self.current.own_blocks.values() {
+        for block in programmed.own_blocks.values() {
             sizes.insert((block.address, block.first), block.size);
         }
         let mut crowded = Crowded::default();
-        for row in self.object.tables.port_bits.elements() {
+        for row in self.port_bits.elements() {
             let (key, _) = row.map_err(Error::table("port_bits"))?;
             let size = sizes.get(&(key.address, key.first)).copied().unwrap_or(0);
             let block = Block { size, taken: [0; WORDS] };
@@ -55,7 +56,7 @@ impl Dataplane {
 
     /// Writes what was noted. A claim made meanwhile is missing, which costs a packet one attempt.
     pub(super) fn correct_port_bits(&self, crowded: &Crowded) -> Result<(), Error> {
-        let table = &self.object.tables.port_bits;
+        let table = &self.port_bits;
         for ((external_vni, address, protocol, first), block) in &crowded.0 {
             let key = PortBitsKey {
                 external_vni: *external_vni,

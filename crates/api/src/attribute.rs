@@ -65,6 +65,7 @@ pub const STANDARD: &[Attribute] = &[
 pub mod check {
     use ipnet::IpNet;
     use model::Mac;
+    use model::slice::DhcpOption;
     use serde_json::{Map, Value, json};
     use std::net::IpAddr;
     use uuid::Uuid;
@@ -386,10 +387,22 @@ pub mod check {
     pub fn network_type(value: &Value) -> Checked {
         one_of(value, &["flat", "vlan", "geneve", "vxlan"])
     }
+            can_be_told(&option)?;
 
     pub fn egress(value: &Value) -> Checked {
         one_of(value, &["direct", "gateway"])
     }
+    /// A value that hosts could not tell a VM would be lost without a word there, so it is refused here. Hosts tell
+    /// options of IPv4 only.
+    fn can_be_told(option: &Map<String, Value>) -> Result<(), String> {
+        let text = |key| option.get(key).and_then(Value::as_str).map(str::to_owned);
+        let (Some(name), Some(value)) = (text("opt_name"), text("opt_value")) else { return Ok(()) };
+        if option.get("ip_version").and_then(Value::as_u64) == Some(6) {
+            return Ok(());
+        }
+        DhcpOption { name, value }.encode().map(drop).map_err(|error| error.to_string())
+    }
+
 
     pub fn direction(value: &Value) -> Checked {
         one_of(value, &["ingress", "egress"])

@@ -45,8 +45,8 @@ fn listed<R: Resource, B: Handles<R> + Facts>(
 ) -> Answer {
     let judge = Judge::new(caller, backend);
     let views = backend.list(caller, &query.hints::<R>(caller));
-    let views = views.into_iter().filter_map(|of| view(&of).map(|of| judge.visible::<R>(of)).transpose());
-    let body = list::body::<R>(views, query, base)?;
+    let visible = |of: &R::View| Ok(judge.visible::<R>(view(of)?));
+    let body = list::body::<R>(&views, visible, query, base)?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
@@ -262,9 +262,10 @@ pub(crate) fn view(view: &impl Serialize) -> Result<Map<String, Value>, Error> {
     }
 }
 
-/// Where the client found us: `http://HOST`. The scheme is that of the request's URI, which the listener makes
-/// absolute when it speaks TLS.
-pub(crate) struct Root(pub(crate) String);
+/// Where the client found us: `http://HOST`, without the path. The scheme is that of the request's URI, which the
+/// listener makes absolute when it speaks TLS.
+#[derive(Debug)]
+pub struct Root(pub String);
 
 impl<S: Sync> FromRequestParts<S> for Root {
     type Rejection = Infallible;

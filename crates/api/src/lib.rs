@@ -35,6 +35,7 @@ pub use backend::{
 };
 pub use caller::{Authenticate, AuthenticationError, Caller, Rank};
 pub use error::Error;
+pub use handlers::Root;
 pub use policy::Policy;
 pub use resource::{Resource, attributes};
 pub use routes::{BODY_BYTES_MAX, authenticated, paths, router};

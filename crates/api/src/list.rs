@@ -1,7 +1,7 @@
 //! Lists: filter, sort, page and trim views that are already JSON, the same for every resource.
 //!
-//! A list may be long: a view is text as soon as it has passed the filters, because its parts take several times as
-//! much.
+//! A list may be long: a view is JSON for as long as it is looked at and no longer. Of a list that is sorted or cut into
+//! pages only what is in the answer becomes text; of all else nothing stays but sort keys and id.
 
 use crate::query::{Page, Query};
 use crate::{Error, Resource};
@@ -10,65 +10,96 @@ use std::cmp::Ordering;
 
 type View = Map<String, Value>;
 
-/// A view that waits for its place in the list.
+/// What is known of a view that waits for its place in the list.
 struct Entry {
     /// In the order of the sort keys.
     keys: Vec<Value>,
     id: String,
-    text: Vec<u8>,
+    /// Its place among the views.
+    at: usize,
 }
 
-/// The body of an answer. `base` is the collection's URL, for links.
+/// The body of an answer. `visible` makes what the caller may read of a view, if that is anything; `base` is the
+/// collection's URL, for links.
 pub(crate) fn body<R: Resource>(
-    views: impl Iterator<Item = Result<View, Error>>,
+    views: &[R::View],
+    visible: impl Fn(&R::View) -> Result<Option<View>, Error>,
     query: &Query,
     base: &str,
 ) -> Result<Vec<u8>, Error> {
-    let passes = |view: &View| query.filters.iter().all(|(key, values)| matches(view, key, values));
-    let views = views.filter(|view| view.as_ref().map_or(true, passes));
-    let mut body = format!("{{\"{}\":[", R::COLLECTION).into_bytes();
+    let passing = |of: &R::View| {
+        let view = visible(of)?;
+        let passes = |view: &View| query.filters.iter().all(|(key, values)| matches(view, key, values));
+        Ok(view.filter(passes))
+    };
+    let mut list = List::new(R::COLLECTION);
     if query.sort.is_empty() && query.page.is_none() {
-        for (index, view) in views.enumerate() {
-            separate(&mut body, index);
-            write(&mut body, &trim(view?, &query.fields))?;
+        for of in views {
+            if let Some(view) = passing(of)? {
+                list.add(&trim(view, &query.fields))?;
+            }
         }
-        body.extend_from_slice(b"]}");
-        return Ok(body);
+        return Ok(list.end());
     }
-    let mut entries = views.map(|view| entry(view?, query)).collect::<Result<Vec<_>, _>>()?;
+    let mut entries = Vec::new();
+    for (at, of) in views.iter().enumerate() {
+        entries.extend(passing(of)?.map(|view| entry(&view, query, at)));
+    }
     sort(&mut entries, query);
     if let Some(page) = &query.page {
         entries = cut::<R>(entries, page)?;
     }
-    for (index, entry) in entries.iter().enumerate() {
-        separate(&mut body, index);
-        body.extend_from_slice(&entry.text);
+    for of in entries.iter().filter_map(|entry| views.get(entry.at)) {
+        if let Some(view) = visible(of)? {
+            list.add(&trim(view, &query.fields))?;
+        }
     }
-    body.push(b']');
     if let Some(page) = &query.page {
-        body.extend_from_slice(format!(",\"{}_links\":", R::COLLECTION).as_bytes());
-        write(&mut body, &Value::Array(links(&entries, page, query, base)))?;
+        list.links(R::COLLECTION, links(&entries, page, query, base))?;
     }
-    body.push(b'}');
-    Ok(body)
+    Ok(list.end())
 }
 
-fn separate(body: &mut Vec<u8>, index: usize) {
-    if index > 0 {
-        body.push(b',');
+/// An answer in the making.
+struct List {
+    body: Vec<u8>,
+    open: bool,
+    empty: bool,
+}
+
+impl List {
+    fn new(collection: &str) -> Self {
+        Self { body: format!("{{\"{collection}\":[").into_bytes(), open: true, empty: true }
+    }
+
+    fn add(&mut self, view: &Value) -> Result<(), Error> {
+        if !self.empty {
+            self.body.push(b',');
+        }
+        self.empty = false;
+        self.write(view)
+    }
+
+    fn links(&mut self, collection: &str, links: Vec<Value>) -> Result<(), Error> {
+        self.body.extend_from_slice(format!("],\"{collection}_links\":").as_bytes());
+        self.open = false;
+        self.write(&Value::Array(links))
+    }
+
+    fn write(&mut self, value: &Value) -> Result<(), Error> {
+        serde_json::to_writer(&mut self.body, value).map_err(Error::internal)
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.body.extend_from_slice(if self.open { b"]}" } else { b"}" });
+        self.body
     }
 }
 
-fn write(body: &mut Vec<u8>, value: &Value) -> Result<(), Error> {
-    serde_json::to_writer(body, value).map_err(Error::internal)
-}
-
-fn entry(view: View, query: &Query) -> Result<Entry, Error> {
+fn entry(view: &View, query: &Query, at: usize) -> Entry {
     let keys = query.sort.iter().map(|(key, _)| view.get(key).cloned().unwrap_or_default()).collect();
     let id = view.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let mut text = Vec::new();
-    write(&mut text, &trim(view, &query.fields))?;
-    Ok(Entry { keys, id, text })
+    Entry { keys, id, at }
 }
 
 /// Only the fields asked for; all if none were.

@@ -1,26 +1,10 @@
 //! Version documents: where every client begins.
 
+use api::Root;
 use axum::Json;
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use std::convert::Infallible;
-
-/// Where the client found us: `http://HOST`, without the path. The scheme is that of the request's URI, which the
-/// listener makes absolute when it speaks TLS.
-pub(crate) struct Root(pub(crate) String);
-
-impl<S: Sync> FromRequestParts<S> for Root {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let scheme = parts.uri.scheme_str().unwrap_or("http");
-        Ok(Self(format!("{scheme}://{}", host.unwrap_or("localhost"))))
-    }
-}
 
 /// `GET /`: every version there is, with status 300.
 pub(crate) async fn versions(Root(root): Root) -> Response {

@@ -9,9 +9,9 @@ mod user;
 
 use crate::Error;
 use crate::directory::Identity;
-use crate::discovery::Root;
 use crate::fields::{self, Body, Fields};
 use crate::routes::{Answer, Caller, blocking};
+use api::Root;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;

@@ -4,11 +4,12 @@
 //! by taking a [`Caller`], which is refused with 401 otherwise. Writing needs the role admin.
 
 use crate::directory::Identity;
-use crate::discovery::{self, Root};
+use crate::discovery;
 use crate::fields::BODY_BYTES_MAX;
 use crate::resources::assignment::{self, Place, Verb};
 use crate::resources::{self, Resource, application_credential};
 use crate::{Error, Scope, Session, tokens};
+use api::Root;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, OriginalUri, Path, State};
 use axum::http::request::Parts;

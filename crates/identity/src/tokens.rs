@@ -1,12 +1,12 @@
 //! `/v3/auth`: tokens and what they open.
 
 use crate::directory::Identity;
-use crate::discovery::Root;
 use crate::fields::{self, Body};
 use crate::login::Login;
 use crate::resources::listed;
 use crate::routes::{Answer, Caller, blocking};
 use crate::{Error, Scope, Source, secret, view};
+use api::Root;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};

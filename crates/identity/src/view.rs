@@ -2,8 +2,8 @@
 
 use crate::{Scope, Session};
 use model::identity::{Domain, Role};
+use model::moment::{self, Fraction};
 use serde_json::{Map, Value, json};
-use time::OffsetDateTime;
 
 /// Services of the catalog: type, name, id, path of the endpoint below the root.
 pub(crate) const SERVICES: [(&str, &str, &str, &str); 2] = [
@@ -14,18 +14,7 @@ const INTERFACES: [(&str, char); 3] = [("public", 'a'), ("internal", 'b'), ("adm
 
 /// `2026-11-22T06:00:00.000000Z`.
 pub(crate) fn time_us(us: i64) -> String {
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1000);
-    let time = time.unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-        time.year(),
-        u8::from(time.month()),
-        time.day(),
-        time.hour(),
-        time.minute(),
-        time.second(),
-        time.microsecond()
-    )
+    moment::text(us, Fraction::Microseconds)
 }
 
 /// Of a time in seconds since 1970.

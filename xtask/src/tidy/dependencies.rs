@@ -22,7 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("trace", &["model", "packet", "pipeline"]),
     // The processes.
     ("proto", &[]),
-    ("identity", &["model", "store"]),
+    ("identity", &["api", "model", "store"]),
     ("controller", &["api", "identity", "metrics", "model", "proto", "store", "trace"]),
     // Shows numbers, knows nothing of what they mean.
     ("metrics", &[]),

@@ -1,11 +1,12 @@
 //! `/v2.0/address-groups`.
 
-use super::{StandardCreate, StandardUpdate, timestamp};
+use super::{StandardCreate, StandardUpdate};
 use crate::attribute::check;
 use crate::policy::{Policy, table};
 use crate::{Attribute, Error, Resource};
 use ipnet::IpNet;
 use model::AddressGroupId;
+use model::moment;
 use model::security::AddressGroup;
 use serde::{Deserialize, Serialize};
 
@@ -78,8 +79,8 @@ impl AddressGroupView {
             tenant_id: standard.project_id.clone(),
             addresses: group.addresses.iter().copied().collect(),
             shared,
-            created_at: timestamp(standard.created_at),
-            updated_at: timestamp(standard.updated_at),
+            created_at: moment::text_s(standard.created_at),
+            updated_at: moment::text_s(standard.updated_at),
             revision_number: standard.revision_number,
         }
     }

@@ -4,12 +4,12 @@ use crate::attribute::check;
 use crate::policy::{Policy, table};
 use crate::resource::present;
 use crate::{Attribute, Error, Resource};
+use model::moment;
 use model::resource::Host;
 use model::{HostId, Mac};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::net::Ipv4Addr;
-use time::OffsetDateTime;
 
 impl Resource for Host {
     type Id = HostId;
@@ -115,8 +115,5 @@ impl AgentView {
 
 /// Without T and Z, unlike everywhere else: clients parse no other form here.
 fn timestamp(seconds: i64) -> String {
-    let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let (year, month, day) = time.to_calendar_date();
-    let (hour, minute, second) = time.to_hms();
-    format!("{year:04}-{:02}-{day:02} {hour:02}:{minute:02}:{second:02}", u8::from(month))
+    moment::text_s(seconds).replace('T', " ").replace('Z', "")
 }

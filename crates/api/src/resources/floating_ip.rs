@@ -25,7 +25,7 @@ impl Resource for FloatingIp {
         Attribute { filter: false, ..Attribute::fixed("subnet_id", check::uuid_or_null) },
         Attribute::writable("port_id", check::uuid_or_null),
         Attribute::writable("fixed_ip_address", check::ipv4_or_null),
-        Attribute::read_only("router_id", check::uuid),
+        Attribute::read_only("router_id", check::uuid_or_null),
     ];
 
     const POLICY: &'static Policy = &table::FLOATING_IP;

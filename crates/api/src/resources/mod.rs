@@ -36,10 +36,9 @@ pub use subnet_pool::{SubnetPoolAction, SubnetPoolCreate, SubnetPoolUpdate, Subn
 
 use model::resource::Standard;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// Standard attributes as a client may give them at creation.
+use model::moment;
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct StandardCreate {
     #[serde(default)]
@@ -86,17 +85,11 @@ impl StandardView {
             project_id: standard.project_id.clone(),
             tenant_id: standard.project_id.clone(),
             tags: standard.tags.clone(),
-            created_at: timestamp(standard.created_at),
-            updated_at: timestamp(standard.updated_at),
+            created_at: moment::text_s(standard.created_at),
+            updated_at: moment::text_s(standard.updated_at),
             revision_number: standard.revision_number,
         }
     }
-}
-
-/// `2026-11-22T06:00:00Z`.
-fn timestamp(seconds: i64) -> String {
-    let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    time.format(&Rfc3339).unwrap_or_default()
 }
 
 const fn yes() -> bool {

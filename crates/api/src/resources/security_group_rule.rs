@@ -1,9 +1,10 @@
 //! `/v2.0/security-group-rules`.
 
-use super::{StandardCreate, timestamp};
+use super::StandardCreate;
 use crate::attribute::check;
 use crate::policy::{Policy, table};
 use crate::{Attribute, Error, Resource};
+use model::moment;
 use model::security::{Direction, Ethertype, Remote, SecurityGroupRule};
 use model::{AddressGroupId, SecurityGroupId, SecurityGroupRuleId};
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,7 @@ impl Resource for SecurityGroupRule {
         Attribute::fixed("remote_ip_prefix", check::text_or_null),
         Attribute::fixed("remote_group_id", check::text_or_null),
         Attribute::fixed("remote_address_group_id", check::text_or_null),
-        Attribute::read_only("normalized_cidr", check::text),
+        Attribute::read_only("normalized_cidr", check::cidr_or_null),
         Attribute::read_only("belongs_to_default_sg", check::boolean),
     ];
 
@@ -110,8 +111,8 @@ impl SecurityGroupRuleView {
             description: standard.description.clone(),
             project_id: standard.project_id.clone(),
             tenant_id: standard.project_id.clone(),
-            created_at: timestamp(standard.created_at),
-            updated_at: timestamp(standard.updated_at),
+            created_at: moment::text_s(standard.created_at),
+            updated_at: moment::text_s(standard.updated_at),
             revision_number: standard.revision_number,
         }
     }

@@ -5,14 +5,13 @@
 //! `host_name`, `project`) and `granted`, the time its owner got it. A `checkpoint` line has `time`, `event` and
 //! `blocks`, the number of `held` lines that follow it. Times are RFC 3339 in UTC with milliseconds.
 
+use model::moment::{self, Fraction};
 use model::resource::{Host, Network, PortBlock, Router};
 use model::slice::BlockId;
 use model::{HostId, NetworkId, RouterId};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use store::Snapshot;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// A block in its owner's hands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,22 +182,10 @@ pub(super) fn between(before: &Snapshot, after: &Snapshot, time_ms: i64) -> Vec<
 
 /// RFC 3339 in UTC with milliseconds; of a time that no calendar has, that of 1970.
 pub fn time_text(ms: i64) -> String {
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
-    let time = time.unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-        time.year(),
-        u8::from(time.month()),
-        time.day(),
-        time.hour(),
-        time.minute(),
-        time.second(),
-        time.millisecond()
-    )
+    moment::text(ms.saturating_mul(1000), Fraction::Milliseconds)
 }
 
 /// Milliseconds since 1970 of a time in RFC 3339.
 pub fn parse_time(text: &str) -> Option<i64> {
-    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
+    i64::try_from(moment::parse_ns(text)?.div_euclid(1_000_000)).ok()
 }

@@ -5,8 +5,11 @@ use crate::common::{Api, UNKNOWN};
 use crate::coverage::{Kind, kinds, nested};
 use api::Attribute;
 use controller::service::Service;
+use model::quota::Counted;
 use serde_json::{Map, Value, json};
 use std::path::Path;
+
+mod schema;
 
 const VERBS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
 
@@ -36,7 +39,10 @@ async fn document(api: &Api) -> Value {
             }
         }
         operations.insert("parameters".to_owned(), path_parameters(&path));
-        paths.insert(path, operations.into());
+        match path.strip_suffix("{action}") {
+            Some(stem) => paths.extend(actions(api, stem).await),
+            None => drop(paths.insert(path, operations.into())),
+        }
     }
     let mut schemas = Map::from_iter([("error".to_owned(), error_schema())]);
     for kind in &kinds {
@@ -55,6 +61,64 @@ async fn document(api: &Api) -> Value {
         "security": [{"token": []}],
         "paths": paths,
         "components": {"schemas": schemas, "securitySchemes": {"token": token}},
+    })
+}
+
+/// What is done to one thing, with its path below that, its body and its answer.
+fn all_actions() -> Vec<(&'static str, &'static str, Value, Value)> {
+    let id = json!({"type": "string", "format": "uuid"});
+    let any = |of: Value| json!({"type": "object", "additionalProperties": false, "properties": of});
+    let interface = any(json!({"subnet_id": id, "port_id": id}));
+    let connected =
+        json!({"type": "object", "required": ["id", "port_id", "subnet_id", "subnet_ids", "network_id"]});
+    let needs =
+        |name: &str, of: Value| json!({"type": "object", "required": [name], "properties": {name: of}});
+    let attribute = |kind: &str, name: &str| {
+        let kind = kinds().into_iter().find(|of| of.name == kind).unwrap();
+        schema(kind.attributes.iter().find(|of| of.name == name).unwrap())
+    };
+    let routes = needs("router", needs("routes", attribute("router", "routes")));
+    let router = needs("router", json!({"$ref": "#/components/schemas/router"}));
+    let addresses = needs("addresses", attribute("address_group", "addresses"));
+    let group = needs("address_group", json!({"$ref": "#/components/schemas/address_group"}));
+    let prefixes = needs("prefixes", attribute("subnetpool", "prefixes"));
+    vec![
+        ("routers", "add_router_interface", interface.clone(), connected.clone()),
+        ("routers", "remove_router_interface", interface, connected),
+        ("routers", "add_extraroutes", routes.clone(), router.clone()),
+        ("routers", "remove_extraroutes", routes, router),
+        ("address-groups", "add_addresses", addresses.clone(), group.clone()),
+        ("address-groups", "remove_addresses", addresses, group),
+        ("subnetpools", "add_prefixes", prefixes.clone(), prefixes.clone()),
+        ("subnetpools", "remove_prefixes", prefixes.clone(), prefixes.clone()),
+        ("subnetpools", "onboard_network_subnets", needs("network_id", id), prefixes),
+    ]
+}
+
+/// The actions on the things of a path `/v2.0/COLLECTION/{id}/`.
+async fn actions(api: &Api, stem: &str) -> Vec<(String, Value)> {
+    let collection = stem.split('/').nth(2).unwrap();
+    let mut paths = Vec::new();
+    for (_, name, body, answer) in all_actions().into_iter().filter(|(of, ..)| *of == collection) {
+        let path = format!("{stem}{name}");
+        let refused = api.call("PUT", &path.replace("{id}", UNKNOWN), json!({})).await;
+        assert_ne!(refused.body["NeutronError"]["type"], "HTTPNotFound", "{path} is not served");
+        let content = |schema: Value| json!({"application/json": {"schema": schema}});
+        let done = json!({"description": "Done.", "content": content(answer)});
+        let put = json!({
+            "requestBody": {"required": true, "content": content(body)},
+            "responses": {"200": done, "default": failure()},
+        });
+        paths.push((path.clone(), json!({"put": put, "parameters": path_parameters(&path)})));
+    }
+    assert!(!paths.is_empty(), "no actions are told of {stem}");
+    paths
+}
+
+fn failure() -> Value {
+    json!({
+        "description": "Refused.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/error"}}},
     })
 }
 
@@ -101,11 +165,11 @@ fn operation(verb: &str, path: &str, kind: Option<&Kind>) -> Value {
         };
         success["content"] = content;
     }
-    let failure = json!({
-        "description": "Refused.",
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/error"}}},
-    });
-    let mut operation = json!({"responses": {status: success, "default": failure}});
+    let mut operation = json!({"responses": {status: success, "default": failure()}});
+    if matches!(path, "/" | "/v2.0") {
+        // For everybody.
+        operation["security"] = json!([]);
+    }
     if let (Some(kind), Some("")) = (kind, rest)
         && verb == "GET"
     {
@@ -117,6 +181,7 @@ fn operation(verb: &str, path: &str, kind: Option<&Kind>) -> Value {
         (Some(_), Some("/{id}/tags"), "PUT") => {
             Some(envelope("tags", json!({"type": "array", "items": {"type": "string"}})))
         }
+        (None, _, "PUT") if path == "/v2.0/quotas/{id}" => Some(envelope("quota", quota())),
         (_, _, "POST") => Some(json!({"application/json": {"schema": {"type": "object"}}})),
         (_, _, "PUT") if !is_tag => Some(json!({"application/json": {"schema": {"type": "object"}}})),
         _ => None,
@@ -125,6 +190,15 @@ fn operation(verb: &str, path: &str, kind: Option<&Kind>) -> Value {
         operation["requestBody"] = json!({"required": true, "content": content});
     }
     operation
+}
+
+/// -1: no limit.
+fn quota() -> Value {
+    let limit = json!({"type": "integer", "minimum": -1});
+    let limits = Counted::ALL.into_iter().map(|counted| (counted.name().to_owned(), limit.clone()));
+    let properties: Map<String, Value> =
+        limits.chain([("check_limit".to_owned(), json!({"type": "boolean"}))]).collect();
+    json!({"type": "object", "additionalProperties": false, "properties": properties})
 }
 
 fn request(kind: &Kind, what: &str) -> Value {
@@ -168,31 +242,25 @@ fn object(attributes: &[&Attribute], of: fn(&Attribute) -> bool, creation: bool)
     object
 }
 
-/// What the attribute's check takes.
-fn schema(attribute: &Attribute) -> Value {
-    let takes = |value: Value| (attribute.check)(&value).is_ok();
-    let text = takes(json!("x"));
-    let mut schema = if attribute.is_boolean() {
-        json!({"type": "boolean"})
-    } else if text && takes(json!([])) {
-        json!({})
-    } else if text {
-        json!({"type": "string"})
-    } else if takes(json!(UNKNOWN)) {
-        json!({"type": "string", "format": "uuid"})
-    } else if [4, 64, 1280].into_iter().any(|number| takes(json!(number))) {
-        json!({"type": "integer"})
-    } else if takes(json!([])) {
-        json!({"type": "array", "items": {}})
-    } else if takes(json!({})) {
-        json!({"type": "object"})
-    } else {
-        json!({"type": "string"})
-    };
-    if takes(Value::Null) {
-        schema["nullable"] = json!(true);
+/// What is checked by the service alone, because its errors have types of their own, and lists of the service's making.
+fn told(name: &str) -> Option<Value> {
+    let text = json!({"type": "string"});
+    let port = json!({"type": "integer", "minimum": 0, "maximum": 65535, "nullable": true});
+    let id = |nullable: bool| json!({"type": "string", "format": "uuid", "nullable": nullable});
+    match name {
+        "ethertype" => Some(json!({"type": "string", "enum": ["IPv4", "IPv6"]})),
+        "protocol" => Some(json!({"type": "string", "nullable": true})),
+        "port_range_min" | "port_range_max" => Some(port),
+        "remote_ip_prefix" => Some(json!({"type": "string", "format": "cidr", "nullable": true})),
+        "security_group_id" => Some(id(false)),
+        "remote_group_id" | "remote_address_group_id" => Some(id(true)),
+        "tags" => Some(json!({"type": "array", "items": text})),
+        _ => None,
     }
-    schema
+}
+
+fn schema(attribute: &Attribute) -> Value {
+    told(attribute.name).unwrap_or_else(|| schema::of(&attribute.check))
 }
 
 fn error_schema() -> Value {
@@ -202,5 +270,5 @@ fn error_schema() -> Value {
         "required": ["type", "message", "detail"],
         "properties": {"type": text, "message": text, "detail": text},
     });
-    json!({"type": "object", "properties": {"NeutronError": error}})
+    json!({"type": "object", "required": ["NeutronError"], "properties": {"NeutronError": error}})
 }

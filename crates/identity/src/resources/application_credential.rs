@@ -3,12 +3,12 @@
 use super::domain::object;
 use super::{Filters, View, collection};
 use crate::directory::Identity;
-use crate::discovery::Root;
 use crate::fields::{self, Body, Fields, invalid};
 use crate::routes::{Answer, Caller, blocking};
 use crate::secret::{self, PASSWORD_BYTES_MAX};
 use crate::view::time_s;
 use crate::{Error, Scope, Session};
+use api::Root;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;

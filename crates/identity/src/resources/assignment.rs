@@ -4,9 +4,9 @@
 use super::{Filters, collection, find, listed};
 use crate::Error;
 use crate::directory::{Identity, roles};
-use crate::discovery::Root;
 use crate::routes::{Answer, Caller, blocking};
 use crate::view::reference;
+use api::Root;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;

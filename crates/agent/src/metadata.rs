@@ -82,6 +82,8 @@ pub(crate) struct Metadata {
     /// The host's end of the pair.
     pub(crate) ifindex: u32,
     pub(crate) counters: Arc<Counters>,
+    /// Where the proxy listens.
+    netns: Netns,
 }
 
 impl Metadata {
@@ -107,13 +109,29 @@ impl Metadata {
         let proxy = Proxy::new(proxy, questions, Arc::clone(&counters));
         tokio::spawn(proxy.run(listener));
         tracing::info!(endpoint = %settings.endpoint, ifindex, "metadata is served");
-        Ok(Self { ifindex, counters })
+        Ok(Self { ifindex, counters, netns })
+    }
+
+    /// Makes the pair again if somebody took it away; the proxy goes on listening meanwhile. True if it was gone.
+    pub(crate) async fn ensure(&mut self, links: &Links) -> Result<bool, Error> {
+        if links.get(LINK).await.is_ok_and(|link| link.index == self.ifindex) {
+            return Ok(false);
+        }
+        // What was renamed or moved is in the way too, and goes with its other end.
+        remove(links).await?;
+        remove_named(&Links::connect_in(&self.netns)?, INSIDE).await?;
+        self.ifindex = connect(links, &self.netns).await?;
+        Ok(true)
     }
 }
 
 /// Removes the pair of an earlier agent, if its namespace has not gone with it yet.
 pub(crate) async fn remove(links: &Links) -> Result<(), Error> {
-    match links.get(LINK).await {
+    remove_named(links, LINK).await
+}
+
+async fn remove_named(links: &Links, name: &str) -> Result<(), Error> {
+    match links.get(name).await {
         Ok(link) => match links.delete(link.index).await {
             Err(error) if !error.is_gone() => Err(error.into()),
             _ => Ok(()),

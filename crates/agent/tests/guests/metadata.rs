@@ -130,6 +130,11 @@ fn vms_with_equal_addresses_get_their_own_metadata() {
     assert_eq!(counters["agent.metadata-answered"], 3, "{counters:?}");
     assert!(counters["drop.switch.not-served"] > 0, "{counters:?}");
 
+    bench.ip("link del nbk-service");
+    wait_for("metadata after the link was deleted", || {
+        (green.run("curl -sS -m 2 http://169.254.169.254/") == "192.168.10.11 is vm-green\n").then_some(())
+    });
+
     bench.kill();
     bench.start_with(configured(&bench, port));
     wait_for("metadata of the next agent", || {

@@ -22,7 +22,9 @@ mod wire;
 
 use crate::plan::{Index, Plan, Segment};
 use crate::running::Running;
+use crate::api::Api;
 use crate::state::State;
+use crate::resources;
 use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -113,7 +115,11 @@ impl Bench {
 /// # Errors
 /// No such lab, or a namespace can't be entered. A check that fails is no error: it is in the answer.
 pub async fn check(lab: Option<&str>) -> anyhow::Result<Vec<Checked>> {
-    let running = Running::find(lab)?;
+    let mut running = Running::find(lab)?;
+    if running.state.overrides.bare {
+        let api = Api::new(&running.names)?;
+        resources::find(&running.plan, &api, &mut running.state).await?;
+    }
     let directory = File::open(running.names.dir()).context("cannot open the lab's directory")?;
     if directory.try_lock().is_err() {
         bail!("lab `{}` is being checked already; wait for that to end", running.plan.name);

@@ -3,15 +3,22 @@
 use crate::names::{self, CONTROLLER, Names, UNDERLAY_LINK};
 use crate::plan::{Host, Plan};
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 
 /// Where agents find the controller.
 const AGENTS_PORT: u16 = 9697;
 
-/// Configuration of the controller.
-pub(crate) fn server(plan: &Plan, names: &Names) -> String {
+/// Where clients find the API.
+const API_PORT: u16 = 9696;
+
+/// Configuration of the controller. With `users` the underlay reaches its API, with a password.
+pub(crate) fn server(plan: &Plan, names: &Names, users: bool) -> String {
     let dir = names.machine_dir(CONTROLLER);
+    let (auth, api_address) =
+        if users { ("builtin", plan.controller_address()) } else { ("none", Ipv4Addr::LOCALHOST) };
     format!(
-        "api_socket = {socket:?}\napi_listen = \"127.0.0.1:9696\"\nagents_listen = \"{address}:{AGENTS_PORT}\"\n\
+        "auth = \"{auth}\"\napi_listen = \"{api_address}:{API_PORT}\"\n\
+         api_socket = {socket:?}\nagents_listen = \"{address}:{AGENTS_PORT}\"\n\
          data_dir = {data:?}\ncertificates = {certificates:?}\ncertificate = \"{CONTROLLER}\"\n\
          tunnel = \"{tunnel}\"\nunderlay_mtu = {mtu}\nnat_log = {nat_log:?}\n",
         socket = names.api_socket(),

@@ -60,6 +60,16 @@ impl Names {
         self.dir().join("api.sock")
     }
 
+    /// Who may log in to a bare lab.
+    pub(crate) fn clouds(&self) -> PathBuf {
+        self.dir().join("clouds.yaml")
+    }
+
+    /// Configuration of the controller.
+    pub(crate) fn server_file(&self) -> PathBuf {
+        self.machine_dir(CONTROLLER).join("server.toml")
+    }
+
     /// State, configuration and control socket of the process on a machine.
     pub(crate) fn machine_dir(&self, machine: &str) -> PathBuf {
         self.dir().join(machine)

@@ -41,6 +41,10 @@ pub struct Overrides {
     pub name: Option<String>,
     pub tunnel: Option<Tunnel>,
     pub offloads: Option<bool>,
+    /// Machines alone: networks, routers, ports and floating IPs are whoever's who logs in, and a VM is a namespace
+    /// that nothing is plugged into.
+    #[serde(default)]
+    pub bare: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +162,10 @@ impl Plan {
     /// The router that owns a network's gateway address.
     pub fn router_of(&self, network: Index) -> Option<Index> {
         self.routers.iter().position(|router| router.interfaces.contains(&network))
+        if overrides.bare {
+            // `nanboku port plug` makes nothing else.
+            file.vms.iter_mut().for_each(|vm| vm.kind = VmKind::Veth);
+        }
     }
 
     /// Two VMs are in one VPC: on one network, or on networks that one router joins.

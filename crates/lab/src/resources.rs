@@ -52,10 +52,7 @@ pub(crate) async fn create(plan: &Plan, api: &Api, state: &mut State) -> anyhow:
         });
         let port =
             api.create("port", body).await.with_context(|| format!("creating the port of VM {}", vm.name))?;
-        let id = text(&port, "id")?;
-        let link = id.parse::<model::PortId>()?.link_name();
-        let port = VmPort { mac: text(&port, "mac_address")?, id, link, mtu: network.mtu };
-        state.ports.insert(vm.name.clone(), port);
+        state.ports.insert(vm.name.clone(), vm_port(&port, network.mtu)?);
     }
     Ok(External(external.into_iter().map(|network| network.id).collect()))
 }
@@ -113,9 +110,7 @@ async fn tenant_network(network: &Network, api: &Api) -> anyhow::Result<Made> {
 
 async fn network(body: Value, api: &Api) -> anyhow::Result<Made> {
     let network = api.create("network", body).await?;
-    let mtu = network["mtu"].as_u64().and_then(|mtu| u32::try_from(mtu).ok());
-    let mtu = mtu.with_context(|| format!("the API's answer has no `mtu`: {network}"))?;
-    Ok(Made { id: text(&network, "id")?, mtu, subnets: Vec::new() })
+    Ok(Made { id: text(&network, "id")?, mtu: mtu(&network)?, subnets: Vec::new() })
 }
 
 /// Makes a router with its gateway and interfaces, whose SNAT address is another one's too or not. Answers its SNAT
@@ -145,9 +140,54 @@ async fn router(
         let path = format!("/v2.0/routers/{id}/add_router_interface");
         api.put(&path, &json!({ "subnet_id": subnet })).await?;
     }
-    let fixed = made["external_gateway_info"]["external_fixed_ips"].as_array();
+    Ok(snat_addresses(&made))
+}
+
+fn snat_addresses(router: &Value) -> Vec<Ipv4Addr> {
+    let fixed = router["external_gateway_info"]["external_fixed_ips"].as_array();
     let addresses = fixed.into_iter().flatten().filter_map(|ip| ip["ip_address"].as_str()?.parse().ok());
-    Ok(addresses.collect())
+    addresses.collect()
+}
+
+/// Finds by their names what somebody else made of a plan.
+///
+/// # Errors
+/// A router or VM's port is not there, or there are several of its name.
+pub(crate) async fn find(plan: &Plan, api: &Api, state: &mut State) -> anyhow::Result<()> {
+    for router in &plan.routers {
+        let found = only(api, "router", &router.name).await?;
+        state.snat_addresses.insert(router.name.clone(), snat_addresses(&found));
+    }
+    for vm in &plan.vms {
+        let port = only(api, "port", &vm.name).await?;
+        let network = text(&port, "network_id")?;
+        let network = api.get(&format!("/v2.0/networks/{network}")).await?;
+        let port = vm_port(&port, mtu(&network["network"])?)?;
+        state.ports.insert(vm.name.clone(), port);
+    }
+    Ok(())
+}
+
+async fn only(api: &Api, kind: &str, name: &str) -> anyhow::Result<Value> {
+    let mut answer = api.get(&format!("/v2.0/{kind}s?name={name}")).await?;
+    match answer[format!("{kind}s")].as_array_mut().map(Vec::as_mut_slice) {
+        Some([one]) => Ok(one.take()),
+        Some([]) | None => anyhow::bail!("there is no {kind} `{name}` yet: make it first"),
+        Some(several) => anyhow::bail!("there are {} {kind}s `{name}`: which one is meant?", several.len()),
+    }
+}
+
+fn vm_port(port: &Value, mtu: u32) -> anyhow::Result<VmPort> {
+    let id = text(port, "id")?;
+    let link = id.parse::<model::PortId>()?.link_name();
+    let addresses = port["fixed_ips"].as_array().into_iter().flatten();
+    let ipv6 = addresses.filter_map(|ip| ip["ip_address"].as_str()?.parse().ok()).next();
+    Ok(VmPort { mac: text(port, "mac_address")?, id, link, mtu, ipv6 })
+}
+
+fn mtu(network: &Value) -> anyhow::Result<u32> {
+    let mtu = network["mtu"].as_u64().and_then(|mtu| u32::try_from(mtu).ok());
+    mtu.with_context(|| format!("the API's answer has no `mtu`: {network}"))
 }
 
 /// Makes the floating IPs.

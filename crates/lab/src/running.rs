@@ -10,6 +10,9 @@ use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+/// Of a bare lab's `clouds.yaml`.
+const CLOUD: &str = "nanboku";
+
 /// A lab that is up, as it was made.
 pub(crate) struct Running {
     pub(crate) names: Names,
@@ -102,8 +105,19 @@ pub fn exec(
     }
     let (program, args) =
         command.split_first().context("no command given; write `lab exec MACHINE -- COMMAND`")?;
-    Netns::open(&running.names.netns(machine))?.enter()?;
-    let endpoint = format!("unix:{}", running.names.api_socket().display());
-    let error = Command::new(program).args(args).env("NANBOKU_ENDPOINT", endpoint).exec();
+    let Running { names, plan, state } = running;
+    Netns::open(&names.netns(machine))?.enter()?;
+    let mut process = Command::new(program);
+    process.args(args);
+    if state.overrides.bare {
+        process.env("OS_CLIENT_CONFIG_FILE", names.clouds()).env("OS_CLOUD", CLOUD);
+        process.env_remove("NANBOKU_ENDPOINT");
+    } else {
+        process.env("NANBOKU_ENDPOINT", format!("unix:{}", names.api_socket().display()));
+    }
+    if plan.hosts.iter().any(|host| host.name == machine) {
+        process.env("NANBOKU_AGENT_SOCKET", names.agent_socket(machine));
+    }
+    let error = process.exec();
     Err(error).with_context(|| format!("cannot run `{program}`"))
 }

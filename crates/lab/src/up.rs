@@ -2,7 +2,7 @@
 
 use crate::api::{Api, text};
 use crate::config;
-use crate::fabric;
+use crate::fabric::{self, Machine};
 use crate::names::{CONTROLLER, Names};
 use crate::plan::{ControllerPlace, Overrides, Plan};
 use crate::presets;
@@ -88,6 +88,10 @@ impl Build<'_> {
         let api = Api::new(self.names)?;
         self.await_server(&api).await?;
         self.start_agents()?;
+        if self.state.overrides.bare {
+            self.await_agents(&api).await?;
+            return self.leave_bare();
+        }
         let external = resources::create(self.plan, &api, &mut self.state).await?;
         self.state.save(self.names)?;
         self.await_agents(&api).await?;
@@ -96,6 +100,15 @@ impl Build<'_> {
         self.await_active(&api, "port", "/v2.0/ports?device_owner=compute:lab&fields=name&fields=status")
             .await?;
         self.await_active(&api, "floatingip", "/v2.0/floatingips").await?;
+        self.state.complete = true;
+        self.state.save(self.names)
+    }
+
+    /// VMs are there and have no network.
+    fn leave_bare(&mut self) -> anyhow::Result<()> {
+        for vm in &self.plan.vms {
+            Machine::create(self.names, &vm.name).with_context(|| format!("making VM {}", vm.name))?;
+        }
         self.state.complete = true;
         self.state.save(self.names)
     }
@@ -118,20 +131,8 @@ impl Build<'_> {
     fn certificates(&self) -> anyhow::Result<()> {
         let dir = self.names.certificates();
         let own = |args: &[&str]| {
-            let output = std::process::Command::new(std::env::current_exe()?)
-                .arg("ca")
-                .args(args)
-                .arg("--dir")
-                .arg(&dir)
-                .output()?;
-            if !output.status.success() {
-                bail!(
-                    "`nanboku ca {}` failed: {}",
-                    args.join(" "),
-                    String::from_utf8_lossy(&output.stderr).trim()
-                );
-            }
-            Ok(())
+            let args = [&["ca"], args, &["--dir"]].concat();
+            run(args.into_iter().map(AsRef::as_ref).chain([dir.as_os_str()]))
         };
         own(&["init"])?;
         own(&["issue", CONTROLLER, "--san", &self.plan.controller_address().to_string()])?;
@@ -161,8 +162,15 @@ impl Build<'_> {
             ControllerPlace::Host(index) => self.plan.hosts[index].name.as_str(),
             ControllerPlace::Own(_) => CONTROLLER,
         };
-        let file = self.names.machine_dir(CONTROLLER).join("server.toml");
-        fs::write(&file, config::server(self.plan, self.names))?;
+        let file = self.names.server_file();
+        let users = self.state.overrides.bare;
+        fs::write(&file, config::server(self.plan, self.names, users))?;
+        if users {
+            let clouds = self.names.clouds();
+            let args = ["server", "--config"].map(OsStr::new).into_iter().chain([file.as_os_str()]);
+            let bootstrap = ["bootstrap", "--clouds-yaml"].map(OsStr::new);
+            run(args.chain(bootstrap).chain([clouds.as_os_str()]))?;
+        }
         let args = ["server".as_ref(), "--config".as_ref(), file.as_os_str()];
         self.start(CONTROLLER.to_owned(), machine, CONTROLLER, &args)
     }
@@ -257,6 +265,18 @@ impl Build<'_> {
         }
         anyhow::anyhow!("{error:#}\nThe logs of the lab's processes end with\n{}", logs.join("\n"))
     }
+}
+
+/// Runs our own binary to its end, as an operator would.
+fn run<'a>(args: impl Iterator<Item = &'a OsStr>) -> anyhow::Result<()> {
+    let args: Vec<&OsStr> = args.collect();
+    let output = std::process::Command::new(std::env::current_exe()?).args(&args).output()?;
+    if !output.status.success() {
+        let line = args.join(OsStr::new(" "));
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("`nanboku {}` failed: {}", line.display(), said.trim());
+    }
+    Ok(())
 }
 
 /// The log of a host's agent.

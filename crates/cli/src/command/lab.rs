@@ -45,6 +45,9 @@ pub(crate) struct UpArgs {
     /// Without checksum and segmentation offloads on any link.
     #[arg(long)]
     no_offloads: bool,
+    /// Machines alone, and a controller with users: networks, ports and all else are yours to make. `lab exec` logs in.
+    #[arg(long)]
+    bare: bool,
 }
 
 #[derive(Args, Debug)]
@@ -123,6 +126,7 @@ fn up(args: &UpArgs) -> anyhow::Result<()> {
         name: args.name.clone(),
         tunnel: args.tunnel,
         offloads: args.no_offloads.then_some(false),
+        bare: args.bare,
     };
     let summary = super::block_on(::lab::up(&args.file, &overrides))?;
     super::print(&format!(

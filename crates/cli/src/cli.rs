@@ -10,11 +10,14 @@ use std::path::PathBuf;
 
 /// Where somebody begins who knows nothing yet.
 const WHEN_IT_FAILS: &str = "\
-When something does not work:
-  nanboku explain reach VM 8.8.8.8     why it does not get there, and which command would change that
-  nanboku trace --from VM --to 8.8.8.8 every stage on every host, there and back
-  nanboku capture --port VM            its real packets, before and after NAT, and why they are dropped
-  nanboku status                       hosts, counters, drops with their reasons";
+When something does not work (VM is a port's name or id, see nanboku port list):
+  nanboku explain reach VM 8.8.8.8           the first thing in the way, and the command that changes it
+  nanboku explain reach VM1 VM2 --tcp 443    the same for a service; with --length 1500, for large packets
+  nanboku explain reach NETWORK/ADDRESS FIP  the same from outside to a floating IP, NETWORK is the external one
+  nanboku trace --from VM --to 8.8.8.8       every stage on every host, there and back
+  nanboku capture --port VM                  its real packets, before and after NAT, and why they are dropped
+  nanboku status                             hosts, warnings, counters, drops with their reasons
+  nanboku explain drop REASON                what such a reason means, and where it happens";
 
 /// Virtual private clouds for a cluster of Linux hosts: networks, routers, SNAT and floating IPs, forwarded by
 /// eBPF on each host.

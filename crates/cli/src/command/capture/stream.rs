@@ -12,6 +12,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How much later than another a host may tell.
 const HOLD: Duration = Duration::from_millis(150);
+/// The first capture of a host begins when its programs are loaded, and is waited for so long at most.
+const BEGIN: Duration = Duration::from_secs(10);
 /// Rows that wait at most; beyond, the oldest goes without waiting.
 const WAITING_MAX: usize = 50_000;
 
@@ -29,6 +31,8 @@ pub(crate) struct Stream {
     counts: BTreeMap<String, Count>,
     counted_anew: bool,
     until: Option<Instant>,
+    /// How long it lasts, from the moment on that a host looks.
+    lasts: Option<Duration>,
     interrupt: Signal,
     terminate: Signal,
     ended: bool,
@@ -45,7 +49,8 @@ impl Stream {
             number: 0,
             counts: BTreeMap::new(),
             counted_anew: false,
-            until: lasts.map(|lasts| Instant::now() + lasts),
+            until: lasts.map(|lasts| Instant::now() + BEGIN + lasts),
+            lasts,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             ended: false,
@@ -120,6 +125,9 @@ impl Stream {
             }
             CaptureRow::Count(count) => {
                 self.counted_anew = true;
+                if let Some(lasts) = self.lasts.take_if(|_| count.looking) {
+                    self.until = Some(Instant::now() + lasts);
+                }
                 self.counts.insert(count.host.clone(), count);
             }
         }

@@ -28,7 +28,7 @@ impl Place<'_> {
             let cause = format!("{} has no security group, so nothing is allowed", name(port));
             let group = self.facts.security_groups.first().map_or("GROUP", name);
             return Finding::new(id(direction), cause)
-                .command(format!("openstack port set {} --security-group {group}", name(port)));
+                .command(format!("nanboku port set {} --security-group {group}", name(port)));
         }
         let question = self.question(direction);
         let cause = cause_text(port, &groups, &question);
@@ -39,8 +39,7 @@ impl Place<'_> {
                 let finding =
                     Finding::new("wrong-remote-group", format!("{cause}; a rule is for {whose} only"));
                 match member {
-                    Some(member) => finding
-                        .command(format!("openstack port set {} --security-group {group}", name(member))),
+                    Some(member) => finding.command(join_command(self.facts, member, &group)),
                     None => finding,
                 }
             }
@@ -136,6 +135,13 @@ fn other_end(facts: &Facts, rule: &Value) -> (String, Option<String>) {
     (text(rule, "remote_ip_prefix").to_owned(), None)
 }
 
+/// The command that makes a port a member of a group as well: those it has are named again.
+fn join_command(facts: &Facts, port: &Value, group: &str) -> String {
+    let groups = groups_of(facts, port).into_iter().chain([group]);
+    let groups = groups.map(|group| format!(" --security-group {group}")).collect::<String>();
+    format!("nanboku port set {}{groups}", name(port))
+}
+
 /// The command that makes the rule that is missing.
 fn create_command(group: &str, question: &Question) -> String {
     let words: Vec<&str> = question.packet.split_whitespace().collect();
@@ -148,5 +154,6 @@ fn create_command(group: &str, question: &Question) -> String {
         [] => String::new(),
     };
     let Question { direction, remote, .. } = question;
-    format!("openstack security group rule create {group} --{direction} {what} --remote-ip {remote}/32")
+    let direction = if *direction == "egress" { "--egress " } else { "" };
+    format!("nanboku securitygroup rule create {group} {direction}{what} --remote-ip {remote}")
 }

@@ -1,7 +1,8 @@
 //! ICMP errors about packets the data path could not forward: which frame, from whom, out of which link.
 //!
 //! Pure: an event and the tables it was made with in, a frame out. The error goes back the way the packet
-//! came: into the VM's port, from the router's address there; out of the uplink, from the router's address
+//! came: into the VM's port, from the router's address there or, where there is no router, from the address that the
+//! packet was sent to; out of the uplink, from the router's address
 //! outside; or, if it came between hosts on its way from or to the outside, through the tunnel ([`transit`]).
 //! Packets of tenant networks from the tunnel are another host's to answer.
 
@@ -34,8 +35,6 @@ pub(crate) enum Silence {
     FromTunnel,
     /// The interface or network is no longer configured.
     Unconfigured,
-    /// The network has no router address to answer from.
-    NoRouterAddress,
     /// RFC 1812 forbids it, or the packet was cut.
     Refused(Refusal),
 }
@@ -61,7 +60,10 @@ pub(crate) fn error_of(punt: Punt, event: &Event) -> Option<IcmpError> {
         | Punt::EarlyFragment
         | Punt::FirstFragment
         | Punt::Fragment
-        | Punt::Dhcp => None,
+        | Punt::Dhcp
+        | Punt::RouterSolicitation
+        | Punt::Dhcp6
+        | Punt::AddressAnnounced => None,
     }
 }
 
@@ -80,14 +82,18 @@ pub(crate) fn compose(tables: &TableSet, event: &Event, error: IcmpError) -> Res
     Ok(Outgoing { ifindex, frame: frame.to_vec() })
 }
 
-/// The router as the VM knows it: the interface whose MAC the packet was sent to, or else any of the network.
+/// The router as the VM knows it: the interface whose MAC the packet was sent to, or else any of the network. A network
+/// without a router still has an MTU, which its VMs have to learn from somebody: from whom they sent to.
 fn inside(tables: &TableSet, port: &Port, offending: &[u8]) -> Result<ErrorSender, Silence> {
     let vni = port.network_vni;
     let first = NeighborKey { vni, address: Address::ZERO };
     let of_network = tables.neighbors.range(first..).take_while(|(key, _)| key.vni == vni);
     let mut routers = of_network.filter(|(_, neighbor)| neighbor.flags & Neighbor::FLAG_ROUTER != 0);
     let sent_to: Option<ethernet::Header> = packet::read(offending, 0);
-    let first = routers.next().ok_or(Silence::NoRouterAddress)?;
+    let Some(first) = routers.next() else {
+        let (header, ip) = sent_to.zip(destination(offending)).ok_or(Silence::Refused(Refusal::Truncated))?;
+        return Ok(ErrorSender { mac: header.dst, ip, vlan: None });
+    };
     let exact = std::iter::once(first)
         .chain(routers)
         .find(|(_, neighbor)| sent_to.is_some_and(|header| header.dst == neighbor.mac));
@@ -225,6 +231,19 @@ mod tests {
     }
 
     #[test]
+    fn a_vm_without_a_router_is_told_by_whom_it_sent_to() {
+        let mut tables = tables();
+        tables.neighbors.retain(|_, neighbor| neighbor.flags & Neighbor::FLAG_ROUTER == 0);
+        let sibling = MacAddr([0xfa, 0x16, 0x3e, 0, 0, 2]);
+        let offending = datagram((sibling, VM), [192, 168, 10, 11], [192, 168, 10, 12]);
+        let event = event(Punt::FragmentationNeeded, (TAP, 101), &offending);
+        let error = IcmpError::FragmentationNeeded { mtu: 1450 };
+        let sender = ErrorSender { mac: sibling, ip: [192, 168, 10, 12], vlan: None };
+        let want = icmp_error(error, &offending, &sender).unwrap();
+        assert_eq!(compose(&tables, &event, error), Ok(Outgoing { ifindex: TAP, frame: want.to_vec() }));
+    }
+
+    #[test]
     fn the_outside_is_told_by_the_routers_snat_address_with_the_tag() {
         let offending = datagram((DVR, MacAddr([2, 0, 0, 0, 7, 1])), [8, 8, 8, 8], [172, 22, 7, 30]);
         let event = event(Punt::TtlExceeded, (UPLINK, 201), &offending);
@@ -243,7 +262,7 @@ mod tests {
             (tables(), Ingress::TUNNEL_ID, 301, from_vm.clone(), Silence::FromTunnel),
             (tables(), 99, 201, from_vm.clone(), Silence::Unconfigured),
             (tables(), UPLINK, 202, from_vm.clone(), Silence::Unconfigured),
-            (no_router, TAP, 101, from_vm.clone(), Silence::NoRouterAddress),
+            (no_router, TAP, 101, from_vm[..20].to_vec(), Silence::Refused(Refusal::Truncated)),
             (tables(), TAP, 101, from_vm[..20].to_vec(), Silence::Refused(Refusal::Truncated)),
         ];
         for (tables, ingress, vni, frame, want) in table {

@@ -321,6 +321,7 @@ pub mod check {
             ("nanboku:filtering", filtering),
             ("nanboku:ports_per_vm_max", ports_per_vm_max),
             ("nanboku:mappings_per_second_max", mappings_per_second_max),
+            ("nanboku:untranslated_destinations", untranslated_destinations),
             ("nanboku:snat_shared", boolean),
         ];
         let info = object(value, keys)?;
@@ -355,6 +356,19 @@ pub mod check {
         }
     }
 
+    /// IPv4 prefixes: IPv6 is never translated.
+    fn untranslated_destinations(value: &Value) -> Checked {
+        list(value, |prefix| {
+            let prefix = cidr(prefix)?;
+            match shown(&prefix).parse::<ipnet::Ipv4Net>() {
+                Ok(_) => Ok(prefix),
+                Err(_) => {
+                    Err(format!("'{}' is not an IPv4 prefix: IPv6 is never translated", shown(&prefix)))
+                }
+            }
+        })
+    }
+
     pub fn dictionary(value: &Value) -> Checked {
         match value {
             Value::Null => Ok(json!({})),
@@ -373,8 +387,20 @@ pub mod check {
             let keys: &[(&str, super::Check)] =
                 &[("opt_name", dhcp_option_name), ("opt_value", text), ("ip_version", ip_version)];
             let option = object(option, keys)?;
+            can_be_told(&option)?;
             all_given(&option, &["opt_name"])
         })
+    }
+
+    /// A value that hosts could not tell a VM would be lost without a word there, so it is refused here. Hosts tell
+    /// options of IPv4 only.
+    fn can_be_told(option: &Map<String, Value>) -> Result<(), String> {
+        let text = |key| option.get(key).and_then(Value::as_str).map(str::to_owned);
+        let (Some(name), Some(value)) = (text("opt_name"), text("opt_value")) else { return Ok(()) };
+        if option.get("ip_version").and_then(Value::as_u64) == Some(6) {
+            return Ok(());
+        }
+        DhcpOption { name, value }.encode().map(drop).map_err(|error| error.to_string())
     }
 
     fn dhcp_option_name(value: &Value) -> Checked {
@@ -387,22 +413,10 @@ pub mod check {
     pub fn network_type(value: &Value) -> Checked {
         one_of(value, &["flat", "vlan", "geneve", "vxlan"])
     }
-            can_be_told(&option)?;
 
     pub fn egress(value: &Value) -> Checked {
         one_of(value, &["direct", "gateway"])
     }
-    /// A value that hosts could not tell a VM would be lost without a word there, so it is refused here. Hosts tell
-    /// options of IPv4 only.
-    fn can_be_told(option: &Map<String, Value>) -> Result<(), String> {
-        let text = |key| option.get(key).and_then(Value::as_str).map(str::to_owned);
-        let (Some(name), Some(value)) = (text("opt_name"), text("opt_value")) else { return Ok(()) };
-        if option.get("ip_version").and_then(Value::as_u64) == Some(6) {
-            return Ok(());
-        }
-        DhcpOption { name, value }.encode().map(drop).map_err(|error| error.to_string())
-    }
-
 
     pub fn direction(value: &Value) -> Checked {
         one_of(value, &["ingress", "egress"])

@@ -42,6 +42,37 @@ fn lesson_v1_a_tenants_bfd_reaches_no_host() {
     }
 }
 
+/// Row 2: what the host answers itself is no way past the groups: a VM without rules gets nothing out, whichever helper
+/// its packet is made to look like.
+#[test]
+fn lesson_v2_no_helper_takes_a_packet_past_the_groups() {
+    let mut world = world();
+    let port = world.vms["vm_a"].port;
+    world.slice.ports.get_mut(&port).expect("the port").security_groups = Some(BTreeSet::new());
+    world.program();
+    let router = Ipv4Addr::new(192, 168, 10, 1);
+    let refused = dropped(Stage::EgressAcl, Reason::NoRule);
+    for dst in [router, INTERNET, world.vms["vm_b"].address, world.vms["vm_d"].address] {
+        // As to and from DNS, mDNS, DHCP, TFTP, PCP and the metadata service.
+        for (src_port, dst_port) in
+            [(4000, 53), (53, 4000), (5353, 5353), (68, 67), (546, 547), (69, 69), (4000, 5351), (80, 80)]
+        {
+            let ends = world.routed("vm_a", dst, (src_port, dst_port));
+            assert_eq!(
+                world.from_vm("vm_a", frames::udp(&ends, &[1; 60])),
+                refused,
+                "{dst} {src_port} {dst_port}"
+            );
+            let syn = frames::tcp(&ends, frames::Segment::Syn, b"");
+            assert_eq!(world.from_vm("vm_a", syn), refused, "{dst} {src_port} {dst_port}");
+        }
+        let ends = world.routed("vm_a", dst, (7, 0));
+        assert_eq!(world.from_vm("vm_a", frames::echo(&ends, false)), refused, "{dst}");
+    }
+    assert_eq!(sessions(&world), 0);
+    world.assert_conserved();
+}
+
 /// Row 4: a packet of protocol 0 makes no entry that others ride on.
 #[test]
 fn lesson_v4_ip_protocol_0_makes_no_wildcard() {
@@ -93,6 +124,31 @@ fn lesson_v18_padding_never_reaches_the_classifier() {
     short.extend([0; 40]);
     let arrival = world.from_vm("vm_a", frames::with_header_checksum(short));
     assert_eq!(arrival, dropped(Stage::Classify, Reason::MalformedL4), "padding is no transport header");
+}
+
+/// Row 19: nobody listens to layer 2 protocols of a tenant's port: LLDP, CDP, spanning tree, LACP, EAPOL, PTP.
+#[test]
+fn lesson_v19_no_layer_2_protocol_of_a_tenant_is_heard() {
+    let mut world = world();
+    let whole = frames::udp(&world.switched("vm_a", "vm_g", (4000, 80)), b"data");
+    let groups: [[u8; 6]; 4] = [
+        [0x01, 0x80, 0xc2, 0, 0, 0x0e],
+        [0x01, 0x80, 0xc2, 0, 0, 0],
+        [0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xcc],
+        [0x01, 0x1b, 0x19, 0, 0, 0],
+    ];
+    // The last two are lengths: IEEE 802.2 behind them.
+    for kind in [0x88cc_u16, 0x8809, 0x888e, 0x88f7, 0x8902, 0x0026, 0x05dc] {
+        for group in groups {
+            let mut frame = whole.clone();
+            frame[..6].copy_from_slice(&group);
+            frame[12..14].copy_from_slice(&kind.to_be_bytes());
+            let refused = dropped(Stage::Classify, Reason::EthertypeUnsupported);
+            assert_eq!(world.from_vm("vm_a", frame), refused, "{kind:#06x}");
+        }
+    }
+    assert!(world.hosts[0].tables.events.borrow().is_empty(), "the agent hears of none");
+    world.assert_conserved();
 }
 
 /// Row 21: what a VM sends to the slow path is limited and counted, and takes nothing from its neighbour on the host.

@@ -323,6 +323,32 @@ fn exactly_one_host_answers_arp_for_an_external_address() {
     }
 }
 
+/// A and B, the gateways, do not hear each other; C hears both. What needs the way between A and B is lost, and nothing
+/// else: whichever of the two the outside believes, C's VMs are served, and each gateway serves its own.
+#[test]
+fn of_two_gateways_that_do_not_hear_each_other_each_serves_its_own_vms_and_all_others() {
+    let mut world = world();
+    let gateways = [world.hosts[0].id, world.hosts[1].id];
+    for (host, silent) in [(0, gateways[1]), (1, gateways[0])] {
+        world.hosts[host].facts.dead_hosts.insert(silent);
+    }
+    world.program();
+    for (vm, served_by) in [("vm_a", vec![0]), ("vm_b", vec![1]), ("vm_c", vec![0, 1])] {
+        let (left_by, port) = out(&mut world, vm, 4000);
+        assert!(served_by.contains(&left_by), "{vm} leaves by {left_by}");
+        for gateway in [0, 1] {
+            let ends = world.outside(gateway, (INTERNET, 53), (SNAT_ADDRESS, port));
+            let start = world.steps.len();
+            let arrival = world.from_outside(gateway, frames::udp(&ends, b"answer"));
+            world.at_vm(vm, &arrival);
+            let between = world.steps[start..].iter().map(|step| step.host).collect::<Vec<_>>();
+            let broken = between.windows(2).any(|way| way == [0, 1] || way == [1, 0]);
+            assert_eq!(broken, !served_by.contains(&gateway), "{vm} by {gateway}: {between:?}");
+        }
+    }
+    world.assert_conserved();
+}
+
 #[test]
 fn a_host_cannot_use_an_external_address_or_port_of_another() {
     let mut world = world();

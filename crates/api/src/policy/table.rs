@@ -61,6 +61,7 @@ pub(crate) const ROUTER: Policy = Policy {
         AttributeRule::new("external_gateway_info:external_fixed_ips", Who::Admin),
         AttributeRule::new("external_gateway_info:nanboku:ports_per_vm_max", Who::Admin),
         AttributeRule::new("external_gateway_info:nanboku:mappings_per_second_max", Who::Admin),
+        AttributeRule::new("external_gateway_info:nanboku:untranslated_destinations", Who::Admin),
         AttributeRule::new("external_gateway_info:nanboku:snat_shared", Who::Admin),
     ],
     hidden: &[],
@@ -86,6 +87,9 @@ pub(crate) const RBAC_POLICY: Policy =
 /// Whoever sees a shared group sees its rules within it, not by themselves.
 pub(crate) const SECURITY_GROUP_RULE: Policy =
     Policy { see: &[See::GroupOwner], network_owner_changes: false, attributes: &[], hidden: &[] };
+
+pub(crate) const DEFAULT_SECURITY_GROUP_RULE: Policy =
+    Policy { see: &[See::Everyone], network_owner_changes: false, attributes: &[], hidden: &[] };
 
 pub(crate) const SUBNET_POOL: Policy = Policy {
     see: &[See::Shared],

@@ -6,7 +6,7 @@ use crate::attribute::check;
 use crate::policy::{Policy, table};
 use crate::resource::present;
 use crate::{Attribute, Error, Resource};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use model::resource::{Route, Router};
 use model::slice::Filtering;
 use model::{NetworkId, PortId, RouterId, SubnetId};
@@ -67,6 +67,8 @@ pub struct GatewayRequest {
     pub ports_per_vm_max: Option<u32>,
     #[serde(rename = "nanboku:mappings_per_second_max")]
     pub mappings_per_second_max: Option<u32>,
+    #[serde(rename = "nanboku:untranslated_destinations")]
+    pub untranslated_destinations: Option<Vec<Ipv4Net>>,
     #[serde(rename = "nanboku:snat_shared")]
     pub snat_shared: Option<bool>,
 }
@@ -102,6 +104,8 @@ pub struct GatewayView {
     pub ports_per_vm_max: u32,
     #[serde(rename = "nanboku:mappings_per_second_max")]
     pub mappings_per_second_max: u32,
+    #[serde(rename = "nanboku:untranslated_destinations")]
+    pub untranslated_destinations: Vec<Ipv4Net>,
     #[serde(rename = "nanboku:snat_shared")]
     pub snat_shared: bool,
 }
@@ -136,6 +140,7 @@ impl RouterView {
                 filtering: gateway.filtering,
                 ports_per_vm_max: gateway.ports_per_vm_max,
                 mappings_per_second_max: gateway.mappings_per_second_max,
+                untranslated_destinations: gateway.untranslated_destinations.clone(),
                 snat_shared: gateway.snat_shared,
             }),
             routes: router.routes.iter().map(RouteView::from).collect(),

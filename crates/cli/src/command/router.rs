@@ -68,7 +68,7 @@ struct GatewayArgs {
 }
 
 /// How the NAT of a router with an external gateway works.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 struct NatArgs {
     /// Who outside may send to a VM's mapping [default: address-and-port-dependent].
     #[arg(long, value_enum)]
@@ -82,6 +82,9 @@ struct NatArgs {
     /// Whether its SNAT addresses may be those of other routers that say so too [default: false].
     #[arg(long, value_name = "BOOL")]
     snat_shared: Option<bool>,
+    /// A prefix outside towards which VMs keep their own addresses; may be repeated, and replaces what there was.
+    #[arg(long = "untranslated-destination", value_name = "CIDR")]
+    untranslated_destinations: Option<Vec<Ipv4Net>>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -128,12 +131,16 @@ pub(crate) struct SetArgs {
 }
 
 #[derive(Args, Debug)]
+#[group(id = "what", required = true, multiple = false, args = ["external_gateway", "untranslated_destinations"])]
 pub(crate) struct UnsetArgs {
     /// Name or id.
     router: String,
     /// The external gateway: connections to the outside end.
-    #[arg(long, required = true)]
+    #[arg(long)]
     external_gateway: bool,
+    /// All prefixes towards which VMs keep their own addresses: connections there end, new ones are translated.
+    #[arg(long)]
+    untranslated_destinations: bool,
 }
 
 #[derive(Args, Debug)]
@@ -206,6 +213,7 @@ impl NatArgs {
             && self.ports_per_vm_max.is_none()
             && self.mappings_per_second_max.is_none()
             && self.snat_shared.is_none()
+            && self.untranslated_destinations.is_none()
     }
 
     fn add_to(&self, gateway: Body) -> Body {
@@ -214,6 +222,7 @@ impl NatArgs {
             .with_some("nanboku:ports_per_vm_max", self.ports_per_vm_max)
             .with_some("nanboku:mappings_per_second_max", self.mappings_per_second_max)
             .with_some("nanboku:snat_shared", self.snat_shared)
+            .with_some("nanboku:untranslated_destinations", self.untranslated_destinations.as_ref())
     }
 }
 
@@ -237,6 +246,12 @@ impl GatewayArgs {
         if self.nat.is_empty() {
             return Ok(body);
         }
+        self.nat.change(body, router, cx).await
+    }
+}
+
+impl NatArgs {
+    async fn change(&self, body: Body, router: Option<&str>, cx: &Context) -> anyhow::Result<Body> {
         let current = match router {
             Some(id) => cx.client.find(&ROUTER, id).await?,
             None => Value::Null,
@@ -247,7 +262,7 @@ impl GatewayArgs {
         let gateway = Body::default()
             .with("network_id", text(info, "network_id"))
             .with_some("enable_snat", info.get("enable_snat"));
-        Ok(body.with("external_gateway_info", self.nat.add_to(gateway).into_value()))
+        Ok(body.with("external_gateway_info", self.add_to(gateway).into_value()))
     }
 }
 
@@ -324,6 +339,8 @@ async fn set(args: &SetArgs, cx: &Context) -> anyhow::Result<String> {
 async fn unset(args: &UnsetArgs, cx: &Context) -> anyhow::Result<String> {
     let id = cx.client.find_id(&ROUTER, &args.router).await?;
     let body = Body::default().with_some("external_gateway_info", args.external_gateway.then(|| json!({})));
+    let none = NatArgs { untranslated_destinations: Some(Vec::new()), ..NatArgs::default() };
+    let body = if args.untranslated_destinations { none.change(body, Some(&id), cx).await? } else { body };
     cx.set(&ROUTER, &id, body).await
 }
 

@@ -2,7 +2,7 @@
 
 use super::addresses::Asking;
 use super::port::{self, ROUTER_GATEWAY};
-use super::{Write, addresses, find, interface};
+use super::{Write, addresses, find, interface, untranslated};
 use api::resources::{FixedIpRequest, GatewayRequest};
 use api::{Caller, Error};
 use model::resource::{FixedIp, GatewayInfo, Network, Port, Router, Subnet};
@@ -30,6 +30,7 @@ pub(super) fn set(
     if let Some(gateway) = router.gateway.as_mut().filter(|gateway| gateway.network == network.id) {
         *gateway = policy(&request, Some(gateway), gateway.port);
         let (port, is_shared) = (gateway.port, gateway.snat_shared);
+        untranslated::check(write.tx, router, None)?;
         return match request.external_fixed_ips {
             Some(requests) => change_addresses(write, router, (port, is_shared, caller), &requests),
             None => Ok(()),
@@ -50,7 +51,7 @@ pub(super) fn set(
     // Consent was for the addresses it had.
     let former = former.map(|former| GatewayInfo { snat_shared: false, ..former });
     router.gateway = Some(policy(&request, former.as_ref(), port.id));
-    Ok(())
+    untranslated::check(write.tx, router, None)
 }
 
 /// The gateway as it is asked for; of Nanboku's own attributes, what is not asked for stays.
@@ -69,6 +70,9 @@ fn policy(request: &GatewayRequest, former: Option<&GatewayInfo>, port: PortId) 
         mappings_per_second_max: request
             .mappings_per_second_max
             .unwrap_or_else(|| kept(|former| former.mappings_per_second_max, 0)),
+        untranslated_destinations: request.untranslated_destinations.clone().unwrap_or_else(|| {
+            former.map_or_else(Vec::new, |former| former.untranslated_destinations.clone())
+        }),
         snat_shared: request.snat_shared.unwrap_or_else(|| former.is_some_and(|former| former.snat_shared)),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::port::{self, ROUTER_INTERFACE};
 use super::router::interfaces;
-use super::{Write, find};
+use super::{Write, find, untranslated};
 use api::Error;
 use api::resources::{InterfaceRequest, InterfaceView};
 use model::ip::{IpVersion, overlap};
@@ -65,7 +65,7 @@ fn by_subnet(write: &mut Write<'_>, router: &Router, id: SubnetId) -> Result<(Po
     let Some(address) = subnet.gateway_ip else {
         return Err(bad_request("Subnet for router interface must have a gateway IP".to_owned()));
     };
-    check_new(write.tx, router.id, &subnet)?;
+    check_new(write.tx, router, &subnet)?;
     if !subnet.cidr.contains(&address) {
         return Err(Error::InvalidIpForSubnet { address });
     }
@@ -104,7 +104,7 @@ fn by_port(write: &mut Write<'_>, router: &Router, id: PortId) -> Result<(Port, 
     let first = first.ok_or_else(|| bad_request("Router port must have at least one fixed IP".to_owned()))?;
     let subnet = find::<Subnet>(write.tx, first.subnet)?;
     for ip in &port.fixed_ips {
-        check_new(write.tx, router.id, &*find::<Subnet>(write.tx, ip.subnet)?)?;
+        check_new(write.tx, router, &*find::<Subnet>(write.tx, ip.subnet)?)?;
     }
     port.device_id = router.id.to_string();
     port.device_owner = ROUTER_INTERFACE.to_owned();
@@ -113,7 +113,7 @@ fn by_port(write: &mut Write<'_>, router: &Router, id: PortId) -> Result<(Port, 
     Ok((write.put_changed(port), subnet))
 }
 
-fn check_new(snapshot: &Snapshot, router: RouterId, subnet: &Subnet) -> Result<(), Error> {
+fn check_new(snapshot: &Snapshot, router: &Router, subnet: &Subnet) -> Result<(), Error> {
     let external =
         snapshot.networks.get(&subnet.network).is_some_and(|network: &Arc<Network>| network.external);
     if external {
@@ -122,10 +122,12 @@ fn check_new(snapshot: &Snapshot, router: RouterId, subnet: &Subnet) -> Result<(
             "network {network} is external: it is connected with external_gateway_info"
         )));
     }
-    if interfaces(snapshot, router).iter().flat_map(|port| &port.fixed_ips).any(|ip| ip.subnet == subnet.id) {
+    let legs = interfaces(snapshot, router.id);
+    if legs.iter().flat_map(|port| &port.fixed_ips).any(|ip| ip.subnet == subnet.id) {
         return Err(bad_request(format!("Router already has a port on subnet {}", subnet.id)));
     }
-    check_overlap(snapshot, router, subnet)
+    check_overlap(snapshot, router.id, subnet)?;
+    untranslated::check(snapshot, router, Some(subnet))
 }
 
 /// With any subnet the router has already, inside or outside.

@@ -8,6 +8,7 @@ mod address_scope;
 mod addresses;
 mod admin;
 mod agent;
+mod default_rules;
 mod floating_ip;
 mod gateway;
 mod interface;
@@ -28,6 +29,7 @@ mod standard;
 mod subnet;
 mod subnet_pool;
 mod trace;
+mod untranslated;
 mod who;
 
 use crate::agents::Hub;
@@ -51,8 +53,6 @@ pub struct Settings {
     /// Type of networks without a provider: the tunnel protocol of the cluster.
     pub overlay: NetworkType,
     pub vnis: VniRange,
-    /// Subnets may be of IPv6. Hosts carry IPv4 only: what is made of them is in the API alone.
-    pub ipv6: bool,
     /// Of projects for which nothing was said.
     pub quotas: DefaultQuota,
 }
@@ -68,7 +68,6 @@ impl Default for Settings {
             external_mtu: 1500,
             overlay: NetworkType::Geneve,
             vnis,
-            ipv6: false,
             quotas: DefaultQuota::default(),
         }
     }

@@ -36,6 +36,8 @@ const PATHS: &[(&str, &[&str])] = &[
     ("/v2.0/address-groups/{id}/{action}", &["PUT"]),
     ("/v2.0/rbac-policies", &["GET", "POST"]),
     ("/v2.0/rbac-policies/{id}", &["GET", "PUT", "DELETE"]),
+    ("/v2.0/default-security-group-rules", &["GET", "POST"]),
+    ("/v2.0/default-security-group-rules/{id}", &["GET", "DELETE"]),
     ("/v2.0/security-group-rules", &["GET", "POST"]),
     ("/v2.0/security-group-rules/{id}", &["GET", "DELETE"]),
 ];
@@ -236,6 +238,35 @@ async fn what_belongs_to_others_is_not_there() {
         }
         let answer = api.call_as("red/member", "DELETE", &path, Value::Null).await;
         assert_eq!(answer.status, 204, "{path}: {}", answer.body);
+    }
+}
+
+/// Row 14 of the attacks (OSSA-2024-005): tags are checked as what they are on.
+#[tokio::test]
+async fn lesson_v14_tags_of_others_are_not_read_or_changed() {
+    let api = Api::with_callers();
+    let vpc = vpc(&api).await;
+    for (collection, _) in TAGGED {
+        let tags = format!("/v2.0/{collection}/{}/tags", vpc.id(collection));
+        let own = format!("{tags}/own");
+        assert_eq!(api.call_as("red/member", "PUT", &own, Value::Null).await.status, 201, "{own}");
+        for (verb, path, body) in [
+            ("GET", &tags, Value::Null),
+            ("PUT", &tags, json!({"tags": ["theirs"]})),
+            ("DELETE", &tags, Value::Null),
+            ("GET", &own, Value::Null),
+            ("DELETE", &own, Value::Null),
+            ("PUT", &format!("{tags}/theirs"), Value::Null),
+        ] {
+            let answer = api.call_as("blue/member", verb, path, body.clone()).await;
+            assert_eq!(answer.status, 404, "{verb} {path}: {}", answer.body);
+            if verb != "GET" {
+                let answer = api.call_as("red/reader", verb, path, body).await;
+                assert_eq!(kind(&answer), "PolicyNotAuthorized", "{verb} {path}");
+            }
+        }
+        let kept = api.call_as("red/member", "GET", &tags, Value::Null).await;
+        assert_eq!(kept.body["tags"], json!(["own"]), "{collection}");
     }
 }
 

@@ -225,6 +225,48 @@ async fn the_nat_of_a_router_is_chosen_shown_and_kept() {
     .await;
 }
 
+/// RFC 6888 REQ-6: where addresses stay as they are is the administrator's to say, and refused where it cannot be.
+#[tokio::test]
+async fn rfc6888_req6_untranslated_destinations_are_chosen_shown_kept_and_checked() {
+    const KEY: &str = "nanboku:untranslated_destinations";
+    let api = Api::new();
+    let (external, _) = api.external().await;
+    let (_, subnet) = api.tenant("blue", "192.168.10.0/24").await;
+    let (_, equal) = api.tenant("green", "192.168.0.0/16").await;
+    let info = |list: Value| json!({"external_gateway_info": {"network_id": external["id"], KEY: list}});
+    let shown = |router: &Value| router["external_gateway_info"][KEY].clone();
+    let plain = json!({"external_gateway_info": {"network_id": external["id"]}});
+    let router = api.router(&external, &subnet).await;
+    assert_eq!(shown(&api.update("router", &router["id"], plain.clone()).await), json!([]));
+    let set = api.update("router", &router["id"], info(json!(["10.1.2.3/8", "203.0.113.0/24"]))).await;
+    assert_eq!(shown(&set), json!(["10.0.0.0/8", "203.0.113.0/24"]));
+    let kept = api.update("router", &router["id"], plain).await;
+    assert_eq!(shown(&kept), json!(["10.0.0.0/8", "203.0.113.0/24"]), "kept");
+
+    let other = api.create("router", info(json!(["10.0.0.0/8"]))).await;
+    let third = api.router(&external, &equal).await;
+    let (other, third) = (text(&other["id"]), text(&third["id"]));
+    let path = format!("/v2.0/routers/{third}");
+    let add = format!("/v2.0/routers/{other}/add_router_interface");
+    let put = |list: Value| ("PUT", path.clone(), json!({"router": info(list)}));
+    let bad = |message| (400, "HTTPBadRequest", message);
+    let ambiguous = (400, "BadRequest", "overlaps with cidr 192.168.10.0/24 of subnet");
+    api.refuses(&[
+        refusal("no list", put(json!("10.0.0.0/8")), bad("'10.0.0.0/8' is not a list")),
+        refusal("no prefix", put(json!(["10.0.0.0/33"])), bad("'10.0.0.0/33' is not a valid IP subnet")),
+        refusal("IPv6", put(json!(["2001:db8::/32"])), bad("IPv6 is never translated")),
+        refusal("twice", put(json!(["10.0.0.0/8", "10.0.0.0/8"])), bad("Duplicate items in the list")),
+        refusal("equal addresses", put(json!(["10.0.0.0/8"])), ambiguous),
+    ])
+    .await;
+    let by_subnet = json!({"subnet_id": equal["id"]});
+    api.act(&json!(third), "remove_router_interface", by_subnet.clone()).await;
+    api.refuses(&[refusal("an interface with equal addresses", ("PUT", &add, by_subnet.clone()), ambiguous)])
+        .await;
+    api.update("router", &router["id"], info(json!([]))).await;
+    api.act(&json!(other), "add_router_interface", by_subnet).await;
+}
+
 #[tokio::test]
 async fn an_exhausted_external_pool_leaves_no_router_behind() {
     let api = Api::new();

@@ -14,3 +14,4 @@ mod rfc5508;
 mod rfc6888;
 mod rfc7857;
 mod scene;
+mod untranslated;

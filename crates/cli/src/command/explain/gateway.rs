@@ -41,7 +41,8 @@ pub(crate) async fn run(args: GatewayArgs, cx: &Context) -> anyhow::Result<Strin
     let (_, trace) = ask(&description, cx).await?;
     let answering = answering(&trace);
     let candidates = candidates(&facts, external, address);
-    let why = why(&facts, external, address, &candidates, &answering);
+    let mut why = why(&facts, external, address, &candidates, &answering);
+    why.extend(disagreement(&answering));
     if cx.output.format != Format::Table {
         let rows = candidates.iter().map(|candidate| {
             json!({"host": candidate.host, "score": format!("{:016x}", candidate.score), "state": candidate.state, "live": candidate.live})
@@ -105,7 +106,7 @@ fn candidates(facts: &Facts, external: &Value, address: Ipv4Addr) -> Vec<Candida
             (_, false, true) => "not programmed yet",
             (_, false, false) => "agent away",
         };
-        let score = rendezvous::score(address, id);
+        let score = rendezvous::score(address.into(), id);
         Some(Candidate {
             host: name(host).to_owned(),
             score,
@@ -179,4 +180,27 @@ fn why(
         ));
     }
     lines
+}
+
+/// Hosts that do not hear each other each take what the other has, and a third may hear both.
+fn disagreement(answering: &[String]) -> Option<String> {
+    let (last, others) = answering.split_last().filter(|(_, others)| !others.is_empty())?;
+    Some(format!(
+        "{} and {last} all answer: they do not hear each other, and each forwards what it can reach. Look for the way \
+         between them on the underlay; the warnings of `nanboku host show` say who misses whom",
+        others.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::disagreement;
+
+    #[test]
+    fn several_that_answer_are_told_to_miss_each_other() {
+        let hosts = ["ahv01", "ahv02", "ahv04"].map(str::to_owned);
+        assert_eq!((disagreement(&[]), disagreement(&hosts[..1])), (None, None));
+        let text = disagreement(&hosts).unwrap();
+        assert!(text.starts_with("ahv01, ahv02 and ahv04 all answer: they do not hear each other"), "{text}");
+    }
 }

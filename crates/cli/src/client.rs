@@ -259,7 +259,11 @@ impl Client {
     }
 
     pub(crate) async fn delete(&self, kind: &Kind, id: &str) -> anyhow::Result<()> {
-        self.request(Method::DELETE, &kind.path_of(id), &[], None).await.map(drop)
+        self.delete_at(&kind.path_of(id)).await
+    }
+
+    pub(crate) async fn delete_at(&self, path: &str) -> anyhow::Result<()> {
+        self.request(Method::DELETE, path, &[], None).await.map(drop)
     }
 
     /// The object with this id or name.

@@ -75,7 +75,7 @@ pub(crate) const BLOCK: Kind =
     Kind { root: "/nanboku/v1", noun: "port block", ..Kind::neutron("block", "blocks") };
 
 /// One segment of a path: everything but unreserved characters is percent-encoded (RFC 3986 §2.1).
-fn encode(segment: &str) -> String {
+pub(crate) fn encode(segment: &str) -> String {
     let byte = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),

@@ -9,6 +9,7 @@ mod attacks;
 mod bulk;
 pub(crate) mod conservation;
 mod east_west;
+mod forwarding;
 mod groups;
 mod hops;
 mod mtu;
@@ -20,11 +21,11 @@ mod too_big;
 mod tool;
 mod wire;
 
-use crate::plan::{Index, Plan, Segment};
-use crate::running::Running;
 use crate::api::Api;
-use crate::state::State;
+use crate::plan::{Index, Plan, Segment};
 use crate::resources;
+use crate::running::Running;
+use crate::state::State;
 use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -131,6 +132,7 @@ pub async fn check(lab: Option<&str>) -> anyhow::Result<Vec<Checked>> {
     // These look at what passes on a wire or count frames, so nothing else may be sent meanwhile.
     results.extend(run(wire::checks(&bench), 1).await);
     results.extend(run(groups::checks(&bench), 1).await);
+    results.extend(run(forwarding::checks(&bench), 1).await);
     results.extend(run(conservation::checks(&bench), 1).await);
     Ok(results)
 }

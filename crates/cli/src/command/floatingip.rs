@@ -7,6 +7,8 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 use std::net::Ipv4Addr;
 
+mod port_forwarding;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum FloatingIpCommand {
     /// Take a floating IP of an external network.
@@ -21,6 +23,9 @@ pub(crate) enum FloatingIpCommand {
     Unset(UnsetArgs),
     /// Give floating IPs back.
     Delete(DeleteArgs),
+    /// Ports of a floating IP that lead to ports of VMs.
+    #[command(subcommand, name = "portforwarding", alias = "port-forwarding")]
+    PortForwarding(port_forwarding::PortForwardingCommand),
 }
 
 #[derive(Args, Debug)]
@@ -95,6 +100,7 @@ pub(crate) async fn run(command: FloatingIpCommand, cx: &Context) -> anyhow::Res
         FloatingIpCommand::Set(args) => set(&args, cx).await,
         FloatingIpCommand::Unset(args) => unset(&args, cx).await,
         FloatingIpCommand::Delete(args) => cx.delete(&FLOATING_IP, &args).await,
+        FloatingIpCommand::PortForwarding(command) => port_forwarding::run(command, cx).await,
     }
 }
 

@@ -50,9 +50,19 @@ pub(super) async fn tcp(
     nonce: &str,
     limit: Duration,
 ) -> Result<Answer, String> {
+    tcp_to(from, (to, ECHO_PORT), nonce, limit).await
+}
+
+/// One to an echo service that has another port where it is sent.
+pub(super) async fn tcp_to(
+    from: &Station,
+    to: (Ipv4Addr, u16),
+    nonce: &str,
+    limit: Duration,
+) -> Result<Answer, String> {
     let attempt = async {
         let socket = from.netns.run(TcpSocket::new_v4).map_err(display)?.map_err(display)?;
-        let mut stream = socket.connect((to, ECHO_PORT).into()).await.map_err(display)?;
+        let mut stream = socket.connect(to.into()).await.map_err(display)?;
         stream.write_all(nonce.as_bytes()).await.map_err(display)?;
         let mut text = String::new();
         stream.read_to_string(&mut text).await.map_err(display)?;
@@ -71,13 +81,23 @@ pub(super) async fn udp(
     nonce: &str,
     limit: Duration,
 ) -> Result<Answer, String> {
+    udp_to(from, (to, ECHO_PORT), nonce, limit).await
+}
+
+/// Likewise.
+pub(super) async fn udp_to(
+    from: &Station,
+    (to, port): (Ipv4Addr, u16),
+    nonce: &str,
+    limit: Duration,
+) -> Result<Answer, String> {
     let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let socket = from.netns.run(|| UdpSocket::bind(any)).map_err(display)?.map_err(display)?;
     let socket = nonblocking(socket).map_err(display)?;
     let deadline = Instant::now() + limit;
     let mut problem = "no answer".to_owned();
     while Instant::now() < deadline {
-        if let Err(error) = socket.send_to(nonce.as_bytes(), (to, ECHO_PORT)).await {
+        if let Err(error) = socket.send_to(nonce.as_bytes(), (to, port)).await {
             problem = error.to_string();
         }
         let again = deadline.min(Instant::now() + RETRY_INTERVAL);

@@ -188,7 +188,7 @@ fn nobody_answers(facts: &Facts, way: &Way, back: bool) -> Finding {
     }
     if !back {
         return match (facts.floating_ip(wanted), external) {
-            (Some(ip), _) if text(ip, "port_id").is_empty() => {
+            (Some(ip), _) if text(ip, "port_id").is_empty() && behind.is_none() => {
                 Finding::new("floating-ip-free", format!("floating IP {wanted} stands for no port"))
                     .command(format!("nanboku floatingip set {wanted} --port PORT"))
             }
@@ -520,6 +520,12 @@ impl Place<'_> {
     /// From outside to a SNAT address.
     fn unsolicited(&self) -> Finding {
         let wanted = self.facts.destination();
+        if self.facts.floating_ip(wanted).is_some() {
+            let cause = format!("floating IP {wanted} forwards some ports, and this is none of them");
+            return Finding::new("port-not-forwarded", cause).command(format!(
+                "nanboku floatingip portforwarding create {wanted} --port PORT --protocol PROTOCOL --external-port NUMBER --internal-port NUMBER"
+            ));
+        }
         let router = self.facts.router_at(wanted);
         let external = self.facts.external_with(wanted).map_or("NETWORK", name);
         let router = router.map_or("a router", name);

@@ -212,6 +212,11 @@ async fn the_nat_of_a_router_is_chosen_shown_and_kept() {
             bad("'-1' is not between 1 and 131072"),
         ),
         refusal(
+            "too fast",
+            with("nanboku:mappings_per_second_max", json!(1_000_001)),
+            bad("'1000001' is not between 1 and 1000000, or 0 for no limit"),
+        ),
+        refusal(
             "no number",
             with("nanboku:ports_per_vm_max", json!("many")),
             bad("'many' is not an integer"),

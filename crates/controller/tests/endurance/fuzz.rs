@@ -128,6 +128,7 @@ const KEYS: &[&str] = &[
     "nanboku:filtering",
     "address",
     "nanboku:snat_shared",
+    "nanboku:untranslated_destinations",
     "nanboku:ports_per_vm_max",
     "x",
 ];

@@ -169,7 +169,7 @@ fn describe_object(scene: &Scene, object: Option<ObjectId>) -> (&'static str, St
         Some(ObjectId::Router(id)) => {
             ("router", id.to_string(), named(slice.routers.get(&id).map(|router| &router.name)))
         }
-        Some(ObjectId::Port(id)) => {
+        Some(ObjectId::Port(id) | ObjectId::RoutedPort(id)) => {
             let address = slice.ports.get(&id).and_then(|port| port.addresses.first());
             ("port", id.to_string(), address.map(ToString::to_string).unwrap_or_default())
         }
@@ -194,6 +194,7 @@ fn describe_object(scene: &Scene, object: Option<ObjectId>) -> (&'static str, St
             ("security group rule", id.to_string(), named(group.map(|group| &group.name)))
         }
         Some(ObjectId::Member(id)) => ("member", id.to_string(), id.addresses.to_string()),
+        Some(ObjectId::VirtualAddress(id)) => ("virtual address", id.to_string(), id.address.to_string()),
     }
 }
 

@@ -10,14 +10,15 @@ use crate::answer::{self, Outgoing};
 use crate::gateway_watch::GatewayWatch;
 use crate::liveness::Verdicts;
 use crate::metadata::Guest;
-use crate::neighbors::{Probe, Resolver};
+use crate::discovery::{self, Speaker};
+use crate::neighbors::{Probe, Resolver, Target};
 use crate::rivals::Rivals;
 use crate::state::{Tunnel, TunnelSettings, Welcome};
 use compiler::{AclSizes, Compiled, LinkFacts, LocalFacts, ServiceFacts, UplinkFacts};
 use dataplane::{Attachment, Hook};
 use ipnet::Ipv4Net;
 use model::slice::{Delta, Slice};
-use model::{Mac, NatTimeouts, PortId, Vni, ip};
+use model::{Mac, NatTimeouts, PortId, Vni};
 use packet::compose::{ArpSender, arp_announcement, arp_announcement_reply, arp_probe};
 use pipeline::Punt;
 use pipeline::event::Event;
@@ -25,7 +26,7 @@ use pipeline::table_set::TableSet;
 use pipeline::tables::{ExternalAddress, NetworkKey, PortKey, ServiceKey};
 use proto::{agent_message, controller_message};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 mod blocks;
@@ -192,7 +193,7 @@ impl Machine {
     pub(crate) fn adopt(&mut self, now: Instant, tables: &TableSet) {
         for (key, neighbor) in &tables.neighbors {
             if let Some(vni) = self.external_vni(key.vni) {
-                self.resolver.adopt(now, (vni, key.address.to_v4().into()), Mac(neighbor.mac.0));
+                self.resolver.adopt(now, (vni, key.address.into()), Mac(neighbor.mac.0));
             }
         }
     }
@@ -429,13 +430,13 @@ impl Machine {
     }
 
     /// Default gateways of the external networks whose NIC is here, and those networks.
-    fn external_gateways(&self) -> (BTreeSet<(Vni, Ipv4Addr)>, BTreeSet<Vni>) {
+    fn external_gateways(&self) -> (BTreeSet<Target>, BTreeSet<Vni>) {
         let (mut gateways, mut networks) = (BTreeSet::new(), BTreeSet::new());
         for network in self.slice.iter().flat_map(|slice| slice.external_networks.values()) {
             let link = self.settings.physical_networks.get(&network.physical_network);
             if link.is_some_and(|link| self.links.contains_key(link)) {
                 networks.insert(network.vni);
-                let of_subnets = network.subnets.values().filter_map(|subnet| ip::ipv4(subnet.gateway?));
+                let of_subnets = network.subnets.values().filter_map(|subnet| subnet.gateway);
                 gateways.extend(of_subnets.map(|address| (network.vni, address)));
             }
         }
@@ -449,11 +450,11 @@ impl Machine {
             .external_addresses
             .iter()
             .filter(|(_, address)| address.flags & ExternalAddress::FLAG_ANSWER != 0);
-        answered.filter_map(|(key, _)| self.claim(key.external_vni, key.address.to_v4().into())).collect()
+        answered.filter_map(|(key, _)| self.claim(key.external_vni, key.address.into())).collect()
     }
 
     /// An address of an external network, where this host would answer for it.
-    fn claim(&self, vni: u32, address: Ipv4Addr) -> Option<Claim> {
+    fn claim(&self, vni: u32, address: IpAddr) -> Option<Claim> {
         let tables = &self.programmed.as_ref()?.compiled.tables;
         let external = tables.externals.get(&NetworkKey { vni })?;
         Some(Claim { address, uplink_ifindex: external.uplink_ifindex, vlan: external.vlan })
@@ -488,20 +489,37 @@ impl Machine {
         if external.uplink_ifindex == 0 {
             return None;
         }
-        let sender = self.arp_sender(Ipv4Addr::UNSPECIFIED, external.vlan)?;
-        let mut frame = arp_probe(&sender, probe.address.octets()).to_vec();
-        if let (Some(mac), Some(destination)) = (probe.unicast, frame.get_mut(..6)) {
-            destination.copy_from_slice(&mac.0);
-        }
+        let known = probe.unicast.map(|mac| packet::MacAddr(mac.0));
+        let frame = match probe.address {
+            IpAddr::V4(address) => {
+                let sender = self.arp_sender(Ipv4Addr::UNSPECIFIED, external.vlan)?;
+                let mut frame = arp_probe(&sender, address.octets()).to_vec();
+                if let (Some(mac), Some(destination)) = (known, frame.get_mut(..6)) {
+                    destination.copy_from_slice(&mac.0);
+                }
+                frame
+            }
+            IpAddr::V6(address) => self.speaker(external.vlan)?.solicitation(address, known),
+        };
         Some(Outgoing { ifindex: external.uplink_ifindex, frame })
     }
 
-    /// Both forms: some stations and switches believe only one of them.
+    /// Of ARP both forms: some stations and switches believe only one of them.
     fn announcement(&self, claim: Claim) -> Vec<Outgoing> {
-        let Some(sender) = self.arp_sender(claim.address, claim.vlan) else { return Vec::new() };
-        let frames = [arp_announcement(&sender), arp_announcement_reply(&sender)];
+        let frames = match claim.address {
+            IpAddr::V4(address) => self.arp_sender(address, claim.vlan).map(|sender| {
+                vec![arp_announcement(&sender).to_vec(), arp_announcement_reply(&sender).to_vec()]
+            }),
+            IpAddr::V6(address) => {
+                self.speaker(claim.vlan).map(|speaker| vec![speaker.announcement(address)])
+            }
+        };
         let ifindex = claim.uplink_ifindex;
-        frames.iter().map(|frame| Outgoing { ifindex, frame: frame.to_vec() }).collect()
+        frames.into_iter().flatten().map(|frame| Outgoing { ifindex, frame }).collect()
+    }
+
+    fn speaker(&self, vlan: u16) -> Option<Speaker> {
+        Some(Speaker { mac: packet::MacAddr(self.welcome.as_ref()?.dvr_mac.0), vlan })
     }
 
     fn arp_sender(&self, address: Ipv4Addr, vlan: u16) -> Option<ArpSender> {
@@ -515,7 +533,7 @@ impl Machine {
         match punt {
             Punt::ResolveNeighbor => {
                 if let Some(vni) = self.external_vni(event.vni) {
-                    self.resolver.ask(now, (vni, event.address.to_v4().into()));
+                    self.resolver.ask(now, (vni, event.address.into()));
                 }
                 None
             }
@@ -568,10 +586,15 @@ impl Machine {
     }
 
     fn learn(&mut self, now: Instant, event: &Event) {
-        let (Some(vni), Some((mac, ip))) = (self.external_vni(event.vni), answer::arp_sender(event)) else {
+        let by_arp = answer::arp_sender(event).map(|(mac, ip)| (mac, IpAddr::from(ip)));
+        let said = by_arp.or_else(|| {
+            let (mac, address) = discovery::said(answer::packet_of(event))?;
+            Some((mac, address.into()))
+        });
+        let (Some(vni), Some((mac, ip))) = (self.external_vni(event.vni), said) else {
             return;
         };
-        let (target, mac) = ((vni, ip.into()), Mac(mac.0));
+        let (target, mac) = ((vni, ip), Mac(mac.0));
         self.watch.heard(now, target);
         let own = self.welcome.as_ref().is_some_and(|welcome| welcome.dvr_mac == mac);
         if !own {

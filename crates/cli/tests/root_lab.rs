@@ -2,6 +2,9 @@
 //! offloads; `check` fails when something is wrong; nothing is left, also after a run that was killed. Method: the
 //! real binary, as a user runs it. Needs root.
 
+#[path = "root_lab/virtual_addresses.rs"]
+mod virtual_addresses;
+
 use netlink::Netns;
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};

@@ -3,6 +3,7 @@
 //! - [`service`]: what the API's verbs do to the store.
 //! - [`slices`]: what each host is told of the model. Pure.
 //! - [`blocks`]: which host owns which ports of a SNAT address. Pure.
+//! - `virtual_addresses`: which port has an address that several may have (VRRP). Pure.
 //! - [`nat_log`]: the record of which host had which ports when.
 //! - [`agents`]: the streams to the agents: registration, slices, acks, liveness.
 //! - [`ca`]: the certificates that agents and controller know one another by.
@@ -27,6 +28,7 @@ pub mod nat_log;
 pub mod server;
 pub mod service;
 pub mod slices;
+mod virtual_addresses;
 
 pub use config::Config;
 pub use connections::Limits;

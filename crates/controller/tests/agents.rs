@@ -8,7 +8,7 @@ use common::world::{World, floating_ip_id, host_id, network_id, port_id, router_
 use controller::agents::{Inquiry, Part};
 use model::HostId;
 use model::question::Question;
-use model::resource::{FixedIp, FloatingIp, Host, Port, PortBlock};
+use model::resource::{AddressPair, FixedIp, FloatingIp, Host, Port, PortBlock};
 use model::slice::Slice;
 use proto::agent_message::Message as ToController;
 use std::collections::BTreeMap;
@@ -218,6 +218,26 @@ async fn a_floating_ip_is_active_once_the_host_of_its_port_has_it_as_it_is() {
         .await;
     agent.ack(&[]).await;
     until(&world.store, "the ack to count", |store| is_programmed(store, "172.22.7.100")).await;
+}
+
+/// Of a floating IP whose ports are forwarded, every host that has one of them has to say so.
+#[tokio::test]
+async fn a_forwarding_floating_ip_is_active_once_every_host_has_its_part() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let mut first = cluster.agent("ahv01", "10.0.0.1", &[]).await;
+    let mut second = cluster.agent("ahv02", "10.0.0.2", &[]).await;
+    world.port("vm1", "blue", "192.168.10.10", "ahv01");
+    world.port("vm2", "blue", "192.168.10.11", "ahv02");
+    world.floating_ip("172.22.7.100", "ext", "vm1", "blue");
+    world.forward("172.22.7.100", 2201, "vm1", "blue");
+    world.forward("172.22.7.100", 2202, "vm2", "blue");
+    for agent in [&mut first, &mut second] {
+        agent.until("both forwardings", |slice| slice.port_forwardings.len() == 2).await;
+        assert!(!is_programmed(&world.snapshot(), "172.22.7.100"), "one of the hosts has not said so");
+        agent.ack(&[]).await;
+    }
+    until(&world.store, "the acks to count", |store| is_programmed(store, "172.22.7.100")).await;
 }
 
 #[tokio::test]
@@ -657,4 +677,59 @@ async fn the_nat_log_follows_the_blocks_through_a_restart() {
     cluster.server.shutdown().await;
     let want = ["checkpoint null", "granted ahv01", "checkpoint null", "held ahv01", "revoked ahv01"];
     assert_eq!(events(), want);
+}
+
+/// Goal: an address that a port announces is there for every host of the VPC and for the floating IP that stands for it,
+/// until another one announces it or the pair goes; nobody gets one that no pair of its own names.
+#[tokio::test]
+async fn a_virtual_address_is_told_where_it_was_announced_last() {
+    let cluster = Cluster::start().await;
+    let world = vpc(&cluster);
+    let mut first = cluster.agent("ahv01", "10.0.0.1", &["physnet1"]).await;
+    let mut second = cluster.agent("ahv02", "10.0.0.2", &[]).await;
+    let shared: ipnet::IpNet = "192.168.10.100/32".parse().unwrap();
+    for (name, at, host) in [("vm1", "192.168.10.11", "ahv01"), ("vm2", "192.168.10.12", "ahv02")] {
+        world.port(name, "blue", at, host);
+        world.change::<Port>(port_id(name), |port| {
+            port.allowed_address_pairs = vec![AddressPair { mac: None, address: shared }];
+        });
+    }
+    world.port("vip", "blue", "192.168.10.100", "");
+    world.floating_ip("172.22.7.30", "ext", "vip", "blue");
+    let mac = |name: &str| world.snapshot().get::<Port>(port_id(name)).unwrap().mac.to_string();
+    let announce = |name: &str, address: &str| {
+        let (port_id, address, mac) = (port_id(name).to_string(), address.to_owned(), mac(name));
+        ToController::AddressAnnounced(proto::AddressAnnounced { port_id, address, mac })
+    };
+    let holder = |slice: &Slice| slice.virtual_addresses.values().next().map(|holder| holder.port);
+    let floating =
+        |slice: &Slice| slice.floating_ips.values().next().and_then(|floating_ip| floating_ip.host);
+    for (name, host) in [("vm1", "ahv01"), ("vm2", "ahv02"), ("vm1", "ahv01")] {
+        let own = host_of(&world, host).id;
+        let teller = if host == "ahv01" { &first } else { &second };
+        teller.say(announce(name, "192.168.10.100")).await;
+        for agent in [&mut first, &mut second] {
+            let there = |slice: &Slice| holder(slice) == Some(port_id(name)) && floating(slice) == Some(own);
+            agent.until("the address to be there", there).await;
+        }
+    }
+    // Of another host's port, of an address that no pair names, and of one that a VM or the router has.
+    world.change::<Port>(port_id("vm1"), |port| {
+        let address = "192.168.10.0/24".parse().unwrap();
+        port.allowed_address_pairs.push(AddressPair { mac: None, address });
+    });
+    first.until("the prefix", |slice| slice.ports[&port_id("vm1")].allowed_pairs.len() == 2).await;
+    for (name, address) in
+        [("vm2", "192.168.10.100"), ("vm1", "10.9.9.9"), ("vm1", "192.168.10.12"), ("vm1", "192.168.10.1")]
+    {
+        first.say(announce(name, address)).await;
+    }
+    first.expect_silence().await;
+    assert_eq!(cluster.server.store.snapshot().virtual_addresses.len(), 1);
+
+    world.change::<Port>(port_id("vm1"), |port| port.allowed_address_pairs.clear());
+    for agent in [&mut first, &mut second] {
+        agent.until("the address to go", |slice| holder(slice).is_none() && floating(slice).is_none()).await;
+    }
+    assert!(cluster.server.store.snapshot().virtual_addresses.is_empty());
 }

@@ -3,9 +3,13 @@
 
 mod common;
 
-use common::world::{World, floating_ip_id, host_id, network_id, router_id, shown};
+use common::world::{World, floating_ip_id, host_id, network_id, port_id, router_id, shown};
 use controller::slices::slice_for;
-use model::resource::{FloatingIp, Host, PortBlock, Router};
+use model::resource::{FloatingIp, Host, Port, PortBlock, Router};
+use model::security::{Direction, Ethertype, Remote, SecurityGroup, SecurityGroupRule};
+use model::slice::{Member, MemberId, MemberOf, Object, RoutedPort, Slice};
+use model::{SecurityGroupId, SecurityGroupRuleId};
+use uuid::Uuid;
 
 fn slice_of(world: &World, host: &str) -> String {
     let snapshot = world.snapshot();
@@ -195,6 +199,39 @@ fn a_floating_ip_that_stands_for_nothing_is_nowhere() {
     }
 }
 
+/// RFC 6888 REQ-6: what comes back for a VM's own address has to find the VM's host.
+#[test]
+fn rfc6888_req6_gateways_know_where_untranslated_addresses_are() {
+    let world = dvr();
+    let routed = |host: &str| {
+        let slice = slice_for(&world.snapshot(), host_id(host));
+        let addresses = |port: &RoutedPort| -> Vec<_> {
+            let host = port.host;
+            port.addresses.iter().map(|own| (own.address.to_string(), own.router, host)).collect()
+        };
+        let mut all: Vec<_> = slice.routed_ports.values().flat_map(addresses).collect();
+        assert!(all.iter().flat_map(|(.., host)| host).all(|host| slice.hosts.contains_key(host)));
+        all.sort();
+        all
+    };
+    assert_eq!(routed("controller01"), []);
+    world.change::<Router>(router_id("r1"), |router| {
+        let gateway = router.gateway.as_mut().unwrap();
+        gateway.untranslated_destinations = vec!["10.0.0.0/8".parse().unwrap()];
+    });
+    let of = |address: &str, host: Option<&str>| (address.to_owned(), router_id("r1"), host.map(host_id));
+    let want = [
+        of("10.16.0.11", Some("compute02")),
+        of("10.16.0.12", None),
+        of("192.168.111.11", Some("compute01")),
+    ];
+    for host in ["controller01", "compute01", "compute02"] {
+        assert_eq!(routed(host), want, "{host}");
+    }
+    assert_eq!(routed("idle"), []);
+    assert!(slice_for(&world.snapshot(), host_id("controller01")).networks.is_empty());
+}
+
 #[test]
 fn a_router_without_gateway_has_no_outside() {
     let world = dvr();
@@ -236,4 +273,89 @@ fn other_vpcs_do_not_make_a_slice_larger() {
     assert_eq!(gateway.matches("floating ").count(), 202, "a gateway serves them all");
     assert_eq!(gateway.matches("network ").count(), 0, "but has none of their networks");
     assert!(!gateway.contains("port "));
+}
+
+/// Goal: a member of a remote group is told to the hosts whose ports have a rule about the group, one by one, and to
+/// nobody else. Method: the differences of every host's slice before and after.
+#[test]
+fn a_new_member_reaches_the_hosts_whose_ports_name_its_group_alone() {
+    let world = fvn();
+    let (web, db) =
+        (SecurityGroupId::from_uuid(Uuid::from_u128(1)), SecurityGroupId::from_uuid(Uuid::from_u128(2)));
+    for id in [web, db] {
+        world.put(SecurityGroup { id, standard: Default::default(), stateful: true, is_default: false });
+    }
+    let rule = SecurityGroupRule {
+        id: SecurityGroupRuleId::from_uuid(Uuid::from_u128(3)),
+        standard: Default::default(),
+        group: db,
+        direction: Direction::Ingress,
+        ethertype: Ethertype::Ipv4,
+        protocol: None,
+        port_range_min: None,
+        port_range_max: None,
+        remote: Remote::Group(web),
+    };
+    let rule_id = rule.id;
+    world.put(rule);
+    let set = |port: &str, group| {
+        world.change::<Port>(port_id(port), |port| port.security_groups = Some(vec![group]));
+    };
+    set("vm1", web);
+    set("vm3", db);
+    // A network that none of them reaches: members are members wherever they are.
+    world.network("far", "10.9.0.0/24");
+    world.host("ahv04", "10.0.0.4", &[]);
+    let slices = || {
+        let snapshot = world.snapshot();
+        ["ahv01", "ahv02", "ahv03", "ahv04"].map(|host| slice_for(&snapshot, host_id(host)))
+    };
+    let members = |slice: &Slice| slice.members.keys().map(|id| id.addresses.to_string()).collect::<Vec<_>>();
+    let before = slices();
+    let counts = before.each_ref().map(|slice| (slice.security_group_rules.len(), members(slice).len()));
+    assert_eq!(counts, [(0, 0), (0, 0), (1, 1), (0, 0)], "the rule's own host alone");
+
+    world.port("new", "far", "10.9.0.5", "ahv04");
+    set("new", web);
+    let after = slices();
+    let changes = [0, 1, 2].map(|host| before[host].diff(&after[host]));
+    let told = Object::Member(
+        MemberId { of: MemberOf::SecurityGroup(web), addresses: "10.9.0.5/32".parse().unwrap() },
+        Member { port: Some(port_id("new")) },
+    );
+    assert_eq!(changes.each_ref().map(|change| change.upserts.clone()), [vec![], vec![], vec![told]]);
+    assert!(changes.iter().all(|change| change.removals.is_empty()));
+    assert!(after[3].members.is_empty(), "its own host has no rule about its group");
+
+    world.remove::<Port>(port_id("new"));
+    let removed = after[2].diff(&slices()[2]);
+    assert_eq!((removed.upserts.len(), removed.removals.len()), (0, 1));
+    world.remove::<SecurityGroupRule>(rule_id);
+    assert!(slices().iter().all(|slice| slice.members.is_empty()), "with the last rule go the members");
+}
+
+/// Gateways steer by the port, the VM's host translates, and the hosts of siblings turn around what these send.
+#[test]
+fn forwarded_ports_are_told_where_their_router_is_known() {
+    let world = fvn();
+    world.host("ahv04", "10.0.0.4", &[]);
+    world.network("green", "10.7.0.0/24");
+    world.port("green1", "green", "10.7.0.5", "ahv04");
+    world.floating_ip("172.22.7.30", "ext", "vm1", "blue");
+    world.forward("172.22.7.30", 2201, "vm1", "blue");
+    world.forward("172.22.7.30", 2203, "vm3", "blue");
+    let snapshot = world.snapshot();
+    let told = |host: &str| {
+        let slice = slice_for(&snapshot, host_id(host));
+        assert!(slice.floating_ips.is_empty(), "{host}: it stands for no address as a whole");
+        let ports = slice.port_forwardings.values().map(|of| (of.external_port, of.host));
+        let mut ports: Vec<_> = ports.collect();
+        ports.sort_unstable();
+        ports
+    };
+    let all = vec![(2201, Some(host_id("ahv01"))), (2203, Some(host_id("ahv03")))];
+    for host in ["ahv01", "ahv02", "ahv03"] {
+        assert_eq!(told(host), all, "{host}");
+    }
+    assert_eq!(told("ahv04"), vec![]);
 }

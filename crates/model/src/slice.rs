@@ -344,6 +344,14 @@ impl Subnet {
     }
 }
 
+impl RouterGateway {
+    /// Its addresses outside, of both versions.
+    pub fn all_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let ipv6 = self.ipv6_addresses.iter().copied().map(IpAddr::from);
+        self.addresses.iter().copied().map(IpAddr::from).chain(ipv6)
+    }
+}
+
 impl BlockId {
     /// The block's last port. `size`: the external network's block size, a power of two. The block that holds
     /// port 1024 may begin late, inside its place; it ends like every other.

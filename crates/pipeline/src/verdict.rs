@@ -37,7 +37,7 @@ listed! {
         Classify = 0, "classify", "Reads the headers and finds the port, network and session.";
         PortSecurity = 1, "port-security", "Checks that the port may use the source MAC and address.";
         EgressAcl = 2, "egress-acl", "Security group rules for traffic leaving the VM.";
-        Switch = 3, "switch", "Answers ARP and finds the destination MAC on the network.";
+        Switch = 3, "switch", "Answers ARP and neighbour discovery, and finds the destination MAC on the network.";
         Route = 4, "route", "Longest-prefix match in the router, TTL, the router's own addresses.";
         Dnat = 5, "dnat", "Floating IP to fixed address, and steering of returning packets by port block.";
         Snat = 6, "snat", "Fixed address to floating IP or to a mapping of a port block.";
@@ -63,7 +63,7 @@ listed! {
         SpoofedArp = 10, "spoofed-arp", "The ARP sender is not an address of the port.";
         MalformedArp = 11, "malformed-arp", "Not ARP for IPv4 over Ethernet.";
         ArpUnknownTarget = 12, "arp-unknown-target", "Nobody on the network has the address asked for.";
-        ArpIgnored = 13, "arp-ignored", "An ARP reply or announcement that is no news: it says what is known already, or names an address that the port may not move.";
+        ArpIgnored = 13, "arp-ignored", "An ARP reply or announcement that is no news: it says what is known already, or names an address that the port may not move. Of IPv6: advertisements, searches for duplicates of the VM's own address, multicast reports.";
         MulticastUnsupported = 14, "multicast-unsupported", "Broadcast and multicast are not carried.";
         UnknownStation = 15, "unknown-station", "No port of the network has the destination MAC.";
         NoRoute = 16, "no-route", "The router has no route to the destination.";
@@ -122,11 +122,11 @@ listed! {
     pub enum Punt {
         /// Details: the next hop's VNI and address.
         ResolveNeighbor = 0, "resolve-neighbor", "Find the MAC of a next hop on an external network.";
-        LearnNeighbor = 1, "learn-neighbor", "An ARP message on an external network names a neighbour.";
-        TtlExceeded = 2, "ttl-exceeded", "Tell the sender that the TTL ran out (ICMP 11/0).";
-        FragmentationNeeded = 3, "fragmentation-needed", "Tell the sender the MTU (ICMP 3/4).";
+        LearnNeighbor = 1, "learn-neighbor", "An ARP message or neighbour advertisement on an external network names a neighbour.";
+        TtlExceeded = 2, "ttl-exceeded", "Tell the sender that the TTL ran out (ICMP 11/0, ICMPv6 3/0).";
+        FragmentationNeeded = 3, "fragmentation-needed", "Tell the sender the MTU (ICMP 3/4, ICMPv6 2/0).";
         PortBlockLow = 4, "port-block-low", "Ask the controller for another port block.";
-        Prohibited = 5, "prohibited", "Tell the sender that no resource or rule lets it out (ICMP 3/13).";
+        Prohibited = 5, "prohibited", "Tell the sender that no resource or rule lets it out (ICMP 3/13, ICMPv6 1/1).";
         Unreachable = 6, "unreachable", "Tell the sender that there is no way (ICMP 3/1).";
         EarlyFragment = 7, "early-fragment", "Hold a fragment until the first of its datagram has come.";
         FirstFragment = 8, "first-fragment", "The first fragment of a datagram came whose others are held.";

@@ -35,8 +35,8 @@ impl Snapshot {
         }
         index! {
             networks subnets ports routers floating_ips subnet_pools address_scopes security_groups
-            security_group_rules address_groups rbac_policies hosts blocks resting_blocks domains projects users roles
-            assignments application_credentials tokens quotas
+            security_group_rules address_groups default_security_group_rules rbac_policies hosts blocks
+            resting_blocks virtual_addresses domains projects users roles assignments application_credentials tokens quotas
         }
         fresh
     }

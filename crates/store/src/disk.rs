@@ -7,8 +7,10 @@ use crate::{Doing, Snapshot, StoreError};
 use model::identity::{ApplicationCredential, Assignment, Domain, Project, Role, Token, User};
 use model::quota::Quota;
 use model::rbac::RbacPolicy;
-use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet};
-use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
+use model::resource::{
+    FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet, VirtualAddress,
+};
+use model::security::{AddressGroup, DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule};
 use model::subnet_pool::{AddressScope, SubnetPool};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use std::path::Path;
@@ -100,10 +102,12 @@ impl Disk {
         load_table::<SecurityGroup>(&read, &mut snapshot)?;
         load_table::<SecurityGroupRule>(&read, &mut snapshot)?;
         load_table::<AddressGroup>(&read, &mut snapshot)?;
+        load_table::<DefaultSecurityGroupRule>(&read, &mut snapshot)?;
         load_table::<RbacPolicy>(&read, &mut snapshot)?;
         load_table::<Host>(&read, &mut snapshot)?;
         load_table::<PortBlock>(&read, &mut snapshot)?;
         load_table::<RestingBlock>(&read, &mut snapshot)?;
+        load_table::<VirtualAddress>(&read, &mut snapshot)?;
         load_table::<Domain>(&read, &mut snapshot)?;
         load_table::<Project>(&read, &mut snapshot)?;
         load_table::<User>(&read, &mut snapshot)?;

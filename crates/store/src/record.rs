@@ -8,13 +8,15 @@ use model::identity::{
 };
 use model::quota::{Counted, Quota, QuotaId};
 use model::rbac::RbacPolicy;
-use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet};
-use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
-use model::slice::BlockId;
+use model::resource::{
+    FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Subnet, VirtualAddress,
+};
+use model::security::{AddressGroup, DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule};
+use model::slice::{BlockId, VirtualAddressId};
 use model::subnet_pool::{AddressScope, SubnetPool};
 use model::{
-    AddressGroupId, AddressScopeId, FloatingIpId, HostId, NetworkId, PortId, RbacPolicyId, RouterId,
-    SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId,
+    AddressGroupId, AddressScopeId, DefaultSecurityGroupRuleId, FloatingIpId, HostId, NetworkId, PortId,
+    RbacPolicyId, RouterId, SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -103,10 +105,12 @@ records! {
     SecurityGroup, SecurityGroupId, security_groups;
     SecurityGroupRule, SecurityGroupRuleId, security_group_rules;
     AddressGroup, AddressGroupId, address_groups;
+    DefaultSecurityGroupRule, DefaultSecurityGroupRuleId, default_security_group_rules;
     RbacPolicy, RbacPolicyId, rbac_policies;
     Host, HostId, hosts;
     PortBlock, BlockId, blocks;
     RestingBlock, BlockId, resting_blocks;
+    VirtualAddress, VirtualAddressId, virtual_addresses;
     Domain, DomainId, domains;
     Project, ProjectId, projects;
     User, UserId, users;
@@ -139,6 +143,7 @@ mod identity {
         security_groups: SecurityGroup -> SecurityGroupId;
         security_group_rules: SecurityGroupRule -> SecurityGroupRuleId;
         address_groups: AddressGroup -> AddressGroupId;
+        default_security_group_rules: DefaultSecurityGroupRule -> DefaultSecurityGroupRuleId;
         rbac_policies: RbacPolicy -> RbacPolicyId;
         hosts: Host -> HostId;
         domains: Domain -> DomainId;
@@ -171,5 +176,9 @@ mod identity {
             address: block.address,
             first_port: block.first_port,
         }
+    }
+
+    pub(super) fn virtual_addresses(held: &VirtualAddress) -> VirtualAddressId {
+        VirtualAddressId { network: held.network, address: held.address }
     }
 }

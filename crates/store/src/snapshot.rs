@@ -12,15 +12,17 @@ use model::identity::{
 };
 use model::quota::{Counted, Quota, QuotaId};
 use model::rbac::{RbacPolicy, SharedObject};
-use model::resource::{FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Standard, Subnet};
-use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
-use model::slice::BlockId;
+use model::resource::{
+    FloatingIp, Host, Network, Port, PortBlock, RestingBlock, Router, Standard, Subnet, VirtualAddress,
+};
+use model::security::{AddressGroup, DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule};
+use model::slice::{BlockId, VirtualAddressId};
 use model::subnet_pool::{AddressScope, SubnetPool};
 use model::{
     AddressGroupId, AddressScopeId, FloatingIpId, HostId, Mac, NetworkId, PortId, RbacPolicyId, RouterId,
     SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId, Vni,
 };
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -40,10 +42,12 @@ pub struct Snapshot {
     pub security_groups: Table<SecurityGroup>,
     pub security_group_rules: Table<SecurityGroupRule>,
     pub address_groups: Table<AddressGroup>,
+    pub default_security_group_rules: Table<DefaultSecurityGroupRule>,
     pub rbac_policies: Table<RbacPolicy>,
     pub hosts: Table<Host>,
     pub blocks: Table<PortBlock>,
     pub resting_blocks: Table<RestingBlock>,
+    pub virtual_addresses: Table<VirtualAddress>,
     pub domains: Table<Domain>,
     pub projects: Table<Project>,
     pub users: Table<User>,
@@ -108,10 +112,12 @@ impl Snapshot {
             security_groups: Table::<SecurityGroup>::new(),
             security_group_rules: Table::<SecurityGroupRule>::new(),
             address_groups: Table::<AddressGroup>::new(),
+            default_security_group_rules: Table::<DefaultSecurityGroupRule>::new(),
             rbac_policies: Table::<RbacPolicy>::new(),
             hosts: Table::<Host>::new(),
             blocks: Table::<PortBlock>::new(),
             resting_blocks: Table::<RestingBlock>::new(),
+            virtual_addresses: Table::<VirtualAddress>::new(),
             domains: Table::<Domain>::new(),
             projects: Table::<Project>::new(),
             users: Table::<User>::new(),
@@ -256,6 +262,17 @@ impl Snapshot {
         self.indexes.blocks_by_host.range(range).filter_map(|(_, id)| self.blocks.get(id))
     }
 
+    /// Virtual addresses of the network, by address.
+    pub fn virtual_addresses_of_network(
+        &self,
+        network: NetworkId,
+    ) -> impl Iterator<Item = &Arc<VirtualAddress>> {
+        let at = |address| VirtualAddressId { network, address };
+        let first = at(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let last = at(IpAddr::V6(Ipv6Addr::from(u128::MAX)));
+        self.virtual_addresses.range(first..=last).map(|(_, held)| held)
+    }
+
     /// Blocks of one external address, by first port.
     pub fn blocks_of_address(
         &self,
@@ -353,6 +370,9 @@ impl Indexes {
 
     /// Asked for by id alone.
     pub(crate) fn resting_blocks(&mut self, _block: &RestingBlock, _present: bool) {}
+
+    /// Asked for by network, which their ids begin with.
+    pub(crate) fn virtual_addresses(&mut self, _held: &VirtualAddress, _present: bool) {}
 }
 
 fn set<K: Clone + Ord>(index: &mut OrdSet<K>, key: K, present: bool) {

@@ -2,10 +2,11 @@
 //! exist for them.
 
 use compiler::TunnelProtocol::{Geneve, Vxlan};
-use model::slice::Egress;
+use model::Mac;
+use model::slice::{AllowedPair, Egress, VirtualAddress, VirtualAddressId};
 use packet::ipv4;
 use pipeline::{Punt, Reason, Stage, Verdict};
-use testkit::frames::{self, Segment};
+use testkit::frames::{self, Ends, Segment};
 use testkit::{Arrival, World};
 
 fn world() -> World {
@@ -162,4 +163,56 @@ fn arp_is_answered_on_the_host_for_ports_and_the_router() {
     let arrival = world.from_vm("vm_a", frames::arp_request((vm.mac, vm.address), nobody));
     let verdict = Verdict::Drop(Stage::Switch, Reason::ArpUnknownTarget);
     assert_eq!(arrival, Arrival::Nowhere { host: 0, verdict });
+}
+
+/// Goal: only what a VM announces of an allowed pair's address, and only what is news, reaches the agent; and what an
+/// agent says of it through the tunnel reaches the others. Method: the walk itself; events are what agents get.
+#[test]
+fn an_announced_address_is_news_until_the_tables_say_so() {
+    let mut world = world();
+    let address: std::net::Ipv4Addr = "192.168.10.100".parse().expect("an address");
+    let pair = |address: &str| AllowedPair { mac: None, address: address.parse().expect("a prefix") };
+    for (vm, prefix) in [("vm_a", "192.168.10.100/32"), ("vm_b", "192.168.10.96/27")] {
+        let port = world.vms[vm].port;
+        world.slice.ports.get_mut(&port).expect("the port").allowed_pairs = vec![pair(prefix)];
+    }
+    world.program();
+    let announce = |world: &mut World, vm: &str, address| {
+        let mac = world.vms[vm].mac;
+        world.from_vm(vm, frames::arp_request((mac, address), address))
+    };
+    let ignored = |host| {
+        let verdict = Verdict::Drop(Stage::Switch, Reason::ArpIgnored);
+        Arrival::Nowhere { host, verdict }
+    };
+    let news = |host| Arrival::Nowhere { host, verdict: Verdict::Punt(Punt::AddressAnnounced) };
+    let own = world.vms["vm_a"].address;
+    assert_eq!(announce(&mut world, "vm_a", own), ignored(0), "its own address is no news");
+    for (vm, host, other) in [("vm_c", 2, address), ("vm_b", 1, own)] {
+        let spoofed =
+            Arrival::Nowhere { host, verdict: Verdict::Drop(Stage::PortSecurity, Reason::SpoofedArp) };
+        assert_eq!(announce(&mut world, vm, other), spoofed, "{vm} has no pair with {other}");
+    }
+    let id = VirtualAddressId { network: world.vms["vm_a"].network, address: address.into() };
+    for (turn, (vm, host)) in [("vm_a", 0), ("vm_b", 1), ("vm_a", 0)].into_iter().enumerate() {
+        assert_eq!(announce(&mut world, vm, address), news(host), "turn {turn}");
+        let event = *world.hosts[host].tables.events.borrow().last().expect("an event");
+        assert_eq!(event.address, address.into());
+        let holder = VirtualAddress { port: world.vms[vm].port, mac: Mac(world.vms[vm].mac.0) };
+        world.slice.virtual_addresses.insert(id, holder);
+        world.program();
+        assert_eq!(announce(&mut world, vm, address), ignored(host), "known by now");
+        // A VM on the third host finds it, by ARP and by sending there.
+        let peer = world.vms["vm_c"];
+        let arrival = world.from_vm("vm_c", frames::arp_request((peer.mac, peer.address), address));
+        let Arrival::Port { frame, .. } = arrival else { panic!("{arrival:?}") };
+        assert_eq!(frame[6..12], world.vms[vm].mac.0);
+        let ends = Ends { dst: (address, 9), ..world.switched("vm_c", vm, (4000, 9)) };
+        let arrival = world.from_vm("vm_c", frames::udp(&ends, b"to whoever has it"));
+        assert_eq!(world.at_vm(vm, &arrival).dst, address);
+        // Routed, from the other network.
+        let ends = world.routed("vm_d", address, (4000, 9));
+        let arrival = world.from_vm("vm_d", frames::udp(&ends, b"to whoever has it"));
+        assert_eq!(world.at_vm(vm, &arrival).dst, address);
+    }
 }

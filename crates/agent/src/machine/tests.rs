@@ -11,16 +11,16 @@ use pipeline::{Address, Ingress};
 use uuid::Uuid;
 
 const UNDERLAY: u32 = 2;
-const UPLINK: u32 = 3;
+pub(super) const UPLINK: u32 = 3;
 const TUNNEL: u32 = 4;
-const TAP: u32 = 11;
+pub(super) const TAP: u32 = 11;
 const EXTERNAL_VNI: u32 = 201;
 const ROUTER_VNI: u32 = 301;
 const GATEWAY: [u8; 4] = [172, 22, 7, 1];
 const GATEWAY_MAC: packet::MacAddr = packet::MacAddr([2, 0, 0, 0, 7, 1]);
 const DVR_MAC: &str = "fa:16:3f:00:00:01";
 
-fn id(number: u128) -> Uuid {
+pub(super) fn id(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
@@ -28,15 +28,14 @@ fn host() -> HostId {
     HostId::from_uuid(id(1))
 }
 
-fn vm_a() -> PortId {
+pub(super) fn vm_a() -> PortId {
     "2b3f1c44-0000-4000-8000-000000000001".parse().unwrap()
 }
 
-fn slice() -> Slice {
+pub(super) fn slice() -> Slice {
     let mut slice = Slice { revision: 7, ..Slice::default() };
     let subnet = |cidr: &str, gateway: &str| {
-        let subnet =
-            Subnet { cidr: cidr.parse().unwrap(), gateway: Some(gateway.parse().unwrap()), dhcp: None };
+        let subnet = Subnet::new(cidr.parse().unwrap(), Some(gateway.parse().unwrap()));
         BTreeMap::from([(SubnetId::from_uuid(id(9)), subnet)])
     };
     let vni = |number| Vni::new(number).unwrap();
@@ -70,9 +69,11 @@ fn slice() -> Slice {
         network: provider,
         enable_snat: true,
         addresses: vec![Ipv4Addr::new(172, 22, 7, 27)],
+        ipv6_addresses: Vec::new(),
         filtering: Default::default(),
         ports_per_vm_max: 0,
         mappings_per_second_max: 0,
+        untranslated_destinations: Vec::new(),
     };
     let router = Router {
         vni: vni(ROUTER_VNI),
@@ -86,7 +87,7 @@ fn slice() -> Slice {
     let port = Port {
         network: blue,
         mac: "fa:16:3e:00:00:01".parse().unwrap(),
-        addresses: vec![Ipv4Addr::new(192, 168, 10, 11)],
+        addresses: vec![Ipv4Addr::new(192, 168, 10, 11).into()],
         host: Some(host()),
         admin_up: true,
         port_security: true,
@@ -98,7 +99,7 @@ fn slice() -> Slice {
     slice
 }
 
-fn link(index: u32, name: &str) -> Link {
+pub(super) fn link(index: u32, name: &str) -> Link {
     Link { index, name: name.to_owned(), up: true, veth_peer_elsewhere: false }
 }
 
@@ -106,9 +107,9 @@ fn tap() -> Link {
     link(TAP, &vm_a().link_name())
 }
 
-struct Bench {
-    machine: Machine,
-    now: Instant,
+pub(super) struct Bench {
+    pub(super) machine: Machine,
+    pub(super) now: Instant,
 }
 
 impl Bench {
@@ -131,7 +132,7 @@ impl Bench {
         Self { machine, now }
     }
 
-    fn connected() -> Self {
+    pub(super) fn connected() -> Self {
         let mut bench = Self::new();
         bench.connect();
         bench
@@ -157,18 +158,21 @@ impl Bench {
         self.program();
     }
 
-    fn hear(&mut self, message: controller_message::Message) -> Result<Option<proto::Question>, BadMessage> {
+    pub(super) fn hear(
+        &mut self,
+        message: controller_message::Message,
+    ) -> Result<Option<proto::Question>, BadMessage> {
         self.machine.controller(self.now, message)
     }
 
     /// Carries out what is planned. False if nothing was.
-    fn program(&mut self) -> bool {
+    pub(super) fn program(&mut self) -> bool {
         let Some(plan) = self.machine.plan() else { return false };
         self.machine.carried_out(self.now, plan);
         true
     }
 
-    fn messages(&mut self) -> Vec<agent_message::Message> {
+    pub(super) fn messages(&mut self) -> Vec<agent_message::Message> {
         self.machine.messages(self.now, |_| BTreeMap::from([("in-port".to_owned(), 5)]))
     }
 
@@ -197,7 +201,7 @@ impl Bench {
     }
 }
 
-fn event(punt: Punt, ingress: u32, vni: u32) -> Event {
+pub(super) fn event(punt: Punt, ingress: u32, vni: u32) -> Event {
     Event {
         punt: punt as u32,
         ingress,

@@ -6,7 +6,7 @@ use model::PortId;
 use model::slice::ObjectId;
 use model::trace::{Entry, NoEntry, Origin, WalkAnswer, WalkRequest};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use trace::{Arrival, Link, Names, Surroundings};
 
 /// Questions without an answer that make somebody silent.
@@ -37,7 +37,7 @@ impl Machine {
         match trace::walk(view, &around, arrival, request) {
             Ok(mut walked) => {
                 walked.verdict.neighbor_silent =
-                    walked.verdict.neighbor.is_some_and(|address| self.is_silent(address));
+                    walked.verdict.neighbor.is_some_and(|address| self.is_silent(address.into()));
                 WalkAnswer::Walked(Box::new(walked))
             }
             Err(error) => no_entry("state-unreadable", error.to_string()),
@@ -45,7 +45,7 @@ impl Machine {
     }
 
     /// Whether somebody on an external network was asked several times and says nothing.
-    fn is_silent(&self, address: Ipv4Addr) -> bool {
+    fn is_silent(&self, address: IpAddr) -> bool {
         let mut known = self.resolver.known().filter(|known| known.target.1 == address);
         known.any(|known| known.unanswered >= SILENT_FROM || (known.gateway && self.watch.has_silent()))
     }
@@ -127,6 +127,8 @@ fn origin(object: ObjectId, why: &str) -> Origin {
         ObjectId::SecurityGroup(id) => ("security_group", id.to_string()),
         ObjectId::SecurityGroupRule(id) => ("security_group_rule", id.to_string()),
         ObjectId::Member(id) => ("member", id.to_string()),
+        ObjectId::VirtualAddress(id) => ("virtual_address", id.to_string()),
+        ObjectId::RoutedPort(id) => ("port", id.to_string()),
     };
     Origin { kind: kind.to_owned(), id, why: why.to_owned(), name: None, revision: None }
 }

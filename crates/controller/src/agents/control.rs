@@ -15,6 +15,7 @@ use super::settle::{Batch, Circumstances, Facts, Outcome, settle};
 use crate::blocks;
 use crate::blocks::retire::Report;
 use crate::nat_log::NatLog;
+use crate::virtual_addresses::Announcement;
 use model::resource::Host;
 use model::{HostId, RouterId};
 use std::collections::{BTreeSet, HashMap};
@@ -43,6 +44,7 @@ pub(super) enum Event {
         host: HostId,
         router: RouterId,
     },
+    Announced(Announcement),
     Closed {
         host: HostId,
         connection: u64,
@@ -226,6 +228,7 @@ impl Control {
                 }
             }
             Event::BlocksWanted { host, router } => drop(batch.blocks_wanted.insert((router, host))),
+            Event::Announced(announcement) => batch.announced.push(announcement),
             Event::Closed { host, connection } => {
                 if self.hub.closed(host, connection) {
                     let facts = self.facts();

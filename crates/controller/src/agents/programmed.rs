@@ -65,6 +65,13 @@ impl Suspects {
                 self.floating_ips.insert(*id);
             }
         }
+        for change in before.virtual_addresses.diff(&after.virtual_addresses) {
+            let (DiffItem::Add(id, _) | DiffItem::Remove(id, _) | DiffItem::Update { new: (id, _), .. }) =
+                change;
+            let ports: Vec<PortId> =
+                after.ports_by_address(id.network, id.address).map(|port| port.id).collect();
+            ports.into_iter().for_each(|port| self.add_port(after, port));
+        }
     }
 
     /// All there is, for a start.

@@ -8,6 +8,7 @@ use super::programmed::{Acked, Suspects, corrections};
 use super::registration::{Refused, Registration, register};
 use crate::blocks::retire::{self, Report};
 use crate::blocks::{self, Moment};
+use crate::virtual_addresses::{self, Announcement};
 use model::resource::{Host, Port};
 use model::slice::BlockId;
 use model::{HostId, Mac, PortId, RouterId};
@@ -42,6 +43,8 @@ pub(super) struct Batch {
     /// Links that appeared: whole port ids or their first eleven characters.
     pub(super) links: Vec<(HostId, String)>,
     pub(super) blocks_wanted: BTreeSet<(RouterId, HostId)>,
+    /// Virtual addresses, in the order they were announced.
+    pub(super) announced: Vec<Announcement>,
     /// How hosts use their blocks.
     pub(super) block_uses: BTreeMap<HostId, Report>,
     /// Hosts whose ports and floating IPs have a new ack behind them.
@@ -86,6 +89,7 @@ pub(super) fn settle(
     for (host, link) in &batch.links {
         bind_link(transaction, *host, link);
     }
+    move_addresses(transaction, settled, &batch.announced);
     let short = assign_blocks(transaction, settled, facts, &mut circumstances);
     for wanted in &batch.blocks_wanted {
         let moment = Moment { now_ms, lost: &facts.lost };
@@ -136,6 +140,19 @@ fn port_of_link(snapshot: &Snapshot, link: &str) -> Option<Port> {
     let mut ports = snapshot.ports.range(first..=last).map(|(_, port)| port);
     let port = ports.next()?;
     ports.next().is_none().then(|| Port::clone(port))
+}
+
+/// Virtual addresses follow those who announced them, and end with what allowed them.
+fn move_addresses(transaction: &mut Transaction, settled: Option<&Snapshot>, announced: &[Announcement]) {
+    for announcement in announced {
+        virtual_addresses::note(transaction, *announcement);
+    }
+    let same = |before: &Snapshot| {
+        before.ports.ptr_eq(&transaction.ports) && before.hosts.ptr_eq(&transaction.hosts)
+    };
+    if !settled.is_some_and(same) {
+        virtual_addresses::prune(transaction);
+    }
 }
 
 /// Returns who goes without a block.

@@ -4,7 +4,7 @@ use super::{Indexes, Snapshot, map, set};
 use model::quota::Counted;
 use model::rbac::{RbacPolicy, SharedObject};
 use model::resource::Port;
-use model::security::{AddressGroup, Remote, SecurityGroup, SecurityGroupRule};
+use model::security::{AddressGroup, DefaultSecurityGroupRule, Remote, SecurityGroup, SecurityGroupRule};
 use model::{AddressGroupId, PortId, RbacPolicyId, SecurityGroupId, SecurityGroupRuleId};
 use std::sync::Arc;
 
@@ -44,6 +44,18 @@ impl Snapshot {
         ids.filter_map(|id| self.security_group_rules.get(id))
     }
 
+    /// What new groups begin with, by id.
+    pub fn default_rules(&self) -> Vec<DefaultSecurityGroupRule> {
+        let stored = &self.default_security_group_rules;
+        let first = DefaultSecurityGroupRule::first();
+        let first = first.into_iter().filter(|rule| !stored.contains_key(&rule.id));
+        let made =
+            stored.values().filter(|rule| !rule.removed).map(|rule| DefaultSecurityGroupRule::clone(rule));
+        let mut rules: Vec<_> = first.chain(made).collect();
+        rules.sort_by_key(|rule| rule.id);
+        rules
+    }
+
     /// The members of a group.
     pub fn ports_of_group(&self, group: SecurityGroupId) -> impl Iterator<Item = &Arc<Port>> {
         let range = (group, PortId::MIN)..=(group, PortId::MAX);
@@ -77,6 +89,9 @@ impl Indexes {
 
     /// Asked for by id alone.
     pub(crate) fn address_groups(&mut self, _group: &AddressGroup, _present: bool) {}
+
+    /// Asked for all at once.
+    pub(crate) fn default_security_group_rules(&mut self, _rule: &DefaultSecurityGroupRule, _present: bool) {}
 
     pub(crate) fn rbac_policies(&mut self, policy: &RbacPolicy, present: bool) {
         self.own(Counted::RbacPolicy, policy.id.uuid(), &policy.standard, present);

@@ -9,7 +9,7 @@ use model::question::Question;
 use model::quota::{Counted, DefaultQuota};
 use model::rbac::RbacPolicy;
 use model::resource::{FloatingIp, Host, Network, Port, Router, Subnet};
-use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
+use model::security::{AddressGroup, DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule};
 use model::subnet_pool::{AddressScope, SubnetPool};
 use model::trace::{Description, Trace};
 use model::{AddressGroupId, FloatingIpId, NetworkId, PortForwardingId, RouterId, SubnetPoolId};
@@ -313,6 +313,7 @@ pub trait Backend:
     + Handles<AddressScope>
     + Handles<SecurityGroup>
     + Handles<SecurityGroupRule>
+    + Handles<DefaultSecurityGroupRule>
     + AddressGroupActions
     + Handles<RbacPolicy>
     + Sharing
@@ -332,6 +333,7 @@ impl<T> Backend for T where
         + Handles<AddressScope>
         + Handles<SecurityGroup>
         + Handles<SecurityGroupRule>
+        + Handles<DefaultSecurityGroupRule>
         + AddressGroupActions
         + Handles<RbacPolicy>
         + Sharing

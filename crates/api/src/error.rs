@@ -8,8 +8,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use model::security::Ethertype;
 use model::{
-    AddressGroupId, AddressScopeId, FloatingIpId, IpVersion, Mac, NetworkId, PortId, RouterId,
-    SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId,
+    AddressGroupId, AddressScopeId, DefaultSecurityGroupRuleId, FloatingIpId, IpVersion, Mac, NetworkId,
+    PortId, RouterId, SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId,
 };
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr};
@@ -138,6 +138,7 @@ errors! {
         HostNotFound { id: String } "Host {id} could not be found."
         SecurityGroupNotFound { id: String } "Security group {id} does not exist"
         SecurityGroupRuleNotFound { id: String } "Security group rule {id} does not exist"
+        DefaultSecurityGroupRuleNotFound { id: String } "Default security group rule {id} does not exist"
         RbacPolicyNotFound { id: String } "RBAC policy of type unknown with ID {id} not found"
         AddressGroupNotFound { id: String } "Address group {id} could not be found."
         AddressesNotFound { addresses: String, group: AddressGroupId }
@@ -189,6 +190,8 @@ errors! {
         SecurityGroupDefaultAlreadyExists {} "Default security group already exists."
         SecurityGroupRuleExists { rule: SecurityGroupRuleId }
             "Security group rule already exists. Rule id is {rule}."
+        DefaultSecurityGroupRuleExists { rule: DefaultSecurityGroupRuleId }
+            "Default Security group rule already exists. Rule id is {rule}."
         DuplicateSecurityGroupRuleInPost {} "Duplicate Security Group Rule in POST."
         SecurityGroupConflict { reason: &'static str } "Error {reason} while attempting the operation."
         PortSecurityPortHasSecurityGroup {}

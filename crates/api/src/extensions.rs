@@ -63,6 +63,11 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("router", "Neutron L3 Router", "Routers and floating IPs."),
     ("security-group", "security-group", "What ports may send and receive."),
     (
+        "security-groups-default-rules",
+        "Default rules for security groups",
+        "Says what new security groups begin with.",
+    ),
+    (
         "security-groups-normalized-cidr",
         "Normalized CIDR field for security group rules",
         "Shows the network of a rule's prefix.",

@@ -51,6 +51,8 @@ pub(crate) enum See {
     NetworkOwner,
     /// The owner of its security group, who may change it too.
     GroupOwner,
+    /// Everyone: it is nobody's own, and administrators alone make it.
+    Everyone,
 }
 
 /// `name` is that of an attribute, or `attribute:key` for a key within it.
@@ -179,6 +181,7 @@ impl<'a, F: Facts> Judge<'a, F> {
                 See::External => is("router:external") && self.reaches_outside(view),
                 See::NetworkOwner => self.owns_network_of(view),
                 See::GroupOwner => self.owns_group_of(view),
+                See::Everyone => true,
             })
     }
 
@@ -227,7 +230,8 @@ impl<'a, F: Facts> Judge<'a, F> {
         if self.caller.is_admin() {
             return Ok(());
         }
-        if self.caller.rank < Rank::Member || self.caller.project_id.is_empty() {
+        let nobodys = R::POLICY.see.contains(&See::Everyone);
+        if nobodys || self.caller.rank < Rank::Member || self.caller.project_id.is_empty() {
             return Err(forbidden("create", R::NAME));
         }
         let project = ["project_id", "tenant_id"].iter().find_map(|key| given.get(*key)?.as_str());

@@ -17,7 +17,7 @@ use axum::routing::{MethodRouter, get, post, put};
 use axum::{Json, http::HeaderName};
 use model::rbac::RbacPolicy;
 use model::resource;
-use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
+use model::security::{AddressGroup, DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule};
 use model::subnet_pool::{AddressScope, SubnetPool};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -102,7 +102,8 @@ fn routes<B: Backend>() -> Routes<Arc<B>> {
                 .delete(port_forwardings::delete::<B>),
         )
         .merge(tagged::<SecurityGroup, B>())
-        .merge(security_group_rules::<B>())
+        .merge(rules::<SecurityGroupRule, B>())
+        .merge(rules::<DefaultSecurityGroupRule, B>())
         .merge(plain::<AddressGroup, B>())
         .route("/v2.0/address-groups/{id}/{action}", put(address_actions::act::<B>))
         .merge(plain::<RbacPolicy, B>())
@@ -159,10 +160,10 @@ fn tagged<R: Resource, B: Handles<R> + Facts>() -> Routes<Arc<B>> {
 }
 
 /// Rules never change and have no tags.
-fn security_group_rules<B: Handles<SecurityGroupRule> + Facts>() -> Routes<Arc<B>> {
-    let collection = format!("/v2.0/{}", SecurityGroupRule::PATH);
-    let all = get(handlers::list::<SecurityGroupRule, B>).post(handlers::create::<SecurityGroupRule, B>);
-    let one = get(handlers::show::<SecurityGroupRule, B>).delete(handlers::delete::<SecurityGroupRule, B>);
+fn rules<R: Resource, B: Handles<R> + Facts>() -> Routes<Arc<B>> {
+    let collection = format!("/v2.0/{}", R::PATH);
+    let all = get(handlers::list::<R, B>).post(handlers::create::<R, B>);
+    let one = get(handlers::show::<R, B>).delete(handlers::delete::<R, B>);
     Routes::new().route(&collection, all).route(&format!("{collection}/{{id}}"), one)
 }
 
@@ -208,6 +209,7 @@ async fn resources(Root(root): Root) -> Json<Value> {
         (resource::FloatingIp::NAME, resource::FloatingIp::COLLECTION),
         (SecurityGroup::NAME, SecurityGroup::PATH),
         (SecurityGroupRule::NAME, SecurityGroupRule::PATH),
+        (DefaultSecurityGroupRule::NAME, DefaultSecurityGroupRule::PATH),
         (AddressGroup::NAME, AddressGroup::PATH),
         (RbacPolicy::NAME, RbacPolicy::PATH),
         (SubnetPool::NAME, SubnetPool::PATH),

@@ -116,6 +116,12 @@ pub(crate) enum Command {
     /// Security groups: what ports may send and receive.
     #[command(subcommand, name = "securitygroup", alias = "security-group")]
     SecurityGroup(command::securitygroup::SecurityGroupCommand),
+    /// Address groups: named sets of prefixes that rules of security groups may name.
+    #[command(subcommand, name = "addressgroup", alias = "address-group")]
+    AddressGroup(command::addressgroup::AddressGroupCommand),
+    /// RBAC policies: what is shared with which projects.
+    #[command(subcommand)]
+    Rbac(command::rbac::RbacCommand),
     /// Hosts: machines with an agent.
     #[command(subcommand)]
     Host(command::host::HostCommand),

@@ -68,6 +68,19 @@ pub(crate) const SECURITY_GROUP_RULE: Kind = Kind {
     collection: "security-group-rules",
     ..Kind::neutron("security_group_rule", "security_group_rules")
 };
+pub(crate) const ADDRESS_GROUP: Kind = Kind {
+    noun: "address group",
+    command: "addressgroup",
+    collection: "address-groups",
+    ..Kind::neutron("address_group", "address_groups")
+};
+pub(crate) const RBAC_POLICY: Kind = Kind {
+    noun: "RBAC policy",
+    command: "rbac",
+    name_key: "id",
+    collection: "rbac-policies",
+    ..Kind::neutron("rbac_policy", "rbac_policies")
+};
 pub(crate) const AGENT: Kind = Kind::neutron("agent", "agents");
 pub(crate) const HOST: Kind = Kind { root: "/nanboku/v1", ..Kind::neutron("host", "hosts") };
 

@@ -3,6 +3,7 @@
 mod address_group;
 mod address_scope;
 mod agent;
+mod default_security_group_rule;
 mod floating_ip;
 mod network;
 mod port;
@@ -16,6 +17,9 @@ mod subnet_pool;
 
 pub use address_group::{AddressGroupCreate, AddressGroupUpdate, AddressGroupView, AddressesChange};
 pub use address_scope::{AddressScopeCreate, AddressScopeUpdate, AddressScopeView};
+pub use default_security_group_rule::{
+    DefaultSecurityGroupRuleCreate, DefaultSecurityGroupRuleUpdate, DefaultSecurityGroupRuleView, PARENT,
+};
 pub use agent::{AgentConfigurations, AgentCreate, AgentUpdate, AgentView};
 pub use floating_ip::{FloatingIpCreate, FloatingIpUpdate, FloatingIpView, PortDetails};
 pub use network::{NetworkCreate, NetworkType, NetworkUpdate, NetworkView};
@@ -30,15 +34,17 @@ pub use router::{
     RouterUpdate, RouterView,
 };
 pub use security_group::{SecurityGroupCreate, SecurityGroupUpdate, SecurityGroupView};
-pub use security_group_rule::{SecurityGroupRuleCreate, SecurityGroupRuleUpdate, SecurityGroupRuleView};
+pub use security_group_rule::{
+    RuleRequest, SecurityGroupRuleCreate, SecurityGroupRuleUpdate, SecurityGroupRuleView,
+};
 pub use subnet::{SubnetCreate, SubnetUpdate, SubnetView};
 pub use subnet_pool::{SubnetPoolAction, SubnetPoolCreate, SubnetPoolUpdate, SubnetPoolView};
 
+use model::moment;
 use model::resource::Standard;
 use serde::{Deserialize, Serialize};
 
 /// Standard attributes as a client may give them at creation.
-use model::moment;
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct StandardCreate {
     #[serde(default)]

@@ -41,12 +41,18 @@ impl Resource for SecurityGroupRule {
     }
 }
 
-/// Values whose errors have types of their own are checked by the service.
 #[derive(Clone, Debug, Deserialize)]
 pub struct SecurityGroupRuleCreate {
     #[serde(flatten)]
     pub standard: StandardCreate,
     pub security_group_id: String,
+    #[serde(flatten)]
+    pub rule: RuleRequest,
+}
+
+/// What a rule shall allow. Values whose errors have types of their own are checked by the service.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RuleRequest {
     pub direction: Direction,
     /// Absent: IPv4.
     pub ethertype: Option<Value>,

@@ -45,21 +45,6 @@ fn documented_commands_are_accepted() {
         "router add-subnet blue s",
         "router remove-subnet blue s",
         "router add-route blue --route destination=10.9.0.0/16,gateway=192.168.10.9",
-        "floatingip create ext --port vm1",
-        "floatingip set 172.22.7.30 --port vm1",
-        "floatingip unset 172.22.7.30 --port",
-        "floatingip portforwarding create 172.22.7.30 --port vm1 --protocol tcp --external-port 2222 --internal-port 22",
-        "floatingip portforwarding list 172.22.7.30",
-        "floatingip portforwarding set 172.22.7.30 ID --external-port 80",
-        "floatingip portforwarding delete 172.22.7.30 ID",
-        "securitygroup create web --stateless --description front",
-        "securitygroup list --name web",
-        "securitygroup set web --stateful --name www",
-        "securitygroup rule create web --protocol tcp --dst-port 80:443 --remote-ip 10.0.0.0/8",
-        "securitygroup rule create web --protocol icmp --icmp-type 8 --icmp-code 0 --remote-group db",
-        "securitygroup rule create web --egress --ethertype ipv6 --remote-address-group x",
-        "securitygroup rule list web --ingress",
-        "securitygroup rule delete a b --yes",
         "host list --lab fvn",
         "host show ahv01 --endpoint unix:/run/x.sock",
         "sessions --host ahv01",
@@ -82,6 +67,39 @@ fn documented_commands_are_accepted() {
         "status",
         "completion zsh",
         "demo --keep",
+    ] {
+        if let Err(error) = parse(line) {
+            panic!("nanboku {line}\n{error}");
+        }
+    }
+}
+
+#[test]
+fn floating_ips_groups_and_sharing_are_accepted() {
+    for line in [
+        "floatingip create ext --port vm1",
+        "floatingip set 172.22.7.30 --port vm1",
+        "floatingip unset 172.22.7.30 --port",
+        "floatingip portforwarding create 172.22.7.30 --port vm1 --protocol tcp --external-port 2222 --internal-port 22",
+        "floatingip portforwarding list 172.22.7.30",
+        "floatingip portforwarding set 172.22.7.30 ID --external-port 80",
+        "floatingip portforwarding delete 172.22.7.30 ID",
+        "securitygroup create web --stateless --description front",
+        "securitygroup list --name web",
+        "securitygroup set web --stateful --name www",
+        "securitygroup rule create web --protocol tcp --dst-port 80:443 --remote-ip 10.0.0.0/8",
+        "securitygroup rule create web --protocol icmp --icmp-type 8 --icmp-code 0 --remote-group db",
+        "securitygroup rule create web --egress --ethertype ipv6 --remote-address-group x",
+        "securitygroup rule list web --ingress",
+        "securitygroup rule delete a b --yes",
+        "addressgroup create branches --address 10.0.0.0/8 --address 192.0.2.1 --description of_ours",
+        "addressgroup set branches --address fd00::/8",
+        "addressgroup unset branches --address 10.0.0.0/8",
+        "addressgroup list --name branches",
+        "rbac create blue --type network --target-project red",
+        "rbac create web --type securitygroup --action shared --target-all-projects",
+        "rbac set 0e2d --target-project green",
+        "rbac list --type addressgroup --action shared",
     ] {
         if let Err(error) = parse(line) {
             panic!("nanboku {line}\n{error}");
@@ -133,6 +151,10 @@ fn wrong_arguments_are_refused_with_the_reason() {
         ("securitygroup rule create web --dst-port 80", "--protocol"),
         ("securitygroup rule create web --protocol tcp --dst-port 443:80", "443 is behind 80"),
         ("securitygroup rule create web --remote-ip 10.0.0.0/8 --remote-group db", "cannot be used with"),
+        ("addressgroup create a --address 10.0.0", "is not an address or a prefix"),
+        ("addressgroup unset a", "--address"),
+        ("rbac create blue --type network", "--target-project"),
+        ("rbac create blue --type router --target-project red", "possible values: network"),
         ("explain who 172.22.7.27", "invalid IPv4 socket address"),
         ("capture --snaplen 0", "1..=16384"),
         ("capture -C 5", "--write"),

@@ -1,5 +1,6 @@
 //! The commands: one file per noun, all with the same skeleton: arguments, then `run`.
 
+pub(crate) mod addressgroup;
 pub(crate) mod agent;
 pub(crate) mod block;
 pub(crate) mod ca;
@@ -14,6 +15,7 @@ pub(crate) mod known;
 pub(crate) mod lab;
 pub(crate) mod network;
 pub(crate) mod port;
+pub(crate) mod rbac;
 pub(crate) mod router;
 pub(crate) mod securitygroup;
 pub(crate) mod server;
@@ -48,6 +50,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::SecurityGroup(command) => {
             api(global, |cx| async move { securitygroup::run(command, &cx).await })?;
         }
+        Command::AddressGroup(command) => {
+            api(global, |cx| async move { addressgroup::run(command, &cx).await })?;
+        }
+        Command::Rbac(command) => api(global, |cx| async move { rbac::run(command, &cx).await })?,
         Command::Host(command) => api(global, |cx| async move { host::run(command, &cx).await })?,
         Command::Block(command) => api(global, |cx| async move { block::run(command, &cx).await })?,
         Command::Trace(args) => api(global, |cx| async move { trace::run(args, &cx).await })?,

@@ -7,7 +7,7 @@ use api::{AddressGroupActions, Caller, Error, Handles, Hints, Precondition, TagC
 use ipnet::IpNet;
 use model::AddressGroupId;
 use model::rbac::{RbacAction, SharedKind};
-use model::security::AddressGroup;
+use model::security::{AddressGroup, Remote};
 use store::Snapshot;
 
 impl Handles<AddressGroup> for Service {
@@ -63,6 +63,7 @@ impl Handles<AddressGroup> for Service {
             if write.tx.rules_of_address_group(id).next().is_some() {
                 return Err(Error::AddressGroupInUse { group: id });
             }
+            write.remove_default_rules_about(Remote::AddressGroup(id));
             write.no_longer_shared(SharedKind::AddressGroup, id.uuid());
             write.tx.remove::<AddressGroup>(id);
             Ok(())

@@ -2,7 +2,7 @@
 
 use api::Error;
 use api::attribute::check::shown;
-use api::resources::SecurityGroupRuleCreate;
+use api::resources::RuleRequest;
 use ipnet::IpNet;
 use model::security::{Ethertype, Protocol};
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub(super) struct Checked {
 
 /// # Errors
 /// What Neutron answers.
-pub(super) fn checked(request: &SecurityGroupRuleCreate) -> Result<Checked, Error> {
+pub(super) fn checked(request: &RuleRequest) -> Result<Checked, Error> {
     let mut checked = Checked {
         protocol: protocol(&request.protocol)?,
         port_range_min: port(&request.port_range_min)?,

@@ -4,10 +4,10 @@ use super::standard::check_precondition;
 use super::{Service, Write, by_ids, find, shared_with};
 use api::resources::{SecurityGroupCreate, SecurityGroupRuleView, SecurityGroupUpdate, SecurityGroupView};
 use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
+use model::SecurityGroupId;
 use model::quota::Counted;
 use model::rbac::{RbacAction, SharedKind};
-use model::security::{Direction, Ethertype, Remote, SecurityGroup, SecurityGroupRule};
-use model::{SecurityGroupId, SecurityGroupRuleId};
+use model::security::{Remote, SecurityGroup, SecurityGroupRule};
 use store::Snapshot;
 
 const DEFAULT_NAME: &str = "default";
@@ -104,33 +104,9 @@ impl Write<'_> {
         DEFAULT_DESCRIPTION.clone_into(&mut standard.description);
         let group =
             SecurityGroup { id: SecurityGroupId::random(), standard, stateful: true, is_default: true };
-        put_with_rules(self, &group);
+        self.tx.put(group.clone());
+        self.put_default_rules(&group);
         Some(group.id)
-    }
-}
-
-/// Every group lets everything out; the default one also lets its members in.
-fn put_with_rules(write: &mut Write<'_>, group: &SecurityGroup) {
-    write.tx.put(group.clone());
-    let mut rule = |direction, ethertype, remote| {
-        let standard = write.standard_of(group.standard.project_id.clone());
-        write.tx.put(SecurityGroupRule {
-            id: SecurityGroupRuleId::random(),
-            standard,
-            group: group.id,
-            direction,
-            ethertype,
-            protocol: None,
-            port_range_min: None,
-            port_range_max: None,
-            remote,
-        });
-    };
-    for ethertype in [Ethertype::Ipv4, Ethertype::Ipv6] {
-        rule(Direction::Egress, ethertype, Remote::Any);
-        if group.is_default {
-            rule(Direction::Ingress, ethertype, Remote::Group(group.id));
-        }
     }
 }
 
@@ -159,7 +135,8 @@ fn create(
         is_default: false,
     };
     write.default_group(&group.standard.project_id);
-    put_with_rules(write, &group);
+    write.tx.put(group.clone());
+    write.put_default_rules(&group);
     Ok(group)
 }
 
@@ -207,6 +184,7 @@ fn delete(
         write.tx.remove::<SecurityGroupRule>(rule);
         write.touch::<SecurityGroup>(group);
     }
+    write.remove_default_rules_about(Remote::Group(id));
     write.no_longer_shared(SharedKind::SecurityGroup, id.uuid());
     write.tx.remove::<SecurityGroup>(id);
     Ok(())

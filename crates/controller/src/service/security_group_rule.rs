@@ -6,7 +6,9 @@ use super::{Service, Write, address_group, by_ids, find, rule_check, unique};
 use api::resources::{SecurityGroupRuleCreate, SecurityGroupRuleUpdate, SecurityGroupRuleView};
 use api::{Caller, Error, Handles, Hints, Precondition, Resource, TagChange};
 use model::quota::Counted;
-use model::security::{AddressGroup, Direction, Ethertype, Remote, SecurityGroup, SecurityGroupRule};
+use model::security::{
+    AddressGroup, DefaultSecurityGroupRule, Direction, Ethertype, Remote, SecurityGroup, SecurityGroupRule,
+};
 use model::{AddressGroupId, SecurityGroupId, SecurityGroupRuleId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -115,10 +117,10 @@ fn rule(
     caller: &Caller,
     request: SecurityGroupRuleCreate,
 ) -> Result<SecurityGroupRule, Error> {
-    let matched = rule_check::checked(&request)?;
+    let matched = rule_check::checked(&request.rule)?;
     let standard = write.standard(caller, request.standard);
     let project_id = standard.project_id.as_str();
-    let remote = match (&request.remote_group_id, &request.remote_address_group_id) {
+    let remote = match (&request.rule.remote_group_id, &request.rule.remote_address_group_id) {
         (Some(id), _) => Remote::Group(usable_group(write.tx, caller, id, project_id)?),
         (None, Some(id)) => Remote::AddressGroup(usable_address_group(write.tx, caller, id, project_id)?),
         (None, None) => matched.prefix.map_or(Remote::Any, Remote::Prefix),
@@ -127,7 +129,7 @@ fn rule(
         id: SecurityGroupRuleId::random(),
         group: usable_group(write.tx, caller, &request.security_group_id, project_id)?,
         standard,
-        direction: request.direction,
+        direction: request.rule.direction,
         ethertype: matched.ethertype,
         protocol: matched.protocol,
         port_range_min: matched.port_range_min,
@@ -172,26 +174,41 @@ fn usable_address_group(
 
 /// What a rule allows: two that allow the same are one too many.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Allowed {
+pub(super) struct Allowed {
     direction: Direction,
     ethertype: Ethertype,
     protocol: Option<u8>,
     ports: (Option<u16>, Option<u16>),
-    remote: Remote,
+    /// None: the group that a default rule is used in.
+    remote: Option<Remote>,
+}
+
+/// A prefix of all addresses is anyone.
+fn plain(remote: Remote) -> Remote {
+    match remote {
+        Remote::Prefix(prefix) if prefix.prefix_len() == 0 => Remote::Any,
+        remote => remote,
+    }
 }
 
 impl Allowed {
-    fn by(rule: &SecurityGroupRule) -> Self {
-        let remote = match rule.remote {
-            Remote::Prefix(prefix) if prefix.prefix_len() == 0 => Remote::Any,
-            remote => remote,
-        };
+    pub(super) fn by_default(rule: &DefaultSecurityGroupRule) -> Self {
         Self {
             direction: rule.direction,
             ethertype: rule.ethertype,
             protocol: rule.protocol.as_ref().map(|protocol| protocol.number),
             ports: (rule.port_range_min, rule.port_range_max),
-            remote,
+            remote: rule.remote.map(plain),
+        }
+    }
+
+    fn by(rule: &SecurityGroupRule) -> Self {
+        Self {
+            direction: rule.direction,
+            ethertype: rule.ethertype,
+            protocol: rule.protocol.as_ref().map(|protocol| protocol.number),
+            ports: (rule.port_range_min, rule.port_range_max),
+            remote: Some(plain(rule.remote)),
         }
     }
 }

@@ -7,7 +7,7 @@ use controller::service::Service;
 use model::quota::Counted;
 use model::rbac::RbacPolicy;
 use model::resource::{FloatingIp, Host, Network, Port, PortForwarding, Router, Subnet};
-use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
+use model::security::{AddressGroup, DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule};
 use model::subnet_pool::{AddressScope, SubnetPool};
 use serde_json::{Value, json};
 
@@ -33,6 +33,7 @@ pub(crate) fn kinds() -> Vec<Kind> {
         kind::<FloatingIp>(),
         kind::<SecurityGroup>(),
         kind::<SecurityGroupRule>(),
+        kind::<DefaultSecurityGroupRule>(),
         kind::<AddressGroup>(),
         kind::<RbacPolicy>(),
         kind::<SubnetPool>(),
@@ -57,7 +58,7 @@ const OTHER_LISTS: [(&str, &str); 6] = [
 ];
 
 /// What is counted by another name than its own, or (`None`) not at all, as in Neutron.
-const NOT_COUNTED: [&str; 2] = ["address_group", "address_scope"];
+const NOT_COUNTED: [&str; 3] = ["address_group", "address_scope", "default_security_group_rule"];
 
 /// What the bodies below name.
 struct World {
@@ -89,6 +90,9 @@ fn body(name: &str, world: &World) -> Value {
         "port" => json!({"name": "new", "network_id": world.network["id"], "device_id": "vm"}),
         "floatingip" => json!({"floating_network_id": world.external["id"]}),
         "security_group" | "address_group" => json!({"name": "new"}),
+        "default_security_group_rule" => {
+            json!({"direction": "ingress", "protocol": "tcp", "port_range_min": 22, "port_range_max": 22})
+        }
         "security_group_rule" => json!({"security_group_id": world.group["id"], "direction": "ingress"}),
         "rbac_policy" => json!({
             "object_type": "network", "object_id": world.network["id"], "action": "access_as_shared",

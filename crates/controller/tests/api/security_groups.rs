@@ -629,3 +629,84 @@ async fn groups_and_rules_have_quotas_revisions_and_tags() {
     let found = api.call_as(red, "GET", &format!("{RULES}?tags=a"), Value::Null).await;
     assert_eq!(kind(&found), (400, BAD), "rules have none");
 }
+
+/// Goal: administrators say what new groups begin with; everyone may read it. Method: the first rules, one more for each
+/// kind of group, and groups made in between.
+#[tokio::test]
+async fn new_groups_begin_with_the_default_rules() {
+    const DEFAULTS: &str = "/v2.0/default-security-group-rules";
+    let api = Api::with_callers();
+    let list = async |query: &str| {
+        let answer = api.call_as("red/reader", "GET", &format!("{DEFAULTS}{query}"), Value::Null).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        items(&answer.body, "default_security_group_rules").clone()
+    };
+    let first = list("").await;
+    assert_eq!(first.len(), 4);
+    let parent = list("?remote_group_id=PARENT").await;
+    assert_eq!(parent.len(), 2);
+    for rule in &parent {
+        let used = (&rule["used_in_default_sg"], &rule["used_in_non_default_sg"]);
+        assert_eq!((&rule["direction"], used), (&json!("ingress"), (&json!(true), &json!(false))));
+    }
+    let body = |attributes: Value| {
+        let mut rule =
+            json!({"direction": "ingress", "protocol": "tcp", "port_range_min": 22, "port_range_max": 22});
+        rule.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
+        json!({"default_security_group_rule": rule})
+    };
+    for token in ["red/member", "red/reader"] {
+        assert_eq!(post(&api, token, DEFAULTS, body(json!({}))).await.status, 403, "{token}");
+    }
+    let made = post(&api, "a/admin", DEFAULTS, body(json!({"description": "ssh"}))).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let made = made.body["default_security_group_rule"].clone();
+    let want = json!({
+        "id": made["id"], "description": "ssh", "direction": "ingress", "ethertype": "IPv4", "protocol": "tcp",
+        "port_range_min": 22, "port_range_max": 22, "remote_ip_prefix": null, "remote_group_id": null,
+        "remote_address_group_id": null, "used_in_default_sg": false, "used_in_non_default_sg": true,
+    });
+    assert_eq!(made, want);
+    let again = post(&api, "a/admin", DEFAULTS, body(json!({"used_in_default_sg": true}))).await;
+    assert_eq!(kind(&again), (409, "DefaultSecurityGroupRuleExists"));
+    let other = json!({"used_in_default_sg": true, "used_in_non_default_sg": false});
+    assert_eq!(post(&api, "a/admin", DEFAULTS, body(other)).await.status, 201, "for the other kind of group");
+    for (wrong, error) in [
+        (json!({"port_range_min": 23}), "SecurityGroupInvalidPortRange"),
+        (json!({"remote_group_id": UNKNOWN}), "SecurityGroupNotFound"),
+        (json!({"remote_address_group_id": UNKNOWN}), "AddressGroupNotFound"),
+    ] {
+        assert_eq!(kind(&post(&api, "a/admin", DEFAULTS, body(wrong)).await).1, error);
+    }
+
+    // What new groups have, and that old ones keep what they had.
+    let has = |group: &Value, port: Value| {
+        items(group, "security_group_rules").iter().filter(|rule| rule["port_range_min"] == port).count()
+    };
+    let web = group_as(&api, "red/member", json!({"name": "web"})).await;
+    assert_eq!((has(&web, json!(22)), has(&web, Value::Null)), (1, 2));
+    let default = api.call_as("red/member", "GET", &format!("{GROUPS}?name=default"), Value::Null).await;
+    let default = &items(&default.body, "security_groups")[0];
+    assert_eq!((has(default, json!(22)), has(default, Value::Null)), (1, 4));
+    let remove = async |token: &str, rule: &Value| {
+        api.call_as(token, "DELETE", &format!("{DEFAULTS}/{}", text(&rule["id"])), Value::Null).await.status
+    };
+    assert_eq!(remove("red/member", &made).await, 403);
+    assert_eq!(remove("a/admin", &made).await, 204);
+    assert_eq!(remove("a/admin", &made).await, 404);
+    for rule in &first {
+        assert_eq!(remove("a/admin", rule).await, 204, "also the first ones");
+    }
+    let bare = group_as(&api, "red/member", json!({"name": "bare"})).await;
+    assert_eq!(items(&bare, "security_group_rules").len(), 0);
+    let path = format!("{GROUPS}/{}", text(&web["id"]));
+    let web = api.call_as("red/member", "GET", &path, Value::Null).await.body["security_group"].clone();
+    assert_eq!(has(&web, json!(22)), 1);
+
+    // A default rule about a group goes with the group.
+    let about = json!({"remote_group_id": web["id"]});
+    assert_eq!(post(&api, "a/admin", DEFAULTS, body(about)).await.status, 201);
+    assert_eq!(list("").await.len(), 2);
+    assert_eq!(api.call_as("red/member", "DELETE", &path, Value::Null).await.status, 204);
+    assert_eq!(list("").await.len(), 1);
+}

@@ -11,9 +11,11 @@ BENCH_ARGS ?=
 # Repetitions of each fault; 20 take less than 20 minutes.
 FAULT_ROUNDS ?= 20
 
-# How often `make kills` kills the controller, and requests of `make fuzz-api`.
+# How often `make kills` kills the controller, and requests of `make fuzz-api` against a store in memory.
 KILLS ?= 100
 FUZZ_CASES ?= 50000
+# Of each of schemathesis' three rounds.
+FUZZ_API_SECONDS ?= 120
 
 .PHONY: bench-api kills fuzz-api demo test bench faults build setup lint clean help tempest
 
@@ -23,7 +25,7 @@ help:
 	@echo "make bench   compare with plain routing, bridge + VXLAN and nftables (root)"
 	@echo "make bench-api  how fast the API is, with 100,000 ports in the store as well"
 	@echo "make kills   kill the controller KILLS=$(KILLS) times while clients write, and compare"
-	@echo "make fuzz-api  FUZZ_CASES=$(FUZZ_CASES) random requests"
+	@echo "make fuzz-api  schemathesis, and FUZZ_CASES=$(FUZZ_CASES) requests beside which the store is checked"
 	@echo "make faults  what failing gateways cost, FAULT_ROUNDS=$(FAULT_ROUNDS) times each (root)"
 	@echo "make build   the release binary, $(BIN)"
 	@echo "make tempest OpenStack's own tests of the network API, against a controller of their own"
@@ -51,6 +53,9 @@ kills:
 	NANBOKU_KILLS=$(KILLS) cargo nextest run --locked --package controller --no-capture what_was_answered_survives
 
 fuzz-api:
+	@scripts/setup --test
+	cargo build --locked --package nanboku
+	scripts/fuzz-api $(FUZZ_API_SECONDS)
 	NANBOKU_FUZZ_CASES=$(FUZZ_CASES) cargo nextest run --locked --package controller --no-capture -E 'binary(endurance) & test(/^fuzz/)'
 
 faults: build

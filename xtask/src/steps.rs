@@ -25,6 +25,8 @@ pub(crate) enum Step {
     Unit,
     /// Tempest's tests of the network API, which `scripts/setup --test` installed.
     Tempest,
+    /// Schemathesis, which `scripts/setup --test` installed, against the API.
+    FuzzApi,
     /// Examples in the documentation.
     Doc,
     /// What docs/debugging.md shows, in labs.
@@ -106,7 +108,8 @@ fn run_step(root: &Path, step: Step, fuzz_seconds: u32) -> Result<Outcome> {
             cargo(root, &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-Dwarnings"])
         }
         Step::Unit => unit(root),
-        Step::Tempest => tempest(root),
+        Step::Tempest => python_step(root, "tempest", tempest_outcome),
+        Step::FuzzApi => python_step(root, "fuzz-api", fuzz_api_outcome),
         Step::Doc => doc(root),
         Step::Debugging => debugging_doc(root),
         Step::Fuzz => fuzz::run(root, &fuzz::Run { target: None, seconds: fuzz_seconds, seed: None }),
@@ -170,23 +173,22 @@ fn second_tries(report: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn tempest(root: &Path) -> Result<Outcome> {
-    let script = root.join("scripts/tempest");
-    let installed = Command::new(&script).arg("--installed").status().context("run scripts/tempest")?;
-    if !installed.success() {
-        println!("tempest is not installed and was skipped; scripts/setup --test installs it from PyPI");
+/// Runs one of `scripts/` that needs something of PyPI, which may not be there, and prints its last line; `outcome` is
+/// what that says.
+fn python_step(root: &Path, name: &str, outcome: fn(&str) -> Option<Outcome>) -> Result<Outcome> {
+    let script = root.join("scripts").join(name);
+    let run = || format!("run scripts/{name}");
+    if !Command::new(&script).arg("--installed").status().with_context(run)?.success() {
+        println!("{name} was skipped: scripts/setup --test installs what it needs from PyPI");
         return Ok(Outcome::default());
     }
     if cargo(root, &["build", "--quiet", "--package", "nanboku"])?.failed > 0 {
         return Ok(Outcome::FAILED);
     }
-    let output = Command::new(script)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("run scripts/tempest")?;
+    let output = Command::new(script).stdout(Stdio::piped()).stderr(Stdio::inherit()).output();
+    let output = output.with_context(run)?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let mut outcome = tempest_outcome(&text).unwrap_or(Outcome::FAILED);
+    let mut outcome = outcome(&text).unwrap_or(Outcome::FAILED);
     if !output.status.success() {
         outcome.failed = outcome.failed.max(1);
     }
@@ -198,21 +200,19 @@ fn tempest(root: &Path) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn debugging_doc(root: &Path) -> Result<Outcome> {
-    if cargo(root, &["build", "--quiet", "--package", "nanboku"])?.failed > 0 {
-        return Ok(Outcome::FAILED);
-    }
-    let differences = debugging::check(root)?;
-    differences.iter().for_each(|difference| println!("docs/debugging.md: {difference}"));
-    Ok(Outcome::of(differences.is_empty()))
-}
-
 /// Of the last line: `tempest: 95 of 262 tests passed, 0 failed`.
 fn tempest_outcome(text: &str) -> Option<Outcome> {
     let rest = text.lines().last()?.strip_prefix("tempest: ")?;
     let (passed, rest) = rest.split_once(" of ")?;
     let failed = rest.split_once("passed, ")?.1.strip_suffix(" failed")?;
     Some(Outcome { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
+}
+
+/// Of the last line: `fuzz-api: seed 1, 4000 requests in 3 rounds, …, 0 failed`; the rounds are one test.
+fn fuzz_api_outcome(text: &str) -> Option<Outcome> {
+    let rest = text.lines().last()?.strip_prefix("fuzz-api: ")?;
+    let failed: u64 = rest.rsplit_once(", ")?.1.strip_suffix(" failed")?.parse().ok()?;
+    Some(Outcome::of(failed == 0))
 }
 
 fn doc(root: &Path) -> Result<Outcome> {
@@ -278,6 +278,14 @@ mod tests {
         assert_eq!(tempest_outcome(text), Some(Outcome { passed: 95, failed: 2 }));
         assert_eq!(tempest_outcome("tempest: nothing"), None);
         assert_eq!(tempest_outcome(""), None);
+    }
+
+    #[test]
+    fn the_api_fuzzer_tells_in_its_last_line_whether_it_failed() {
+        let text = "x\nfuzz-api: seed 1, 40 requests in 3 rounds, 60 61 61 kB of memory after each, 0 failed\n";
+        assert_eq!(fuzz_api_outcome(text), Some(Outcome::PASSED));
+        assert_eq!(fuzz_api_outcome(&text.replace(", 0 failed", ", 1 failed")), Some(Outcome::FAILED));
+        assert_eq!(fuzz_api_outcome(""), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Unmodified clients: a session of the real `openstack` command line and SDK, with passwords, against a real server.
 //!
-//! And our own command line, which logs in with the same file. The others come from PyPI, so a machine that cannot reach it cannot run this: `scripts/setup --test` installs them where it
-//! can. What the session does is in `openstack/session.py`.
+//! And our own command line, which logs in with the same file. The others come from PyPI, so a machine that cannot reach
+//! it cannot run this: `scripts/setup --test` installs them where it can. What is done with them is in `openstack/`.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -70,27 +70,83 @@ impl Drop for Server {
     }
 }
 
-#[test]
-fn two_projects_work_side_by_side_with_the_real_command_line() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python =
-        Command::new(root.join("../../scripts/openstack-client")).arg("--installed").output().unwrap();
-    if !python.status.success() {
+/// The Python that has the real clients, if they are installed.
+fn python() -> Option<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/openstack-client");
+    let found = Command::new(script).arg("--installed").output().unwrap();
+    if !found.status.success() {
         eprintln!("skipped: the OpenStack clients are not installed; scripts/setup --test does it");
-        return;
+        return None;
     }
-    let python = String::from_utf8(python.stdout).unwrap();
+    Some(String::from_utf8(found.stdout).unwrap().trim().to_owned())
+}
+
+/// Runs a script of `openstack/` against a server of its own; it ends with `done`.
+fn passes(script: &str) {
+    let Some(python) = python() else { return };
     let server = Server::start();
-    let session = Command::new(python.trim())
-        .arg(root.join("tests/openstack/session.py"))
+    let session = Command::new(python)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openstack").join(script))
         .env("OS_CLIENT_CONFIG_FILE", server.dir.path().join("clouds.yaml"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("HOME", server.dir.path())
         .current_dir(server.dir.path())
         .output()
         .unwrap();
     let said =
         format!("{}{}", String::from_utf8_lossy(&session.stdout), String::from_utf8_lossy(&session.stderr));
-    assert!(session.status.success() && said.contains("\ndone\n"), "{}\n{said}", server.log());
+    assert!(session.status.success() && said.ends_with("done\n"), "{}\n{said}", server.log());
+}
+
+#[test]
+fn two_projects_work_side_by_side_with_the_real_command_line() {
+    passes("session.py");
+}
+
+#[test]
+fn openstacksdk_finds_everything_it_knows_of_a_network() {
+    passes("sdk.py");
+}
+
+#[test]
+fn every_refusal_has_the_status_and_type_that_clients_count_on() {
+    passes("refusals.py");
+}
+
+#[test]
+fn what_gophercloud_and_terraform_send_is_answered_as_they_need_it() {
+    passes("terraform.py");
+}
+
+/// Goal: a user with nothing but `openstack` builds scenario `dvr`. Method: the commands of docs/walk-through.md, as they
+/// stand there, against a bare lab; it ends with `lab check`. `NANBOKU_BLESS=1` writes what they print into the document.
+#[test]
+fn root_the_walk_through_builds_dvr() {
+    let Some(python) = python() else { return };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = root.join("../../docs/walk-through.md");
+    let lab = Lab(format!("t{}-walk", std::process::id()));
+    let walk = Command::new(python)
+        .arg(root.join("tests/openstack/walk_through.py"))
+        .args([document.as_os_str(), NANBOKU.as_ref(), lab.0.as_ref()])
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&walk.stdout);
+    let failed = String::from_utf8_lossy(&walk.stderr);
+    assert!(walk.status.success() && said.contains(" checks, 0 failed\n"), "{said}\n{failed}");
+    if std::env::var_os("NANBOKU_BLESS").is_some() {
+        std::fs::write(&document, said.as_bytes()).unwrap();
+    }
+}
+
+/// Taken down when the test ends, however it ends.
+struct Lab(String);
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _down = Command::new(NANBOKU).args(["lab", "down", &self.0]).output();
+    }
 }
 
 /// `nanboku` with an environment of its own, without any lab or endpoint of whoever runs the tests.

@@ -67,7 +67,8 @@ pub async fn up(preset_or_path: &str, overrides: &Overrides) -> anyhow::Result<S
         }
         return Err(error);
     }
-    let (hosts, vms, floating_ips) = (plan.hosts.len(), plan.vms.len(), plan.floating_ips.len());
+    let floating_ips = if overrides.bare { 0 } else { plan.floating_ips.len() };
+    let (hosts, vms) = (plan.hosts.len(), plan.vms.len());
     Ok(Summary { name: plan.name.clone(), hosts, vms, floating_ips })
 }
 

@@ -20,8 +20,8 @@ import yaml  # noqa: E402
 COUNT = 0
 
 
-def in_child(argv):
-    """Exit code, standard output and standard error of a command in a process of its own."""
+def in_child(argv, prepare=lambda: None):
+    """Exit code, standard output and standard error of a command in a process of its own, which it prepares."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if child == 0:
@@ -29,6 +29,7 @@ def in_child(argv):
             os.dup2(err.fileno(), 2)
             code = 70
             try:
+                prepare()
                 code = openstackclient.shell.OpenStackShell().run(argv)
             finally:
                 sys.stdout.flush()

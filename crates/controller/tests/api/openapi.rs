@@ -44,7 +44,10 @@ async fn document(api: &Api) -> Value {
             None => drop(paths.insert(path, operations.into())),
         }
     }
-    let mut schemas = Map::from_iter([("error".to_owned(), error_schema())]);
+    let mut schemas = Map::from_iter([
+        ("error".to_owned(), error_schema()),
+        ("unauthorized".to_owned(), unauthorized_schema()),
+    ]);
     for kind in &kinds {
         schemas.insert(kind.name.to_owned(), object(&kind.attributes, |_| true, false));
         schemas.insert(format!("{}_create", kind.name), object(&kind.attributes, |of| of.post, true));
@@ -107,7 +110,7 @@ async fn actions(api: &Api, stem: &str) -> Vec<(String, Value)> {
         let done = json!({"description": "Done.", "content": content(answer)});
         let put = json!({
             "requestBody": {"required": true, "content": content(body)},
-            "responses": {"200": done, "default": failure()},
+            "responses": {"200": done, "401": unauthorized(), "default": failure()},
         });
         paths.push((path.clone(), json!({"put": put, "parameters": path_parameters(&path)})));
     }
@@ -119,6 +122,14 @@ fn failure() -> Value {
     json!({
         "description": "Refused.",
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/error"}}},
+    })
+}
+
+/// In Keystone's form, without a token or with one that is none.
+fn unauthorized() -> Value {
+    json!({
+        "description": "Log in.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/unauthorized"}}},
     })
 }
 
@@ -165,10 +176,10 @@ fn operation(verb: &str, path: &str, kind: Option<&Kind>) -> Value {
         };
         success["content"] = content;
     }
-    let mut operation = json!({"responses": {status: success, "default": failure()}});
+    let mut operation = json!({"responses": {status: success, "401": unauthorized(), "default": failure()}});
     if matches!(path, "/" | "/v2.0") {
         // For everybody.
-        operation["security"] = json!([]);
+        operation = json!({"responses": {status: operation["responses"][status], "default": failure()}, "security": []});
     }
     if let (Some(kind), Some("")) = (kind, rest)
         && verb == "GET"
@@ -253,7 +264,9 @@ fn told(name: &str) -> Option<Value> {
         "port_range_min" | "port_range_max" => Some(port),
         "remote_ip_prefix" => Some(json!({"type": "string", "format": "cidr", "nullable": true})),
         "security_group_id" => Some(id(false)),
-        "remote_group_id" | "remote_address_group_id" => Some(id(true)),
+        // An id, or `PARENT` in the rules of default groups.
+        "remote_group_id" => Some(json!({"type": "string", "nullable": true})),
+        "remote_address_group_id" => Some(id(true)),
         "tags" => Some(json!({"type": "array", "items": text})),
         _ => None,
     }
@@ -261,6 +274,19 @@ fn told(name: &str) -> Option<Value> {
 
 fn schema(attribute: &Attribute) -> Value {
     told(attribute.name).unwrap_or_else(|| schema::of(&attribute.check))
+}
+
+fn unauthorized_schema() -> Value {
+    let error = json!({
+        "type": "object",
+        "required": ["code", "message", "title"],
+        "properties": {
+            "code": {"type": "integer"},
+            "message": {"type": "string"},
+            "title": {"type": "string"},
+        },
+    });
+    json!({"type": "object", "required": ["error"], "properties": {"error": error}})
 }
 
 fn error_schema() -> Value {

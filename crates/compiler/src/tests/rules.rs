@@ -58,13 +58,11 @@ fn dead(tables: &TableSet) -> Vec<String> {
     for (key, forwarding) in &tables.forwardings {
         check(network(forwarding.router_vni, Network::TRANSIT), key, "its router is not there");
         check(host(forwarding.vtep), key, "its host is not there");
-        let address = ExternalAddressKey { external_vni: key.external_vni, address: key.address };
-        check(tables.external_addresses.contains_key(&address), key, "its address is not ours");
+        check(is_ours(tables, key.external_vni, key.address), key, "its address is not ours");
     }
     for (key, floating) in &tables.floating_by_fixed {
         check(network(key.router_vni, Network::TRANSIT), key, "its router is not there");
-        let back = ExternalAddressKey { external_vni: floating.external_vni, address: floating.address };
-        check(tables.external_addresses.contains_key(&back), key, "nothing comes back to it");
+        check(is_ours(tables, floating.external_vni, floating.address), key, "nothing comes back to it");
     }
     for (key, snat) in &tables.snat {
         check(network(key.router_vni, Network::TRANSIT), key, "its router is not there");
@@ -76,10 +74,14 @@ fn dead(tables: &TableSet) -> Vec<String> {
     }
     for (key, owner) in &tables.block_owners {
         check(host(owner.vtep), key, "its host is not there");
-        let address = ExternalAddressKey { external_vni: key.external_vni, address: key.address };
-        check(tables.external_addresses.contains_key(&address), key, "its address is not ours");
+        check(is_ours(tables, key.external_vni, key.address), key, "its address is not ours");
     }
     dead
+}
+
+/// An address of an external network that the tables know what to do with.
+fn is_ours(tables: &TableSet, external_vni: u32, address: Address) -> bool {
+    tables.external_addresses.contains_key(&ExternalAddressKey { external_vni, address })
 }
 
 /// Entries that change nothing: a route inside another one that says the same, a block or gateway given twice.

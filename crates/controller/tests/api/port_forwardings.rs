@@ -148,7 +148,6 @@ async fn wrong_forwardings_are_refused() {
     let of = |floating_ip: &Value| format!("/v2.0/floatingips/{}/port_forwardings", text(&floating_ip["id"]));
     let post = |change: Value| ("POST", world.path.clone(), world.body(change));
     let bad = |message| (400, "BadRequest", message);
-    let invalid = |message| (400, "HTTPBadRequest", message);
     let free = json!({"external_port": 80, "internal_port": 8080});
     let other = |port: &Value| json!({"external_port": 80, "internal_port_id": port["id"], "internal_ip_address": null});
     api.refuses(&[
@@ -192,7 +191,7 @@ async fn wrong_forwardings_are_refused() {
         ),
         refusal(
             "stands for an address",
-            ("POST", of(&whole), world.body(free.clone())),
+            ("POST", of(&whole), world.body(free)),
             (409, "FloatingIPPortAlreadyAssociated", text(&whole["floating_ip_address"])),
         ),
         refusal(
@@ -200,6 +199,19 @@ async fn wrong_forwardings_are_refused() {
             post(other(&served)),
             (409, "PortHasBindingFloatingIP", "already has a binding floating IP"),
         ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn wrong_ports_and_protocols_are_refused() {
+    let world = world().await;
+    let api = &world.api;
+    world.forward(json!({})).await;
+    let post = |change: Value| ("POST", world.path.clone(), world.body(change));
+    let bad = |message| (400, "BadRequest", message);
+    let invalid = |message| (400, "HTTPBadRequest", message);
+    api.refuses(&[
         refusal("no port 0", post(json!({"external_port": 0})), invalid("Invalid port '0'")),
         refusal("no such port", post(json!({"internal_port": 65536})), invalid("Invalid port '65536'")),
         refusal("no number", post(json!({"internal_port": "ssh"})), invalid("'ssh' is not an integer")),
@@ -221,7 +233,7 @@ async fn wrong_forwardings_are_refused() {
         ),
     ])
     .await;
-    let web = world.forward(free).await;
+    let web = world.forward(json!({"external_port": 80, "internal_port": 8080})).await;
     let one = format!("{}/{}", world.path, text(&web["id"]));
     let change = |change: Value| ("PUT", one.clone(), json!({"port_forwarding": change}));
     api.refuses(&[

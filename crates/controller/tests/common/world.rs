@@ -1,11 +1,11 @@
 //! A model built by name, straight into a store. Ids follow from names, so that tests can say names.
 
 use model::resource::{
-    AddressRange, Association, FixedIp, FloatingIp, GatewayInfo, Host, Network, Port, Provider, Router,
-    Standard, Subnet, device_owner,
+    AddressRange, Association, FixedIp, FloatingIp, ForwardedProtocol, GatewayInfo, Host, Network, Port,
+    PortForwarding, Provider, Router, Standard, Subnet, device_owner,
 };
 use model::slice::{Egress, Slice};
-use model::{FloatingIpId, HostId, Mac, NetworkId, PortId, RouterId, SubnetId, Vni};
+use model::{FloatingIpId, HostId, Mac, NetworkId, PortForwardingId, PortId, RouterId, SubnetId, Vni};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -249,6 +249,27 @@ impl World {
             association: Some(Association { port: port_id(port), fixed_address, router: router_id(router) }),
             forwardings: Vec::new(),
             programmed: false,
+        });
+    }
+}
+
+impl World {
+    /// A TCP port of a floating IP leads to a port's first address; the floating IP stands for nothing else.
+    pub(crate) fn forward(&self, at: &str, external_port: u16, port: &str, router: &str) {
+        let snapshot = self.snapshot();
+        let internal_address = snapshot.get::<Port>(port_id(port)).unwrap().fixed_ips[0].ipv4().unwrap();
+        self.change::<FloatingIp>(floating_ip_id(at), |floating_ip| {
+            floating_ip.association = None;
+            floating_ip.forwardings.push(PortForwarding {
+                id: PortForwardingId::from_uuid(uuid("forwarding", &format!("{at}:{external_port}"))),
+                description: String::new(),
+                router: router_id(router),
+                protocol: ForwardedProtocol::Tcp,
+                external_port,
+                port: port_id(port),
+                internal_address,
+                internal_port: 22,
+            });
         });
     }
 }

@@ -200,6 +200,15 @@ fn python_step(root: &Path, name: &str, outcome: fn(&str) -> Option<Outcome>) ->
     Ok(outcome)
 }
 
+fn debugging_doc(root: &Path) -> Result<Outcome> {
+    if cargo(root, &["build", "--quiet", "--package", "nanboku"])?.failed > 0 {
+        return Ok(Outcome::FAILED);
+    }
+    let differences = debugging::check(root)?;
+    differences.iter().for_each(|difference| println!("docs/debugging.md: {difference}"));
+    Ok(Outcome::of(differences.is_empty()))
+}
+
 /// Of the last line: `tempest: 95 of 262 tests passed, 0 failed`.
 fn tempest_outcome(text: &str) -> Option<Outcome> {
     let rest = text.lines().last()?.strip_prefix("tempest: ")?;

@@ -28,7 +28,7 @@ pub(crate) async fn list<B: PortForwardings + Facts>(
     seen::<FloatingIp, B>(&backend, &caller, id.clone())?;
     let views = backend.forwardings(parse_id::<FloatingIp>(id)?)?;
     let base = format!("{root}{}", uri.path());
-    let body = list::body::<PortForwarding>(views.iter().map(view), &query, &base)?;
+    let body = list::body::<PortForwarding>(&views, |of| view(of).map(Some), &query, &base)?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 

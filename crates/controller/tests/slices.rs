@@ -359,29 +359,3 @@ fn forwarded_ports_are_told_where_their_router_is_known() {
     }
     assert_eq!(told("ahv04"), vec![]);
 }
-
-/// Gateways steer by the port, the VM's host translates, and the hosts of siblings turn around what these send.
-#[test]
-fn forwarded_ports_are_told_where_their_router_is_known() {
-    let world = fvn();
-    world.host("ahv04", "10.0.0.4", &[]);
-    world.network("green", "10.7.0.0/24");
-    world.port("green1", "green", "10.7.0.5", "ahv04");
-    world.floating_ip("172.22.7.30", "ext", "vm1", "blue");
-    world.forward("172.22.7.30", 2201, "vm1", "blue");
-    world.forward("172.22.7.30", 2203, "vm3", "blue");
-    let snapshot = world.snapshot();
-    let told = |host: &str| {
-        let slice = slice_for(&snapshot, host_id(host));
-        assert!(slice.floating_ips.is_empty(), "{host}: it stands for no address as a whole");
-        let ports = slice.port_forwardings.values().map(|of| (of.external_port, of.host));
-        let mut ports: Vec<_> = ports.collect();
-        ports.sort_unstable();
-        ports
-    };
-    let all = vec![(2201, Some(host_id("ahv01"))), (2203, Some(host_id("ahv03")))];
-    for host in ["ahv01", "ahv02", "ahv03"] {
-        assert_eq!(told(host), all, "{host}");
-    }
-    assert_eq!(told("ahv04"), vec![]);
-}

@@ -203,6 +203,7 @@ impl World {
                 filtering: Default::default(),
                 ports_per_vm_max: 0,
                 mappings_per_second_max: 0,
+                untranslated_destinations: Vec::new(),
                 snat_shared: false,
             };
             router.gateway = Some(gateway);

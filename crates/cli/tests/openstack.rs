@@ -114,6 +114,11 @@ fn every_refusal_has_the_status_and_type_that_clients_count_on() {
 }
 
 #[test]
+fn every_view_has_neutrons_attributes_with_their_types() {
+    passes("views.py");
+}
+
+#[test]
 fn what_gophercloud_and_terraform_send_is_answered_as_they_need_it() {
     passes("terraform.py");
 }

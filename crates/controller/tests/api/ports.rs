@@ -236,4 +236,17 @@ async fn dhcp_options_are_set_one_by_one() {
     let nameless = json!({"port": {"network_id": network["id"], "extra_dhcp_opts": [{"opt_value": "x"}]}});
     let refused = (400, "HTTPBadRequest", "opt_name");
     api.refuses(&[refusal("nameless", ("POST", "/v2.0/ports", nameless), refused)]).await;
+    for (name, value, message) in [
+        ("colour", "red", "'colour' is no DHCP option; give a name such as 'bootfile-name'"),
+        ("0", "x", "'0' is no DHCP option"),
+        ("54", "10.0.0.1", "option 54 belongs to the exchange itself"),
+        ("mtu", "large", "'large' is no value of option 'mtu': it must be a number from 0 to 65535"),
+    ] {
+        let options = json!([{"opt_name": name, "opt_value": value}]);
+        let body = json!({"port": {"network_id": network["id"], "extra_dhcp_opts": options}});
+        let refused = (400, "HTTPBadRequest", message);
+        api.refuses(&[refusal(name, ("POST", "/v2.0/ports", body), refused)]).await;
+    }
+    let gone = json!([{"opt_name": "colour", "opt_value": null}]);
+    api.update("port", &port["id"], json!({"extra_dhcp_opts": gone})).await;
 }

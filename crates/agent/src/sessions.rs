@@ -222,8 +222,8 @@ fn state_of(session: &SessionRow) -> SessionState {
 fn has_nat(flags: u32, wanted: NatFilter) -> bool {
     let has = |bits| flags & bits != 0;
     match wanted {
-        NatFilter::Any => flags != 0,
-        NatFilter::None => flags == 0,
+        NatFilter::Any => flags & !Session::NAT_ROUTED != 0,
+        NatFilter::None => flags & !Session::NAT_ROUTED == 0,
         NatFilter::Snat => has(Session::NAT_SNAT),
         NatFilter::Floating => has(Session::NAT_FLOATING_SRC),
         NatFilter::Dnat => has(Session::NAT_DST),

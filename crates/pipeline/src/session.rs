@@ -226,6 +226,8 @@ impl Session {
     pub const NAT_ROUTED_SRC: u32 = 64;
     /// North-south to the destination's own address.
     pub const NAT_ROUTED_DST: u32 = 128;
+    /// Neither is a translation.
+    pub const NAT_ROUTED: u32 = Self::NAT_ROUTED_SRC | Self::NAT_ROUTED_DST;
 
     /// The key of the first packet, from the one the session is stored under.
     #[inline(always)]

@@ -366,7 +366,7 @@ fn port<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step<O
         ethernet::TYPE_IPV6 => {
             ipv6::classify(walk, port.network_vni)?;
             port_security::mac(walk, &port)?;
-            neighbor::from_vm(walk, &port)
+            neighbor::from_vm(walk, &port).map(|()| None)
         }
         ethernet::TYPE_VLAN | ethernet::TYPE_QINQ => deny(Stage::Classify, Reason::VlanFromPort),
         _ => deny(Stage::Classify, Reason::EthertypeUnsupported),

@@ -1,37 +1,68 @@
 //! Frames as VMs and outside hosts send them, built and checked with etherparse.
 
-use etherparse::{Icmpv4Slice, Icmpv4Type, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
-use packet::{MacAddr, arp, bytes, ethernet};
-use std::net::Ipv4Addr;
+use etherparse::{
+    Icmpv4Slice, Icmpv4Type, Icmpv6Type, IpHeaders, NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket,
+    TransportSlice,
+};
+use packet::{MacAddr, arp, bytes, ethernet, nd};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Addresses of a packet: MACs, IPs and, where there are any, ports.
 #[derive(Clone, Copy, Debug)]
-pub struct Ends {
+pub struct Ends<A = Ipv4Addr> {
     pub src_mac: MacAddr,
     pub dst_mac: MacAddr,
-    pub src: Ipv4Addr,
-    pub dst: Ipv4Addr,
+    pub src: A,
+    pub dst: A,
     pub src_port: u16,
     pub dst_port: u16,
 }
 
-impl Ends {
-    fn builder(&self, ttl: u8) -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
-        PacketBuilder::ethernet2(self.src_mac.0, self.dst_mac.0).ipv4(
-            self.src.octets(),
-            self.dst.octets(),
-            ttl,
-        )
+/// Addresses of a family.
+pub trait Ip: Copy {
+    /// A packet as far as its IP header.
+    fn builder(ends: &Ends<Self>, ttl: u8) -> PacketBuilderStep<IpHeaders>;
+    /// A whole echo request (`reply` false) or reply with `src_port` as its identifier.
+    fn echo(ends: &Ends<Self>, reply: bool, data: &[u8]) -> Vec<u8>;
+}
+
+impl Ip for Ipv4Addr {
+    fn builder(ends: &Ends, ttl: u8) -> PacketBuilderStep<IpHeaders> {
+        let link = PacketBuilder::ethernet2(ends.src_mac.0, ends.dst_mac.0);
+        link.ipv4(ends.src.octets(), ends.dst.octets(), ttl)
+    }
+
+    fn echo(ends: &Ends, reply: bool, data: &[u8]) -> Vec<u8> {
+        let (builder, id) = (Self::builder(ends, 64), ends.src_port);
+        let echo = if reply { builder.icmpv4_echo_reply(id, 1) } else { builder.icmpv4_echo_request(id, 1) };
+        let mut frame = Vec::new();
+        echo.write(&mut frame, data).expect("a vector takes every write");
+        frame
     }
 }
 
-pub fn udp(ends: &Ends, payload: &[u8]) -> Vec<u8> {
+impl Ip for Ipv6Addr {
+    fn builder(ends: &Ends<Self>, ttl: u8) -> PacketBuilderStep<IpHeaders> {
+        let link = PacketBuilder::ethernet2(ends.src_mac.0, ends.dst_mac.0);
+        link.ipv6(ends.src.octets(), ends.dst.octets(), ttl)
+    }
+
+    fn echo(ends: &Ends<Self>, reply: bool, data: &[u8]) -> Vec<u8> {
+        let (builder, id) = (Self::builder(ends, 64), ends.src_port);
+        let echo = if reply { builder.icmpv6_echo_reply(id, 1) } else { builder.icmpv6_echo_request(id, 1) };
+        let mut frame = Vec::new();
+        echo.write(&mut frame, data).expect("a vector takes every write");
+        frame
+    }
+}
+
+pub fn udp<A: Ip>(ends: &Ends<A>, payload: &[u8]) -> Vec<u8> {
     udp_ttl(ends, payload, 64)
 }
 
-pub fn udp_ttl(ends: &Ends, payload: &[u8], ttl: u8) -> Vec<u8> {
+pub fn udp_ttl<A: Ip>(ends: &Ends<A>, payload: &[u8], ttl: u8) -> Vec<u8> {
     let mut frame = Vec::new();
-    let builder = ends.builder(ttl).udp(ends.src_port, ends.dst_port);
+    let builder = A::builder(ends, ttl).udp(ends.src_port, ends.dst_port);
     builder.write(&mut frame, payload).expect("a vector takes every write");
     frame
 }
@@ -46,8 +77,8 @@ pub enum Segment {
     Rst,
 }
 
-pub fn tcp(ends: &Ends, segment: Segment, payload: &[u8]) -> Vec<u8> {
-    let builder = ends.builder(64).tcp(ends.src_port, ends.dst_port, 1000, 65_000);
+pub fn tcp<A: Ip>(ends: &Ends<A>, segment: Segment, payload: &[u8]) -> Vec<u8> {
+    let builder = A::builder(ends, 64).tcp(ends.src_port, ends.dst_port, 1000, 65_000);
     let builder = match segment {
         Segment::Syn => builder.syn(),
         Segment::SynAck => builder.syn().ack(1),
@@ -61,22 +92,13 @@ pub fn tcp(ends: &Ends, segment: Segment, payload: &[u8]) -> Vec<u8> {
 }
 
 /// An echo request (`reply` false) or reply with `src_port` as its identifier.
-pub fn echo(ends: &Ends, reply: bool) -> Vec<u8> {
+pub fn echo<A: Ip>(ends: &Ends<A>, reply: bool) -> Vec<u8> {
     echo_of(ends, reply, b"echo data")
 }
 
 /// Likewise, with data.
-pub fn echo_of(ends: &Ends, reply: bool, data: &[u8]) -> Vec<u8> {
-    let (id, sequence) = (ends.src_port, 1);
-    let builder = ends.builder(64);
-    let builder = if reply {
-        builder.icmpv4_echo_reply(id, sequence)
-    } else {
-        builder.icmpv4_echo_request(id, sequence)
-    };
-    let mut frame = Vec::new();
-    builder.write(&mut frame, data).expect("a vector takes every write");
-    frame
+pub fn echo_of<A: Ip>(ends: &Ends<A>, reply: bool, data: &[u8]) -> Vec<u8> {
+    A::echo(ends, reply, data)
 }
 
 /// The IPv4 header (20 bytes) of a frame with its checksum put right.
@@ -148,6 +170,56 @@ pub fn arp_request(sender: (MacAddr, Ipv4Addr), target: Ipv4Addr) -> Vec<u8> {
     frame
 }
 
+/// A neighbour solicitation "who has `target`, tell `sender`", as it is sent when nobody is known yet.
+pub fn solicitation(sender: (MacAddr, Ipv6Addr), target: Ipv6Addr) -> Vec<u8> {
+    let group = nd::solicited_node(&target.octets());
+    let message = nd::Message::solicitation(target.octets(), sender.0);
+    neighbor_message((sender.0, sender.1), (nd::multicast_mac(&group), group.into()), message)
+}
+
+/// A message of neighbour discovery with its option.
+pub fn neighbor_message(from: (MacAddr, Ipv6Addr), to: (MacAddr, Ipv6Addr), message: nd::Message) -> Vec<u8> {
+    let packet = nd::Packet::new(from.1.octets(), to.1.octets(), message);
+    let mut frame = ethernet6(from.0, to.0);
+    frame.extend_from_slice(&bytes::<_, { nd::Packet::LEN }>(packet));
+    frame
+}
+
+/// Any ICMPv6 message, its checksum put right.
+pub fn icmp6(ends: &Ends<Ipv6Addr>, hop_limit: u8, message: &[u8]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    message[2..4].fill(0);
+    let sum = packet::icmp6::checksum(&ends.src.octets(), &ends.dst.octets(), &message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = Vec::new();
+    let builder = Ipv6Addr::builder(ends, hop_limit);
+    builder.write(&mut frame, etherparse::IpNumber::IPV6_ICMP, &message).expect("a vector takes every write");
+    frame
+}
+
+/// The frame with extension headers in front of what its IPv6 header announces: each is its number and its bytes,
+/// whose first is overwritten.
+pub fn with_extensions(frame: &[u8], extensions: &[(u8, &[u8])]) -> Vec<u8> {
+    let (headers, body) = frame.split_at(ethernet::LEN + packet::ipv6::LEN);
+    let mut whole = headers.to_vec();
+    let mut next = 20;
+    for (number, extension) in extensions {
+        let follows = std::mem::replace(&mut whole[next], *number);
+        next = whole.len();
+        whole.extend_from_slice(extension);
+        whole[next] = follows;
+    }
+    whole.extend_from_slice(body);
+    let len = (whole.len() - ethernet::LEN - packet::ipv6::LEN) as u16;
+    whole[18..20].copy_from_slice(&len.to_be_bytes());
+    whole
+}
+
+fn ethernet6(src: MacAddr, dst: MacAddr) -> Vec<u8> {
+    let header = ethernet::Header { dst, src, ethertype: packet::U16::new(ethernet::TYPE_IPV6) };
+    bytes::<_, { ethernet::LEN }>(header).to_vec()
+}
+
 /// An ICMP error from `src` about a frame: type, code, and the quotation that RFC 792 asks for.
 pub fn icmp_error(ends: &Ends, code: (u8, u8), about: &[u8]) -> Vec<u8> {
     icmp_error_quoting(ends, code, about, 28)
@@ -161,7 +233,7 @@ pub fn icmp_error_quoting(ends: &Ends, (kind, code): (u8, u8), about: &[u8], byt
     let checksum = packet::checksum::checksum(&icmp);
     icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
     let mut frame = Vec::new();
-    let builder = ends.builder(64);
+    let builder = Ipv4Addr::builder(ends, 64);
     builder.write(&mut frame, etherparse::IpNumber::ICMP, &icmp).expect("a vector takes every write");
     frame
 }
@@ -185,11 +257,11 @@ pub fn quotation(frame: &[u8]) -> ((Ipv4Addr, u16), (Ipv4Addr, u16)) {
 
 /// What a frame says, with every checksum in it verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Read {
+pub struct Read<A = Ipv4Addr> {
     pub src_mac: MacAddr,
     pub dst_mac: MacAddr,
-    pub src: Ipv4Addr,
-    pub dst: Ipv4Addr,
+    pub src: A,
+    pub dst: A,
     /// ICMP echo: the identifier in both.
     pub src_port: u16,
     pub dst_port: u16,
@@ -233,6 +305,50 @@ pub fn read(frame: &[u8]) -> Read {
             (read.src_port, read.dst_port) = (tcp.source_port(), tcp.destination_port());
         }
         Some(TransportSlice::Icmpv4(icmp)) => read_icmp(&mut read, icmp),
+        _ => {}
+    }
+    read
+}
+
+/// Reads an IPv6 frame; ICMPv6 of other types than echo has the type and no ports.
+///
+/// # Panics
+/// As [`read`].
+pub fn read6(frame: &[u8]) -> Read<Ipv6Addr> {
+    let sliced = SlicedPacket::from_ethernet(frame).expect("a well-formed frame");
+    let link = sliced.link.as_ref().expect("an Ethernet header").to_header();
+    let link = link.and_then(etherparse::LinkHeader::ethernet2).expect("Ethernet II");
+    let Some(NetSlice::Ipv6(ip)) = &sliced.net else { panic!("not IPv6: {frame:02x?}") };
+    let header = ip.header().to_header();
+    let mut read = Read {
+        src_mac: MacAddr(link.source),
+        dst_mac: MacAddr(link.destination),
+        src: header.source.into(),
+        dst: header.destination.into(),
+        src_port: 0,
+        dst_port: 0,
+        protocol: ip.payload().ip_number.0,
+        ttl: header.hop_limit,
+        icmp_type: 0xff,
+    };
+    match &sliced.transport {
+        Some(TransportSlice::Udp(udp)) => {
+            let wanted = udp.to_header().calc_checksum_ipv6(&header, udp.payload());
+            assert_eq!(Ok(udp.checksum()), wanted, "UDP checksum");
+            (read.src_port, read.dst_port) = (udp.source_port(), udp.destination_port());
+        }
+        Some(TransportSlice::Tcp(tcp)) => {
+            let wanted = tcp.to_header().calc_checksum_ipv6(&header, tcp.payload());
+            assert_eq!(Ok(tcp.checksum()), wanted, "TCP checksum");
+            (read.src_port, read.dst_port) = (tcp.source_port(), tcp.destination_port());
+        }
+        Some(TransportSlice::Icmpv6(icmp)) => {
+            assert!(icmp.is_checksum_valid(header.source, header.destination), "ICMPv6 checksum");
+            read.icmp_type = icmp.type_u8();
+            if let Icmpv6Type::EchoRequest(echo) | Icmpv6Type::EchoReply(echo) = icmp.icmp_type() {
+                (read.src_port, read.dst_port) = (echo.id, echo.id);
+            }
+        }
         _ => {}
     }
     read

@@ -3,6 +3,7 @@
 
 pub mod frames;
 pub mod groups;
+pub mod ipv6;
 pub mod world;
 
 pub use world::{Arrival, World};

@@ -15,9 +15,9 @@ use packet::MacAddr;
 use pipeline::host::{Frame, HostTables};
 use pipeline::nat::{Mapping, MappingKey};
 use pipeline::table_set::TableSet;
-use pipeline::{Origin, Verdict, Work};
+use pipeline::{Origin, TunnelKey, Verdict, Work};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use uuid::Uuid;
 
 pub const UNDERLAY: u32 = 2;
@@ -44,6 +44,15 @@ pub struct Vm {
     pub address: Ipv4Addr,
     /// MAC of its router.
     pub router_mac: MacAddr,
+}
+
+impl Vm {
+    /// Its address in worlds with IPv6.
+    pub fn address6(&self) -> Ipv6Addr {
+        let [.., last] = self.address.octets();
+        let network = (1..=3).find(|number| network_id(*number) == self.network);
+        crate::ipv6::address6(network.expect("a network of the scenario"), last)
+    }
 }
 
 /// One host.
@@ -88,6 +97,11 @@ pub enum Entry {
         ifindex: u32,
     },
     Underlay,
+    /// Of the kernel's tunnel device, which decapsulated it.
+    Tunnel {
+        vni: u32,
+        vtep: Ipv4Addr,
+    },
     Uplink {
         ifindex: u32,
     },
@@ -159,7 +173,7 @@ pub fn forwarding_id(number: u128) -> PortForwardingId {
     PortForwardingId::from_uuid(uuid(8, number))
 }
 
-fn subnet_id(number: u128) -> SubnetId {
+pub(crate) fn subnet_id(number: u128) -> SubnetId {
     SubnetId::from_uuid(uuid(4, number))
 }
 
@@ -167,7 +181,7 @@ fn port_id(number: u128) -> PortId {
     PortId::from_uuid(uuid(5, number))
 }
 
-fn vni(number: u32) -> Vni {
+pub(crate) fn vni(number: u32) -> Vni {
     Vni::new(number).expect("a VNI of the scenario")
 }
 
@@ -176,11 +190,11 @@ fn net(text: &str) -> Ipv4Net {
 }
 
 /// MAC of the interface of a router on a network.
-fn router_mac(network: u128) -> MacAddr {
+pub(crate) fn router_mac(network: u128) -> MacAddr {
     MacAddr([0xfa, 0x16, 0x3e, 0xff, 0, network as u8])
 }
 
-const EXTERNAL: u128 = 9;
+pub(crate) const EXTERNAL: u128 = 9;
 
 impl World {
     /// The scenario over a tunnel protocol, with one way of egress, on the VLAN.
@@ -261,7 +275,7 @@ impl World {
                 },
                 links: BTreeMap::new(),
                 uplinks: physical.into_iter().map(|name| (name, uplink)).collect(),
-                neighbors: BTreeMap::from([((vni(900), GATEWAY_ADDRESS), Mac(GATEWAY_MAC.0))]),
+                neighbors: BTreeMap::from([((vni(900), GATEWAY_ADDRESS.into()), Mac(GATEWAY_MAC.0))]),
             };
             let tables = HostTables::new(TableSet::default(), u64::from(number));
             let work = Box::new(Work::zeroed());
@@ -435,7 +449,13 @@ impl World {
         let (mut host, mut entry, mut frame) = (host, entry, frame);
         // Source host, gateway, owner: a packet never needs more hosts than that, plus one for hairpin.
         for _ in 0..4 {
-            let (verdict, output) = self.step(host, entry, frame);
+            let from_host = matches!(self.steps.last(), Some(step) if matches!(step.verdict, Verdict::Tunnel { .. }))
+                && entry == Entry::Underlay;
+            let (mut verdict, mut output) = self.step(host, entry, frame);
+            if from_host && verdict == Verdict::Pass {
+                let (vni, vtep) = decapsulate(&mut output.bytes);
+                (verdict, output) = self.step(host, Entry::Tunnel { vni, vtep }, output);
+            }
             match verdict {
                 Verdict::Port { ifindex } => {
                     return Arrival::Port { host, ifindex, frame: output.bytes };
@@ -469,6 +489,10 @@ impl World {
         let verdict = match entry {
             Entry::Port { ifindex } => pipeline::from_port(&mut frame, tables, work, ifindex),
             Entry::Underlay => pipeline::from_underlay(&mut frame, tables, work),
+            Entry::Tunnel { vni, vtep } => {
+                let key = TunnelKey { vni, vtep: vtep.into(), lone: false };
+                pipeline::from_tunnel(&mut frame, tables, work, key)
+            }
             Entry::Uplink { ifindex } => pipeline::from_uplink(&mut frame, tables, work, ifindex),
             Entry::Agent { origin } => pipeline::from_agent(&mut frame, tables, work, &origin),
         };
@@ -478,6 +502,14 @@ impl World {
         self.steps.push(Step { host, entry, input, verdict, output: frame.clone(), generation, made });
         (verdict, frame)
     }
+}
+
+/// What the kernel's tunnel device does: the frame inside, its VNI and the host it came from.
+fn decapsulate(frame: &mut Vec<u8>) -> (u32, Ipv4Addr) {
+    let inner = frame.split_off(50);
+    let outer = std::mem::replace(frame, inner);
+    let field = |at: usize| <[u8; 4]>::try_from(&outer[at..at + 4]).expect("four bytes");
+    (u32::from_be_bytes(field(46)) >> 8, field(26).into())
 }
 
 /// What a host is told of the port blocks: all of them where it has the physical network, else its own.
@@ -520,11 +552,17 @@ impl World {
     /// # Panics
     /// If the packet arrived anywhere else.
     pub fn at_vm(&self, name: &str, arrival: &Arrival) -> Read {
+        frames::read(self.frame_at_vm(name, arrival))
+    }
+
+    /// Likewise, as it lies there.
+    ///
+    /// # Panics
+    /// Likewise.
+    pub fn frame_at_vm<'a>(&self, name: &str, arrival: &'a Arrival) -> &'a [u8] {
         let vm = self.vms[name];
         match arrival {
-            Arrival::Port { host, ifindex, frame } if (*host, *ifindex) == (vm.host, vm.ifindex) => {
-                frames::read(frame)
-            }
+            Arrival::Port { host, ifindex, frame } if (*host, *ifindex) == (vm.host, vm.ifindex) => frame,
             other => panic!("expected at {name}, got {other:?}\n{}", self.last_steps()),
         }
     }
@@ -534,10 +572,13 @@ impl World {
     /// # Panics
     /// If the packet arrived anywhere else or without the VLAN tag.
     pub fn at_uplink(&self, arrival: &Arrival) -> (usize, Read) {
+        let (host, frame) = self.frame_at_uplink(arrival);
+        (host, frames::read(frame))
+    }
+
+    pub(crate) fn frame_at_uplink<'a>(&self, arrival: &'a Arrival) -> (usize, &'a [u8]) {
         match arrival {
-            Arrival::Uplink { host, vlan, frame } if *vlan == self.options.vlan => {
-                (*host, frames::read(frame))
-            }
+            Arrival::Uplink { host, vlan, frame } if *vlan == self.options.vlan => (*host, frame),
             other => panic!("expected on the uplink, got {other:?}\n{}", self.last_steps()),
         }
     }

@@ -22,7 +22,8 @@ use pipeline::Verdict;
 use pipeline::runtime::Tables;
 use std::net::Ipv4Addr;
 use testkit::World;
-use testkit::frames::{self, Ends, Segment};
+use testkit::frames::{self, Ends, Ip, Segment};
+use testkit::ipv6::{GATEWAY6, INTERNET6, ROUTER6, address6, link_local};
 use testkit::world::{
     Entry, GATEWAY_ADDRESS, GATEWAY_MAC, INTERNET, Options, SNAT_ADDRESS, SNAT_GREEN, Step, floating_id,
     forwarding_id,
@@ -35,11 +36,14 @@ const VMS: [&str; 7] = ["vm_a", "vm_b", "vm_c", "vm_d", "vm_e", "vm_f", "vm_g"];
 
 fn world(protocol: TunnelProtocol) -> World {
     let egress = Egress::Direct;
-    World::with(Options { vlan: None, single_port_blocks: true, ..Options::new(protocol, egress) })
+    let options = Options { vlan: None, single_port_blocks: true, ..Options::new(protocol, egress) };
+    let mut world = World::with(options);
+    world.add_ipv6();
+    world
 }
 
 /// TCP, UDP and echo between these ends, both kinds of echo.
-fn transports(ends: &Ends) -> [Vec<u8>; 5] {
+fn transports<A: Ip>(ends: &Ends<A>) -> [Vec<u8>; 5] {
     [
         frames::udp(ends, b"datagram"),
         frames::tcp(ends, Segment::Syn, b""),
@@ -87,6 +91,62 @@ fn honest_traffic(world: &mut World) {
             }
             world.from_outside(host, frames::arp_request((GATEWAY_MAC, GATEWAY_ADDRESS), dst));
         }
+    }
+    honest_traffic6(world);
+}
+
+/// The same of IPv6, with neighbour discovery and extension headers.
+fn honest_traffic6(world: &mut World) {
+    for from in VMS {
+        let vm = world.vms[from];
+        for to in VMS {
+            let target = world.vms[to].address6();
+            for ends in [world.switched6(from, to, (4000, 80)), world.routed6(from, target, (4000, 80))] {
+                for frame in transports(&ends) {
+                    world.from_vm(from, frame);
+                }
+            }
+            for target in [target, link_local(world.vms[to].mac)] {
+                world.from_vm(from, frames::solicitation((vm.mac, vm.address6()), target));
+            }
+        }
+        let message = packet::nd::Message::advertisement(0x60, vm.address6().octets(), vm.mac);
+        let own = (vm.mac, vm.address6());
+        world.from_vm(from, frames::neighbor_message(own, (vm.router_mac, INTERNET6), message));
+        let datagram = frames::udp(&world.routed6(from, INTERNET6, (4000, 80)), b"datagram");
+        for extensions in [&[(60, &[0, 0, 1, 4, 0, 0, 0, 0])][..], &[(0, &[0; 8]), (44, &[0; 8])]] {
+            let extensions: Vec<(u8, &[u8])> = extensions.iter().map(|(n, e)| (*n, &e[..])).collect();
+            world.from_vm(from, frames::with_extensions(&datagram, &extensions));
+        }
+        for dst in [INTERNET6, ROUTER6, address6(1, 1), link_local(vm.router_mac)] {
+            for frame in transports(&world.routed6(from, dst, (4000, 80))) {
+                world.from_vm(from, frame);
+            }
+        }
+    }
+    for host in 0..2 {
+        for dst in [ROUTER6, world.vms["vm_a"].address6(), world.vms["vm_c"].address6()] {
+            for frame in transports(&world.outside6(host, (INTERNET6, 80), (dst, 4000))) {
+                world.from_outside(host, frame);
+            }
+            world.from_outside(host, frames::solicitation((GATEWAY_MAC, GATEWAY6), dst));
+        }
+    }
+    errors6(world);
+}
+
+/// For some of the IPv6 frames that left by an uplink so far, an error about them from outside.
+fn errors6(world: &mut World) {
+    let left: Vec<Step> = (world.steps.iter())
+        .filter(|step| matches!(step.verdict, Verdict::Uplink { .. }))
+        .filter(|step| step.output.bytes[12..14] == [0x86, 0xdd] && step.output.bytes[20] != 58)
+        .cloned()
+        .collect();
+    for step in left.iter().rev().step_by(5).take(10) {
+        let read = frames::read6(&step.output.bytes);
+        let message = [&[2, 0, 0, 0, 0, 0, 5, 0][..], &step.output.bytes[14..]].concat();
+        let ends = world.outside6(step.host, (GATEWAY6, 0), (read.src, 0));
+        world.from_outside(step.host, frames::icmp6(&ends, 64, &message));
     }
 }
 
@@ -268,7 +328,7 @@ const FORWARDINGS: [(u128, u8, u16, (&str, u16)); 4] = [
 ];
 
 /// Rules that honest traffic meets, and some that it does not.
-const RULES: [&str; 14] = [
+const RULES: [&str; 18] = [
     "egress any to any",
     "egress tcp 1-1023 to 192.168.10.0/24",
     "egress udp 80 to any",
@@ -283,6 +343,10 @@ const RULES: [&str; 14] = [
     "ingress udp 1024-65535 from 8.8.8.8/32",
     "ingress icmp 8/0 from any",
     "ingress icmp from group 3",
+    "egress6 any to any",
+    "ingress6 udp 50-90 from any",
+    "ingress6 icmp6 128 from 2001:db8:10::/64",
+    "ingress6 tcp from 2001:db8:ffff::/48",
 ];
 
 /// Some groups of some rules for some of the ports.

@@ -2,7 +2,7 @@
 //! that once found something.
 
 use packet::zerocopy::{FromBytes, Immutable, IntoBytes};
-use packet::{MacAddr, arp, checksum, ethernet, geneve, icmp, ipv4, tcp, udp, vxlan};
+use packet::{MacAddr, arp, checksum, ethernet, geneve, icmp, ipv4, ipv6, nd, tcp, udp, vxlan};
 
 /// Reads every header at every offset of `data`, asks it all its questions, and writes it back.
 pub(crate) fn run(data: &[u8]) {
@@ -19,6 +19,17 @@ pub(crate) fn run(data: &[u8]) {
             assert!(header.header_len() <= 60);
             let _ = (header.version(), header.is_fragment(), header.dont_fragment());
         });
+        same::<ipv6::Header, { ipv6::LEN }>(data, offset, |header| assert!(header.version() < 16));
+        same::<ipv6::Options, { ipv6::Options::LEN }>(data, offset, |header| {
+            assert!(header.bytes() >= 8 && header.bytes() <= 2048);
+        });
+        same::<ipv6::Fragment, { ipv6::Fragment::LEN }>(data, offset, |header| {
+            assert!(!header.is_atomic() || header.offset_more.get() < 8);
+        });
+        same::<nd::Message, { nd::LEN_WITH_MAC }>(data, offset, |message| {
+            let mut packet = nd::Packet::new(message.header.target, nd::ALL_NODES, *message);
+            packet.seal(message.option.len == 1);
+        });
         same::<tcp::Header, { tcp::LEN }>(data, offset, |header| assert!(header.header_len() <= 60));
         same::<udp::Header, { udp::LEN }>(data, offset, |_| {});
         same::<icmp::Header, { icmp::LEN }>(data, offset, |header| {
@@ -30,6 +41,7 @@ pub(crate) fn run(data: &[u8]) {
             assert!(!header.is_plain() || (header.version() == 0 && header.options_len() == 0));
         });
     }
+    let _ = nd::mac_option(data, nd::OPTION_SOURCE_MAC);
     let whole = checksum::checksum(data);
     let (even, odd) = data.split_at(data.len() / 4 * 2);
     assert_eq!(whole, !checksum::fold(checksum::sum(even).wrapping_add(checksum::sum(odd))));

@@ -18,9 +18,10 @@ const ETHERNET_LEN: u32 = ethernet::LEN as u32;
 /// ff02::1:2, every DHCPv6 server and relay on the link (RFC 8415 §7.1).
 const ALL_DHCP_SERVERS: Address = Address::v6([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2]);
 
-/// Takes from a VM's classified packets what the host answers. None: an ordinary packet.
+/// Takes from a VM's classified packets what the host answers. `Ok`: an ordinary packet. (A result with a verdict on both
+/// sides would be larger than a register, and is refused by the kernel as a pointer into the caller's stack.)
 #[inline(never)]
-pub(crate) fn from_vm<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) -> Step<Option<Verdict>> {
+pub(crate) fn from_vm<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) -> Step<()> {
     let headers = &walk.work.headers;
     let (key, protocol) = (&walk.work.key, headers.protocol);
     if protocol == ipv4::PROTOCOL_UDP
@@ -30,9 +31,9 @@ pub(crate) fn from_vm<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Po
     }
     if protocol == ipv6::PROTOCOL_ICMP {
         match headers.icmp_type {
-            icmp6::TYPE_NEIGHBOR_SOLICITATION => return solicitation(walk, port).map(Some),
-            icmp6::TYPE_NEIGHBOR_ADVERTISEMENT => return advertisement(walk, port).map(Some),
-            icmp6::TYPE_ROUTER_SOLICITATION => return router_solicitation(walk, port).map(Some),
+            icmp6::TYPE_NEIGHBOR_SOLICITATION => return end(solicitation(walk, port)),
+            icmp6::TYPE_NEIGHBOR_ADVERTISEMENT => return end(advertisement(walk, port)),
+            icmp6::TYPE_ROUTER_SOLICITATION => return end(router_solicitation(walk, port)),
             icmp6::TYPE_ROUTER_ADVERTISEMENT | icmp6::TYPE_REDIRECT => {
                 return deny(Stage::Switch, Reason::RogueRouter);
             }
@@ -45,7 +46,14 @@ pub(crate) fn from_vm<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Po
     if key.src.is_zero() {
         return deny(Stage::Classify, Reason::SourceMulticast);
     }
-    Ok(None)
+    Ok(())
+}
+
+/// Ends the walk, however the step went.
+#[inline(always)]
+fn end(step: Step<Verdict>) -> Step<()> {
+    let (Ok(verdict) | Err(verdict)) = step;
+    Err(verdict)
 }
 
 /// From a tunnel: every host answers its own VMs, so none of it has a reason to be there.
@@ -106,7 +114,7 @@ fn router_solicitation<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &P
 
 /// A packet from or to a DHCPv6 server's port. What is meant for the host is the agent's to answer.
 #[inline(never)]
-fn dhcp<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) -> Step<Option<Verdict>> {
+fn dhcp<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) -> Step<()> {
     walk.tables.enter(Stage::Switch);
     let key = &walk.work.key;
     if key.src_port == udp::PORT_DHCP6_SERVER {
@@ -114,12 +122,12 @@ fn dhcp<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) -> Step<Op
     }
     let (src, dst) = (key.src, key.dst);
     if dst != ALL_DHCP_SERVERS && !dst.is_link_local() {
-        return Ok(None);
+        return Ok(());
     }
     if !port_security::owns(walk, port, &src) {
         return deny(Stage::PortSecurity, Reason::SpoofedAddress);
     }
-    hand_over(walk, Punt::Dhcp6).map(Some)
+    end(hand_over(walk, Punt::Dhcp6))
 }
 
 #[inline(always)]

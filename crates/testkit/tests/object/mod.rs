@@ -11,7 +11,7 @@
 use dataplane::testrun::{Arrival as Entrance, Outcome, TestRun};
 use pipeline::host::{Frame, Recorder, State};
 use pipeline::verdict::{Reason, Stage, Total, counter};
-use pipeline::{Verdict, Work};
+use pipeline::{TunnelKey, Verdict, Work};
 use std::collections::BTreeMap;
 use testkit::World;
 use testkit::world::{Entry, Step, UNDERLAY};
@@ -54,6 +54,7 @@ pub(crate) fn replay_on(
             Entry::Port { ifindex } => Entrance::Port { ifindex },
             Entry::Uplink { ifindex } => Entrance::Uplink { ifindex },
             Entry::Underlay => Entrance::Underlay { ifindex: UNDERLAY },
+            Entry::Tunnel { vni, vtep } => Entrance::Tunnel { vni, vtep: vtep.octets() },
             Entry::Agent { origin } => Entrance::Agent(origin),
         };
         if !world.options.single_port_blocks {
@@ -87,6 +88,10 @@ fn look(run: &TestRun, step: &Step, seed: u64, counters: &mut Counters) -> (Verd
     let verdict = match step.entry {
         Entry::Port { ifindex } => pipeline::from_port(&mut frame, &recorder, &mut work, ifindex),
         Entry::Underlay => pipeline::from_underlay(&mut frame, &recorder, &mut work),
+        Entry::Tunnel { vni, vtep } => {
+            let key = TunnelKey { vni, vtep: vtep.into(), lone: false };
+            pipeline::from_tunnel(&mut frame, &recorder, &mut work, key)
+        }
         Entry::Uplink { ifindex } => pipeline::from_uplink(&mut frame, &recorder, &mut work, ifindex),
         Entry::Agent { origin } => pipeline::from_agent(&mut frame, &recorder, &mut work, &origin),
     };

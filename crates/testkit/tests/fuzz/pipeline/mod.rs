@@ -48,6 +48,7 @@ fn cluster(choice: u8) -> Cluster {
     let protocol = if choice & 1 == 0 { TunnelProtocol::Geneve } else { TunnelProtocol::Vxlan };
     let egress = if choice & 2 == 0 { Egress::Direct } else { Egress::Gateway };
     let mut world = World::new(protocol, egress);
+    world.add_ipv6();
     if choice & 4 != 0 {
         world.add_floating(1, "vm_a", 1, Ipv4Addr::new(172, 22, 7, 101));
         world.add_floating(2, "vm_c", 1, Ipv4Addr::new(172, 22, 7, 103));

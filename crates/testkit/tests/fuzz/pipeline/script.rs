@@ -7,6 +7,7 @@ use pipeline::{Address, Verdict};
 use std::net::Ipv4Addr;
 use testkit::World;
 use testkit::frames::{self, Ends, Segment};
+use testkit::ipv6::{INTERNET6, link_local};
 use testkit::world::{BLOCK_SIZE, GATEWAY_ADDRESS, GATEWAY_MAC, INTERNET, SNAT_ADDRESS, UPLINK, VLAN};
 
 /// Bytes of a frame given literally: an Ethernet frame of ordinary size.
@@ -173,6 +174,28 @@ fn fix_checksum(frame: &mut [u8]) {
     header[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
+/// Frames of IPv6 between VMs, to and from outside, and neighbour discovery.
+fn ipv6(world: &World) -> Vec<Template> {
+    let mut templates = Vec::new();
+    for (name, vm) in &world.vms {
+        let entry = Entry::Port { ifindex: vm.ifindex };
+        let mut add = |bytes| templates.push(Template { host: vm.host, entry, frame: Frame::new(bytes) });
+        add(frames::solicitation((vm.mac, vm.address6()), link_local(vm.router_mac)));
+        for peer in world.vms.values() {
+            let ends = world.routed6(name, peer.address6(), (4002, 53));
+            let datagram = frames::udp(&ends, &[0x5a; 900]);
+            add(frames::with_extensions(&datagram, &[(0, &[0; 8]), (44, &[0; 8]), (60, &[0; 8])]));
+            add(frames::echo(&ends, false));
+        }
+        add(frames::tcp(&world.routed6(name, INTERNET6, (4001, 443)), Segment::Syn, b""));
+        let ends = world.outside6(vm.host & 1, (INTERNET6, 443), (vm.address6(), 4001));
+        let (entry, frame) = (Entry::Uplink { ifindex: UPLINK }, frames::tcp(&ends, Segment::Syn, b""));
+        let frame = Frame::tagged(frame, VLAN);
+        templates.push(Template { host: vm.host & 1, entry, frame });
+    }
+    templates
+}
+
 /// Frames between all pairs of VMs, to and from outside, and ARP.
 pub(crate) fn templates(world: &World) -> Vec<Template> {
     let mut templates = Vec::new();
@@ -198,6 +221,7 @@ pub(crate) fn templates(world: &World) -> Vec<Template> {
         }
     }
     templates.extend(outside(world));
+    templates.extend(ipv6(world));
     templates
 }
 

@@ -1,4 +1,5 @@
-"""What Schemathesis does not know of this API: hooks for scripts/fuzz-api, and its commands `token` and `delete-all`.
+"""What Schemathesis does not know of this API: hooks for scripts/fuzz-api, and its commands `token`, `prepare` and
+`delete-all`.
 
 Requests are about things that are there, mostly: ids of answers are put where ids are expected.
 """
@@ -56,10 +57,28 @@ class Api(http.client.HTTPConnection):
         return answer.status, json.loads(text) if text else None
 
 
-def delete_all():
-    """Everything but the external network, and default groups, which come back by themselves."""
+def prepare():
+    """A VPC with a way out."""
     api = Api()
-    public = api.call("GET", "/v2.0/networks?name=public")[1]["networks"][0]["id"]
+
+    def make(kind, **attributes):
+        status, said = api.call("POST", f"/v2.0/{kind}s", {kind: attributes})
+        assert status == 201, said
+        return said[kind]["id"]
+
+    flat = {"router:external": True, "provider:network_type": "flat", "provider:physical_network": "physnet2"}
+    outside = make("network", name="outside", **flat)
+    make("subnet", network_id=outside, ip_version=4, cidr="172.22.7.0/24")
+    inside = make("network", name="inside")
+    subnet = make("subnet", network_id=inside, ip_version=4, cidr="10.0.0.0/16")
+    router = make("router", external_gateway_info={"network_id": outside})
+    api.call("PUT", f"/v2.0/routers/{router}/add_router_interface", {"subnet_id": subnet})
+    make("port", network_id=inside)
+
+
+def delete_all():
+    """Everything but default groups, which come back by themselves."""
+    api = Api()
     for router in api.call("GET", "/v2.0/routers")[1]["routers"]:
         path = f"/v2.0/routers/{router['id']}"
         api.call("PUT", path, {"router": {"routes": []}})
@@ -69,8 +88,6 @@ def delete_all():
     for path in ORDER:
         name = path.replace("-", "_")
         for thing in api.call("GET", f"/v2.0/{path}")[1][name]:
-            if public in (thing["id"], thing.get("network_id"), thing.get("object_id")):
-                continue
             status, said = api.call("DELETE", f"/v2.0/{path}/{thing['id']}")
             default = path == "security-groups" and thing["name"] == "default"
             assert status in (204, 404) or default, f"{path}: {status} {said}"
@@ -155,6 +172,6 @@ def hooks():
 
 
 if __name__ == "__main__":
-    {"token": lambda: print(token()), "delete-all": delete_all}[sys.argv[1]]()
+    {"token": lambda: print(token()), "prepare": prepare, "delete-all": delete_all}[sys.argv[1]]()
 else:
     hooks()

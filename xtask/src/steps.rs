@@ -291,7 +291,8 @@ mod tests {
 
     #[test]
     fn the_api_fuzzer_tells_in_its_last_line_whether_it_failed() {
-        let text = "x\nfuzz-api: seed 1, 40 requests in 3 rounds, 60 61 61 kB of memory after each, 0 failed\n";
+        let text =
+            "x\nfuzz-api: seed 1, 40 requests in 3 rounds, 60 61 61 kB of memory after each, 0 failed\n";
         assert_eq!(fuzz_api_outcome(text), Some(Outcome::PASSED));
         assert_eq!(fuzz_api_outcome(&text.replace(", 0 failed", ", 1 failed")), Some(Outcome::FAILED));
         assert_eq!(fuzz_api_outcome(""), None);

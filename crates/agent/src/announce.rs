@@ -1,4 +1,4 @@
-//! The schedule of gratuitous ARP, sans IO.
+//! The schedule of gratuitous ARP and of unsolicited neighbour advertisements, sans IO.
 //!
 //! An address is announced when this host begins to answer for it, again every 2 s for 60 s (a peer may drop
 //! an update that comes within its locktime), and every 60 s after that, so that the fabric's MAC tables
@@ -10,7 +10,7 @@
 //! section 2.4) in any case.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 const REPEAT: Duration = Duration::from_secs(2);
@@ -21,7 +21,7 @@ const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 /// An address this host answers for, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Claim {
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     pub(crate) uplink_ifindex: u32,
     /// 0: untagged.
     pub(crate) vlan: u16,
@@ -85,9 +85,10 @@ impl Announcer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     fn claim(last: u8) -> Claim {
-        Claim { address: Ipv4Addr::new(172, 22, 7, last), uplink_ifindex: 3, vlan: 2207 }
+        Claim { address: Ipv4Addr::new(172, 22, 7, last).into(), uplink_ifindex: 3, vlan: 2207 }
     }
 
     /// Seconds after `start` at which something was announced, for `span` seconds.

@@ -7,7 +7,7 @@ use model::PortId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -136,7 +136,7 @@ pub struct HookStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NeighborStatus {
     pub vni: u32,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub mac: Option<String>,
 }
 

@@ -143,7 +143,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn target() -> Target {
-        (Vni::new(201).unwrap(), Ipv4Addr::new(172, 22, 7, 1))
+        (Vni::new(201).unwrap(), Ipv4Addr::new(172, 22, 7, 1).into())
     }
 
     /// A gateway that answers at once or not at all, and other traffic.

@@ -23,6 +23,7 @@ mod connection;
 pub mod control;
 mod control_server;
 mod dhcp;
+mod discovery;
 mod error;
 pub mod flow_log;
 mod flows;

@@ -7,10 +7,10 @@
 use crate::advertise::Advertiser;
 use crate::announce::{Announcer, Claim};
 use crate::answer::{self, Outgoing};
+use crate::discovery::{self, Speaker};
 use crate::gateway_watch::GatewayWatch;
 use crate::liveness::Verdicts;
 use crate::metadata::Guest;
-use crate::discovery::{self, Speaker};
 use crate::neighbors::{Probe, Resolver, Target};
 use crate::rivals::Rivals;
 use crate::state::{Tunnel, TunnelSettings, Welcome};
@@ -480,6 +480,8 @@ impl Machine {
             frames.extend(self.announcement(claim));
         }
         frames.extend(self.tell_of_moves());
+        let advertisements = self.advertiser.poll(now).into_iter();
+        frames.extend(advertisements.map(|(ifindex, frame)| Outgoing { ifindex, frame }));
         frames
     }
 

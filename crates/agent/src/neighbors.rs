@@ -5,12 +5,12 @@
 //! while the answer is outstanding: an entry that was right is never emptied because one probe was lost.
 //! Only addresses that were asked for are learned, so nobody can fill the table from outside.
 //!
-//! Probes carry no sender address (RFC 5227 §1.1): a host that has no address of its own on the external
+//! ARP probes carry no sender address (RFC 5227 §1.1): a host that has no address of its own on the external
 //! network, and DVR hosts have none, must not put a wrong one into the caches there.
 
 use model::{Mac, Vni};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Neighbours that may be asked for besides the gateways. A VM that scans an external network on-link fills
@@ -34,13 +34,13 @@ const SILENT_AFTER: u32 = 3;
 const VERIFY_BROADCAST_FROM: u32 = 2;
 
 /// An address on an external network.
-pub(crate) type Target = (Vni, Ipv4Addr);
+pub(crate) type Target = (Vni, IpAddr);
 
-/// An ARP request to send.
+/// An ARP request or a neighbour solicitation to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Probe {
     pub(crate) vni: Vni,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     /// To this MAC only; none: to everybody.
     pub(crate) unicast: Option<Mac>,
 }
@@ -147,9 +147,11 @@ impl Resolver {
         self.entries.iter().filter_map(|(target, entry)| Some((*target, entry.mac?))).collect()
     }
 
-    /// A gateway that has not answered several probes in a row.
+    /// An IPv4 gateway that has not answered several probes in a row. One of IPv6 alone says nothing of the uplink.
     pub(crate) fn has_silent_gateway(&self) -> bool {
-        self.entries.values().any(|entry| entry.gateway && entry.unanswered > SILENT_AFTER)
+        let mut gateways =
+            self.entries.iter().filter(|((_, address), entry)| entry.gateway && address.is_ipv4());
+        gateways.any(|(_, entry)| entry.unanswered > SILENT_AFTER)
     }
 
     /// Every address that is known or asked for, with all there is to say.
@@ -195,6 +197,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 7, 1]);
 
@@ -203,7 +206,7 @@ mod tests {
     }
 
     fn target(last: u8) -> Target {
-        (vni(), Ipv4Addr::new(172, 22, 7, last))
+        (vni(), Ipv4Addr::new(172, 22, 7, last).into())
     }
 
     fn gateways(resolver: &mut Resolver, now: Instant, lasts: &[u8]) {
@@ -304,7 +307,7 @@ mod tests {
     fn asking_is_bounded_and_gateways_have_room() {
         let (mut resolver, start) = (Resolver::default(), Instant::now());
         for number in 0..ASKED_MAX as u32 + 100 {
-            resolver.ask(start, (vni(), Ipv4Addr::from(0x0a00_0000 + number)));
+            resolver.ask(start, (vni(), Ipv4Addr::from(0x0a00_0000 + number).into()));
         }
         assert_eq!(resolver.all().count(), ASKED_MAX);
         gateways(&mut resolver, start, &[1]);

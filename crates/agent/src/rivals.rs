@@ -94,7 +94,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn target() -> Target {
-        (Vni::new(201).unwrap(), Ipv4Addr::new(172, 22, 7, 27))
+        (Vni::new(201).unwrap(), Ipv4Addr::new(172, 22, 7, 27).into())
     }
 
     /// Hosts that hear nobody, on one external network that works. The first owns the address by right.

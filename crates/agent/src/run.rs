@@ -352,6 +352,7 @@ impl Agent {
         let kernel = &self.kernel;
         let liveness = self.liveness.counters();
         let unanswered = self.machine.unanswered;
+        let announcements_refused = self.machine.announcements_refused();
         let (frames, guests) = (self.frames.counters(), self.guests_counters());
         let messages = self.machine.messages(now, |blocks| {
             block_in_place(|| kernel.count_mappings(blocks));
@@ -359,6 +360,7 @@ impl Agent {
             counters.extend(liveness);
             counters.insert("agent.icmp-errors-left-to-sender-host".to_owned(), unanswered.from_tunnel);
             counters.insert("agent.icmp-errors-refused".to_owned(), unanswered.refused);
+            counters.insert("agent.announcements-refused".to_owned(), announcements_refused);
             counters.extend(frames);
             counters.extend(guests);
             counters.insert("agent.frames-not-sent".to_owned(), kernel.send_failures);

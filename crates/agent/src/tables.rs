@@ -10,7 +10,7 @@ use packet::zerocopy::{Immutable, IntoBytes};
 use pipeline::tables::{ExternalAddress, Neighbor, NetworkKey, PortCounters, Station};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 /// A row of `nanboku fdb`: where frames for a MAC go.
@@ -39,7 +39,7 @@ pub(crate) struct NeighborRow {
     pub(crate) network_id: Option<NetworkId>,
     pub(crate) physical_network: String,
     pub(crate) vlan: Option<u16>,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     /// None: not answered yet, or not this host's to answer.
     pub(crate) mac: Option<String>,
     pub(crate) location: String,
@@ -118,7 +118,7 @@ pub(crate) fn neighbors(scene: &Scene, filter: &NetworkFilter, now: Instant) -> 
         if external.contains(&key.vni) {
             continue;
         }
-        let address = key.address.to_v4().into();
+        let address = key.address.into();
         let stations = &compiled.tables.stations;
         let mut at_mac = stations.iter().filter(|(at, _)| at.vni == key.vni && at.mac == neighbor.mac);
         let location = match at_mac.next() {
@@ -159,6 +159,8 @@ fn own_addresses(scene: &Scene, compiled: &Compiled) -> Vec<NeighborRow> {
     let row = |(key, address): (&pipeline::tables::ExternalAddressKey, &ExternalAddress)| {
         let kind = match address.kind {
             ExternalAddress::FLOATING | ExternalAddress::FORWARDED => "floating IP",
+            ExternalAddress::ROUTED => "routed address",
+            ExternalAddress::ROUTER => "address of the router",
             _ => "SNAT address",
         };
         let answers = address.flags & ExternalAddress::FLAG_ANSWER != 0;
@@ -167,7 +169,7 @@ fn own_addresses(scene: &Scene, compiled: &Compiled) -> Vec<NeighborRow> {
         NeighborRow {
             mac: answers.then(|| own.to_string()),
             location: format!("{kind}, {who}"),
-            ..neighbor_row(scene, key.external_vni, key.address.to_v4().into(), CONFIGURED)
+            ..neighbor_row(scene, key.external_vni, key.address.into(), CONFIGURED)
         }
     };
     compiled.tables.external_addresses.iter().map(row).collect()
@@ -246,7 +248,7 @@ fn mac_row(scene: &Scene, vni: u32, known: &'static str) -> MacRow {
     }
 }
 
-fn neighbor_row(scene: &Scene, vni: u32, address: Ipv4Addr, known: &'static str) -> NeighborRow {
+fn neighbor_row(scene: &Scene, vni: u32, address: IpAddr, known: &'static str) -> NeighborRow {
     let (physical_network, vlan) = fabric(scene, vni);
     NeighborRow {
         host: scene.host.clone(),

@@ -125,7 +125,9 @@ pub(crate) fn slice(way: Way) -> anyhow::Result<Slice> {
 fn add_group(slice: &mut Slice) {
     let group = SecurityGroupId::from_uuid(uuid(GROUP));
     let rules = [(Direction::Egress, Remote::Any), (Direction::Ingress, Remote::Group(group))];
-    let rules = [Ethertype::Ipv4, Ethertype::Ipv6].into_iter().flat_map(|ethertype| rules.map(|rule| (ethertype, rule)));
+    let rules = [Ethertype::Ipv4, Ethertype::Ipv6]
+        .into_iter()
+        .flat_map(|ethertype| rules.map(|rule| (ethertype, rule)));
     for (number, (ethertype, (direction, remote))) in (0x40..).zip(rules) {
         let rule = slice::SecurityGroupRule {
             group,

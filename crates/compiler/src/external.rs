@@ -6,7 +6,7 @@ use model::NetworkId;
 use model::slice::{Egress, ExternalNetwork, ObjectId, Slice};
 use pipeline::bounds::GATEWAYS_MAX;
 use pipeline::tables::{External, GatewayKey, GatewayValue, Neighbor, NeighborKey, NetworkKey, UplinkKey};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 pub(crate) fn compile(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) {
     for (id, network) in &slice.external_networks {
@@ -95,8 +95,9 @@ fn uplink(facts: &LocalFacts, id: NetworkId, network: &ExternalNetwork, builder:
 
 fn neighbors(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) {
     for (id, network) in &slice.external_networks {
-        let all = (network.vni, Ipv4Addr::UNSPECIFIED)..=(network.vni, Ipv4Addr::BROADCAST);
-        for ((vni, address), resolved) in facts.neighbors.range(all) {
+        let first = (network.vni, IpAddr::from(Ipv4Addr::UNSPECIFIED));
+        let own = facts.neighbors.range(first..).take_while(|((vni, _), _)| *vni == network.vni);
+        for ((vni, address), resolved) in own {
             let key = NeighborKey { vni: vni.get(), address: (*address).into() };
             let value = Neighbor { flags: 0, mac: mac(*resolved) };
             let origin = by(ObjectId::ExternalNetwork(*id), "resolved on the external network");

@@ -5,7 +5,7 @@ use ipnet::Ipv4Net;
 use model::slice::ExternalNetwork;
 use model::{HostId, Mac, PortId, Vni};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The facts of one host at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct LocalFacts {
     /// By physical network. Absent: the host does not have it.
     pub uplinks: BTreeMap<String, UplinkFacts>,
     /// Resolved neighbours on external networks.
-    pub neighbors: BTreeMap<(Vni, Ipv4Addr), Mac>,
+    pub neighbors: BTreeMap<(Vni, IpAddr), Mac>,
     /// Hosts that must not be used as gateways whatever the slice says: they do not answer, or say that their
     /// uplink is of no use. This host too, if that is what it found out about itself.
     pub dead_hosts: BTreeSet<HostId>,
@@ -47,7 +47,7 @@ pub struct Standing {
     /// No other host can be heard: this one is cut off, or the last.
     pub isolated: bool,
     /// Addresses that another answers for, or may; only while isolated.
-    pub withheld: BTreeSet<(Vni, Ipv4Addr)>,
+    pub withheld: BTreeSet<(Vni, IpAddr)>,
     /// External networks of which this host was a gateway until a moment ago: it goes on forwarding.
     pub lingering: BTreeSet<Vni>,
     /// Of these, the ones where it goes on answering, until others have said that they do.

@@ -35,7 +35,7 @@ fn forwarded(
     let (external_vni, router_vni) = (external.vni.get(), router.vni.get());
     let address = forwarding.address.into();
     let answer =
-        answers(slice, facts, Subject { external, address: forwarding.address, floating_host: None });
+        answers(slice, facts, Subject { external, address: forwarding.address.into(), floating_host: None });
     let entry = ExternalAddress {
         kind: ExternalAddress::FORWARDED,
         flags: if answer { ExternalAddress::FLAG_ANSWER } else { 0 },

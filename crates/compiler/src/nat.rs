@@ -12,7 +12,7 @@ use pipeline::tables::{
     RouterKey, Snat,
 };
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 pub(crate) fn compile(slice: &Slice, facts: &LocalFacts, builder: &mut Builder) {
     for (id, floating_ip) in &slice.floating_ips {
@@ -47,7 +47,8 @@ fn floating(slice: &Slice, facts: &LocalFacts, id: FloatingIpId, fip: &FloatingI
         builder.problem(object, format!("its host {host} is not known here"));
         return;
     };
-    let answer = answers(slice, facts, Subject { external, address: fip.address, floating_host: Some(host) });
+    let answer =
+        answers(slice, facts, Subject { external, address: fip.address.into(), floating_host: Some(host) });
     let external_vni = external.vni.get();
     let entry = ExternalAddress {
         kind: ExternalAddress::FLOATING,
@@ -76,17 +77,22 @@ fn snat(
     // A missing external network has been reported with the router's routes.
     let Some(gateway) = router.gateway.as_ref().filter(|_| router.admin_up) else { return };
     let Some(external) = slice.external_networks.get(&gateway.network) else { return };
-    for address in &gateway.addresses {
-        let answer = answers(slice, facts, Subject { external, address: *address, floating_host: None });
+    for address in gateway.all_addresses() {
+        let answer = answers(slice, facts, Subject { external, address, floating_host: None });
+        // Nothing of IPv6 is translated.
+        let (kind, why) = match address {
+            IpAddr::V4(_) => (ExternalAddress::SNAT, "SNAT address of the router"),
+            IpAddr::V6(_) => (ExternalAddress::ROUTER, "address of the router outside"),
+        };
         let entry = ExternalAddress {
-            kind: ExternalAddress::SNAT,
+            kind,
             flags: if answer { ExternalAddress::FLAG_ANSWER } else { 0 },
             router_vni: router.vni.get(),
             ..ExternalAddress::default()
         };
-        let key = ExternalAddressKey { external_vni: external.vni.get(), address: (*address).into() };
+        let key = ExternalAddressKey { external_vni: external.vni.get(), address: address.into() };
         // Several routers may share the address: the first names it.
-        builder.put_default(&EXTERNAL_ADDRESSES, key, entry, by(object, "SNAT address of the router"));
+        builder.put_default(&EXTERNAL_ADDRESSES, key, entry, by(object, why));
     }
     if gateway.enable_snat && !gateway.addresses.is_empty() {
         let filtering = match gateway.filtering {

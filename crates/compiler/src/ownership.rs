@@ -1,4 +1,4 @@
-//! Who answers ARP for an external address.
+//! Who answers ARP, or neighbour solicitations, for an external address.
 //!
 //! Every host decides alone, from the same part of the slice and its own view of who is alive. While the views
 //! agree exactly one answers; while they do not, each one that answers forwards what it can
@@ -11,13 +11,13 @@ use crate::facts::LocalFacts;
 use model::slice::{Egress, ExternalNetwork, Slice};
 use model::{HostId, Vni, rendezvous};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// An address, and where it is.
 #[derive(Clone, Copy)]
 pub(crate) struct Subject<'a> {
     pub(crate) external: &'a ExternalNetwork,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     /// Of a floating IP: its VM's host.
     pub(crate) floating_host: Option<HostId>,
 }
@@ -38,21 +38,21 @@ pub(crate) fn answers(slice: &Slice, facts: &LocalFacts, address: Subject<'_>) -
 
 /// What a host that hears nobody would answer for on behalf of all; true: it owns it when all are alive, too.
 /// Whoever runs the host finds out whether another answers ([`crate::facts::Standing::withheld`]).
-pub fn contested(slice: &Slice, facts: &LocalFacts) -> BTreeMap<(Vni, Ipv4Addr), bool> {
+pub fn contested(slice: &Slice, facts: &LocalFacts) -> BTreeMap<(Vni, IpAddr), bool> {
     let floating = slice.floating_ips.values().filter_map(|floating_ip| {
         let external = slice.external_networks.get(&floating_ip.external_network)?;
-        Some(Subject { external, address: floating_ip.address, floating_host: floating_ip.host })
+        Some(Subject { external, address: floating_ip.address.into(), floating_host: floating_ip.host })
     });
     let gateways = slice.routers.values().filter_map(|router| router.gateway.as_ref());
     let snat = gateways.flat_map(|gateway| {
         let external = slice.external_networks.get(&gateway.network);
-        gateway.addresses.iter().filter_map(move |address| {
-            Some(Subject { external: external?, address: *address, floating_host: None })
-        })
+        gateway
+            .all_addresses()
+            .filter_map(move |address| Some(Subject { external: external?, address, floating_host: None }))
     });
     let forwarded = slice.port_forwardings.values().filter_map(|forwarding| {
         let external = slice.external_networks.get(&forwarding.external_network)?;
-        Some(Subject { external, address: forwarding.address, floating_host: None })
+        Some(Subject { external, address: forwarding.address.into(), floating_host: None })
     });
     let shared = floating.chain(snat).chain(forwarded).filter(|address| {
         facts.uplink_ready(&address.external.physical_network).is_some()
@@ -92,7 +92,7 @@ fn shared_claim(slice: &Slice, facts: &LocalFacts, address: Subject<'_>) -> Opti
     }
     let natural = of(external.gateways.clone());
     let own_blocks = floating_host.is_none()
-        && slice.blocks.iter().any(|(id, block)| id.address == ip && block.host == facts.host);
+        && slice.blocks.iter().any(|(id, block)| IpAddr::from(id.address) == ip && block.host == facts.host);
     (natural || own_blocks).then_some(natural)
 }
 

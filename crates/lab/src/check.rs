@@ -12,6 +12,7 @@ mod east_west;
 mod forwarding;
 mod groups;
 mod hops;
+mod ipv6;
 mod mtu;
 mod north_south;
 mod probe;
@@ -32,7 +33,7 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use station::Station;
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// Checks that run at the same time: enough to hide waiting, few enough for a small machine.
@@ -96,6 +97,11 @@ impl Bench {
         addresses.cloned().unwrap_or_default()
     }
 
+    /// What a VM makes of its network's IPv6 prefix.
+    fn ipv6_of(&self, vm: Index) -> Option<Ipv6Addr> {
+        self.state.ports.get(&self.plan.vms[vm].name)?.ipv6
+    }
+
     /// Machines outside on a segment: attached to it (`direct`) or also behind such a one.
     fn outside_of(&self, segment: Segment, direct: bool) -> impl Iterator<Item = &Arc<Station>> {
         self.plan.external_hosts.iter().enumerate().filter_map(move |(index, host)| {
@@ -143,6 +149,7 @@ fn together(bench: &Arc<Bench>) -> Vec<Check> {
     checks.extend(hops::checks(bench));
     checks.extend(attacks::checks(bench));
     checks.extend(too_big::checks(bench));
+    checks.extend(ipv6::checks(bench));
     checks
 }
 

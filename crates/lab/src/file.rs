@@ -3,7 +3,7 @@
 //! These types are the text as it was written; [`crate::plan::Plan`] is the same after validation, with every name
 //! resolved. Unknown keys are refused.
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
@@ -172,6 +172,8 @@ pub struct ExternalNetwork {
 pub struct Network {
     pub name: String,
     pub subnets: Vec<Subnet>,
+    /// A prefix of 64 bits besides: VMs make their addresses of it.
+    pub ipv6: Option<Ipv6Net>,
     pub mtu: Option<u16>,
 }
 

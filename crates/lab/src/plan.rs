@@ -5,9 +5,9 @@
 
 use crate::error::FileError;
 use crate::file::{Egress, LabFile, Route, Tunnel, Underlay, VmKind};
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub(crate) mod rule;
 mod validate;
@@ -100,6 +100,7 @@ pub struct ExternalNetwork {
 pub struct Network {
     pub name: String,
     pub subnets: Vec<Subnet>,
+    pub ipv6: Option<Ipv6Net>,
     pub mtu: Option<u16>,
 }
 
@@ -144,6 +145,11 @@ pub struct FloatingIp {
     pub address: Ipv4Addr,
 }
 
+/// The router's on an IPv6 subnet.
+pub(crate) fn first_address(prefix: Ipv6Net) -> Ipv6Addr {
+    Ipv6Addr::from(u128::from(prefix.network()) | 1)
+}
+
 impl Plan {
     /// Reads and checks a lab file, with what the overrides change.
     ///
@@ -156,16 +162,16 @@ impl Plan {
         }
         file.tunnel = overrides.tunnel.unwrap_or(file.tunnel);
         file.offloads = overrides.offloads.unwrap_or(file.offloads);
+        if overrides.bare {
+            // `nanboku port plug` makes nothing else.
+            file.vms.iter_mut().for_each(|vm| vm.kind = VmKind::Veth);
+        }
         validate::validate(file).map_err(FileError::Invalid)
     }
 
     /// The router that owns a network's gateway address.
     pub fn router_of(&self, network: Index) -> Option<Index> {
         self.routers.iter().position(|router| router.interfaces.contains(&network))
-        if overrides.bare {
-            // `nanboku port plug` makes nothing else.
-            file.vms.iter_mut().for_each(|vm| vm.kind = VmKind::Veth);
-        }
     }
 
     /// Two VMs are in one VPC: on one network, or on networks that one router joins.

@@ -3,7 +3,7 @@
 pub(crate) mod groups;
 
 use crate::api::{Api, text};
-use crate::plan::{ExternalNetwork, Network, Plan, Router};
+use crate::plan::{ExternalNetwork, Network, Plan, Router, first_address};
 use crate::state::{State, VmPort};
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -102,6 +102,17 @@ async fn tenant_network(network: &Network, api: &Api) -> anyhow::Result<Made> {
             "ip_version": 4,
             "cidr": subnet.cidr,
             "gateway_ip": subnet.gateway,
+        });
+        made.subnets.push(text(&api.create("subnet", body).await?, "id")?);
+    }
+    if let Some(prefix) = network.ipv6 {
+        let body = json!({
+            "network_id": made.id,
+            "ip_version": 6,
+            "cidr": prefix,
+            "gateway_ip": first_address(prefix),
+            "ipv6_ra_mode": "dhcpv6-stateless",
+            "ipv6_address_mode": "dhcpv6-stateless",
         });
         made.subnets.push(text(&api.create("subnet", body).await?, "id")?);
     }

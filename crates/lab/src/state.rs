@@ -29,6 +29,9 @@ pub(crate) struct VmPort {
     pub(crate) link: String,
     /// Largest IP packet.
     pub(crate) mtu: u32,
+    /// What it makes of its network's IPv6 prefix.
+    #[serde(default)]
+    pub(crate) ipv6: Option<std::net::Ipv6Addr>,
 }
 
 impl State {

@@ -43,6 +43,10 @@ pub(crate) async fn plug(plan: &Plan, names: &Names, vm: &Vm, port: &VmPort) -> 
     machine.links.set_mac(guest_link, mac).await?;
     apply_offloads(plan, &machine.netns, GUEST_LINK)?;
     apply_offloads(plan, &host, &port.link)?;
+    if plan.networks[vm.network].ipv6.is_some() {
+        // The kernel configures itself; nothing else of the lab has IPv6.
+        machine.netns.sysctl("net/ipv6/conf/all/disable_ipv6", "0")?;
+    }
     let subnet = plan.networks[vm.network].subnets[vm.subnet];
     machine.start(GUEST_LINK, Some(Ipv4Net::new(vm.address, subnet.cidr.prefix_len())?)).await?;
     machine.route(everywhere(), Some(subnet.gateway), None).await?;

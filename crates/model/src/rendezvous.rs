@@ -10,19 +10,22 @@
 //! host with the largest hash owns; equal hashes go to the larger id.
 
 use crate::HostId;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
 /// The owner of `address` among `hosts`, in whatever order they come; none if there are no hosts.
-pub fn owner<'a>(address: Ipv4Addr, hosts: impl IntoIterator<Item = &'a HostId>) -> Option<HostId> {
+pub fn owner<'a>(address: IpAddr, hosts: impl IntoIterator<Item = &'a HostId>) -> Option<HostId> {
     hosts.into_iter().copied().max_by_key(|host| (score(address, *host), *host))
 }
 
 /// What a host gets for an address; the highest owns it.
-pub fn score(address: Ipv4Addr, host: HostId) -> u64 {
-    let octets = address.octets();
+pub fn score(address: IpAddr, host: HostId) -> u64 {
+    let octets = match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
     let id = host.uuid().into_bytes();
     let bytes = octets.into_iter().chain(id);
     let hash = bytes.fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
@@ -34,6 +37,7 @@ pub fn score(address: Ipv4Addr, host: HostId) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
     use uuid::Uuid;
 
     fn host(number: u128) -> HostId {
@@ -44,14 +48,14 @@ mod tests {
         (1..=count).map(host).collect()
     }
 
-    fn addresses() -> impl Iterator<Item = Ipv4Addr> {
-        (0..2000u32).map(|n| Ipv4Addr::from(0xac16_0700 + n))
+    fn addresses() -> impl Iterator<Item = IpAddr> {
+        (0..2000u32).map(|n| Ipv4Addr::from(0xac16_0700 + n).into())
     }
 
     /// Other versions must compute the same: these numbers are for ever.
     #[test]
     fn the_hash_is_fixed() {
-        let address = Ipv4Addr::new(172, 22, 7, 27);
+        let address = Ipv4Addr::new(172, 22, 7, 27).into();
         let scores: Vec<u64> = hosts(3).into_iter().map(|host| score(address, host)).collect();
         assert_eq!(scores, FIXED);
     }
@@ -60,7 +64,7 @@ mod tests {
 
     #[test]
     fn nobody_owns_without_hosts_and_the_only_host_owns_all() {
-        assert_eq!(owner(Ipv4Addr::LOCALHOST, &[]), None);
+        assert_eq!(owner(Ipv4Addr::LOCALHOST.into(), &[]), None);
         assert!(addresses().all(|address| owner(address, &[host(9)]) == Some(host(9))));
     }
 

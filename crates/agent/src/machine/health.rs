@@ -7,6 +7,7 @@ use crate::neighbors::Probe;
 use compiler::Standing;
 use model::{HostId, ip};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 impl Machine {
@@ -79,7 +80,8 @@ impl Machine {
         });
         let resolved = self.resolver.resolved();
         let gateways = usable.flat_map(|network| {
-            let addresses = network.subnets.values().filter_map(|subnet| ip::ipv4(subnet.gateway?));
+            let addresses =
+                network.subnets.values().filter_map(|subnet| ip::ipv4(subnet.gateway?)).map(IpAddr::from);
             addresses.map(|address| (network.vni, address))
         });
         let watched = gateways.filter_map(|target| Some((target, *resolved.get(&target)?)));

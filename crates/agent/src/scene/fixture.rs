@@ -178,7 +178,7 @@ pub(crate) fn facts() -> LocalFacts {
             .facts(TunnelSettings { lone_path: true, liveness: false }, false),
         links: BTreeMap::from([(port_id(1), LinkFacts { ifindex: TAP_A, veth_peer_elsewhere: false })]),
         uplinks: BTreeMap::from([("physnet1".to_owned(), UplinkFacts { ifindex: UPLINK, up: true })]),
-        neighbors: BTreeMap::from([((vni(EXTERNAL), GATEWAY), gateway_mac())]),
+        neighbors: BTreeMap::from([((vni(EXTERNAL), GATEWAY.into()), gateway_mac())]),
         dead_hosts: BTreeSet::new(),
         standing: Default::default(),
         acl_sizes: Default::default(),
@@ -193,14 +193,14 @@ pub(crate) fn scene(now: Instant) -> Scene {
     let compiled = compiler::compile(&slice, &facts());
     assert_eq!(compiled.problems, []);
     let known = Known {
-        target: (vni(EXTERNAL), GATEWAY),
+        target: (vni(EXTERNAL), GATEWAY.into()),
         mac: Some(gateway_mac()),
         gateway: true,
         confirmed: now.checked_sub(std::time::Duration::from_secs(2)),
         unanswered: 0,
     };
     let asked = Known {
-        target: (vni(EXTERNAL), Ipv4Addr::new(172, 22, 7, 9)),
+        target: (vni(EXTERNAL), Ipv4Addr::new(172, 22, 7, 9).into()),
         mac: None,
         gateway: false,
         confirmed: None,

@@ -279,7 +279,7 @@ impl Fixture {
                 .zip(TAP..)
                 .map(|((id, _), ifindex)| (*id, LinkFacts { ifindex, veth_peer_elsewhere: false }))
                 .collect(),
-            neighbors: uplink.iter().map(|_| ((vni, address), mac)).collect(),
+            neighbors: uplink.iter().map(|_| ((vni, address.into()), mac)).collect(),
             uplinks: uplink.into_iter().map(|uplink| ("physnet1".to_owned(), uplink)).collect(),
         }
     }

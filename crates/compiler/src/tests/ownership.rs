@@ -38,7 +38,7 @@ fn told(names: &[&str]) -> View {
 /// Hears nobody; another answers for `withheld`.
 fn isolated(others: &[&str], withheld: &[Ipv4Addr]) -> View {
     let vni = fvn().slice.external_networks.values().next().unwrap().vni;
-    let withheld = withheld.iter().map(|address| (vni, *address)).collect();
+    let withheld = withheld.iter().map(|address| (vni, (*address).into())).collect();
     View { dead: ids(others), standing: Standing { isolated: true, withheld, ..Standing::default() } }
 }
 

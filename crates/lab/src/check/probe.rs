@@ -60,16 +60,28 @@ pub(super) async fn tcp_to(
     nonce: &str,
     limit: Duration,
 ) -> Result<Answer, String> {
+    let text = tcp_text(from, to.into(), nonce, limit).await?;
+    answer(&text, nonce).ok_or_else(|| format!("tcp: a strange answer {text:?}"))
+}
+
+/// What an echo service answers to one TCP connection.
+pub(super) async fn tcp_text(
+    from: &Station,
+    to: SocketAddr,
+    nonce: &str,
+    limit: Duration,
+) -> Result<String, String> {
+    let open = if to.is_ipv4() { TcpSocket::new_v4 } else { TcpSocket::new_v6 };
     let attempt = async {
-        let socket = from.netns.run(TcpSocket::new_v4).map_err(display)?.map_err(display)?;
-        let mut stream = socket.connect(to.into()).await.map_err(display)?;
+        let socket = from.netns.run(open).map_err(display)?.map_err(display)?;
+        let mut stream = socket.connect(to).await.map_err(display)?;
         stream.write_all(nonce.as_bytes()).await.map_err(display)?;
         let mut text = String::new();
         stream.read_to_string(&mut text).await.map_err(display)?;
-        answer(&text, nonce).ok_or_else(|| format!("a strange answer {text:?}"))
+        Ok(text)
     };
     match timeout(limit, attempt).await {
-        Ok(outcome) => outcome.map_err(|error| format!("tcp: {error}")),
+        Ok(outcome) => outcome.map_err(|error: String| format!("tcp: {error}")),
         Err(_) => Err(format!("tcp: no answer in {} ms", limit.as_millis())),
     }
 }

@@ -8,7 +8,7 @@ use super::bulk::{self, BULK_PORT};
 use crate::names::Names;
 use netlink::Netns;
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
@@ -47,9 +47,10 @@ impl Seen {
 type Sockets = (tokio::net::TcpListener, tokio::net::UdpSocket);
 
 fn sockets(netns: &Netns, port: u16) -> anyhow::Result<Sockets> {
-    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    // Of both versions, where the kernel has both.
+    let any = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()];
     let (tcp, udp) = netns.run(|| -> std::io::Result<_> {
-        let (tcp, udp) = (TcpListener::bind(any)?, UdpSocket::bind(any)?);
+        let (tcp, udp) = (TcpListener::bind(&any[..])?, UdpSocket::bind(&any[..])?);
         tcp.set_nonblocking(true)?;
         udp.set_nonblocking(true)?;
         Ok((tcp, udp))
@@ -100,7 +101,9 @@ async fn serve_tcp(listener: tokio::net::TcpListener, name: String, seen: Seen) 
                 let nonce = String::from_utf8_lossy(&nonce);
                 seen.note(&nonce);
                 // A prober that went away needs no answer.
-                let _ = stream.write_all(format!("{name} {} {nonce}\n", peer.ip()).as_bytes()).await;
+                let _ = stream
+                    .write_all(format!("{name} {} {nonce}\n", peer.ip().to_canonical()).as_bytes())
+                    .await;
             }
         });
     }
@@ -113,7 +116,7 @@ async fn serve_udp(socket: tokio::net::UdpSocket, name: String, seen: Seen) {
         let Ok((len, peer)) = socket.recv_from(&mut buffer).await else { continue };
         let nonce = String::from_utf8_lossy(&buffer[..len]);
         seen.note(&nonce);
-        let answer = format!("{name} {} {nonce}\n", peer.ip());
+        let answer = format!("{name} {} {nonce}\n", peer.ip().to_canonical());
         let _ = socket.send_to(answer.as_bytes(), peer).await;
     }
 }

@@ -411,7 +411,7 @@ impl Casting<'_> {
         let others = || gateways.iter().copied().filter(|other| *other != host);
         let ids: Vec<HostId> = others().map(|other| self.facts[&other].id).collect();
         let heirs: Vec<HostId> =
-            self.owned(host).filter_map(|address| rendezvous::owner(address, &ids)).collect();
+            self.owned(host).filter_map(|address| rendezvous::owner(address.into(), &ids)).collect();
         others().max_by_key(|other| heirs.iter().filter(|heir| **heir == self.facts[other].id).count())
     }
 

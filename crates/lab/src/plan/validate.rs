@@ -346,7 +346,14 @@ fn networks(file: &LabFile, problems: &mut Problems) -> Vec<Network> {
             }
             subnets.push(Subnet { cidr: subnet.cidr, gateway });
         }
-        resolved.push(Network { name: network.name.clone(), subnets, mtu: network.mtu });
+        if let Some(prefix) =
+            network.ipv6.filter(|prefix| prefix.prefix_len() != 64 || *prefix != prefix.trunc())
+        {
+            let reason = format!("{prefix} is no prefix of 64 bits: VMs could not make addresses of it");
+            problems.add(format!("{field}.ipv6"), reason, "write e.g. 2001:db8:10::/64");
+        }
+        let (name, ipv6, mtu) = (network.name.clone(), network.ipv6, network.mtu);
+        resolved.push(Network { name, subnets, ipv6, mtu });
     }
     resolved
 }
@@ -379,7 +386,11 @@ fn routers(
                 );
             }
             let mut joined = interfaces.iter().flat_map(|known| &networks[*known].subnets);
-            if joined.any(|known| networks[index].subnets.iter().any(|new| overlap(known.cidr, new.cidr))) {
+            let ipv6 = interfaces.iter().filter_map(|known| networks[*known].ipv6);
+            let twice = ipv6.into_iter().any(|known| networks[index].ipv6 == Some(known));
+            if twice
+                || joined.any(|known| networks[index].subnets.iter().any(|new| overlap(known.cidr, new.cidr)))
+            {
                 problems.add(
                     &place,
                     format!("subnets of \"{name}\" overlap another interface"),

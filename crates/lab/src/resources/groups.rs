@@ -29,7 +29,10 @@ pub(crate) async fn create(plan: &Plan, api: &Api) -> anyhow::Result<Groups> {
     let everything = group(api, EVERYTHING, true).await?;
     for words in ["egress any to any", "ingress any from any"] {
         let rule: Rule = words.parse().map_err(anyhow::Error::msg)?;
-        add(api, &rule.body(&everything, |_| None)).await?;
+        let mut body = rule.body(&everything, |_| None);
+        add(api, &body).await?;
+        body["ethertype"] = json!("IPv6");
+        add(api, &body).await?;
     }
     let mut own = Vec::new();
     for planned in &plan.security_groups {

@@ -2,14 +2,14 @@
 //! kernel tables filled by hand, and a clock that the test moves.
 
 use super::*;
-use crate::Sizes;
+use crate::{Sizes, State};
+use packet::ipv4::{PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
 use pipeline::nat::Mapping;
 use pipeline::session::{Session, SessionKey, seen};
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering::Relaxed;
 use zerocopy::FromZeros;
 
-const PROTOCOL_UDP: u8 = 17;
 const ROUTER: u32 = 9;
 const EXTERNAL: u32 = 50;
 const SECOND: u64 = 1_000_000_000;

@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use serde_json::Value;
+use std::io::BufRead as _;
 
 /// Bytes of one row at most; a server that sends more is none of ours.
 const ROW_LEN_MAX: usize = 1 << 20;
@@ -46,8 +47,10 @@ impl Answers {
     async fn line(&mut self) -> anyhow::Result<Option<(usize, usize)>> {
         loop {
             let rest = self.buffer.get(self.taken..).unwrap_or_default();
-            if let Some(len) = rest.iter().position(|byte| *byte == b'\n') {
-                let line = rest.get(..len).unwrap_or_default();
+            // Faster than a search by byte: a million rows are half a gigabyte.
+            let read = { rest }.skip_until(b'\n')?;
+            if let Some((b'\n', line)) = rest.get(..read).and_then(<[u8]>::split_last) {
+                let len = line.len();
                 if line.starts_with(br#"{"hosts":"#) {
                     self.silent = silent(line);
                     self.ended = true;

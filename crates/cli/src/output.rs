@@ -91,8 +91,14 @@ impl Output {
         if self.columns.is_empty() {
             return columns.to_vec();
         }
-        let column = |name: &String| columns.iter().find(|column| column.is_named(name)).copied();
-        self.columns.iter().filter_map(column).collect()
+        let mut chosen: Vec<Column> = Vec::new();
+        let named = |name: &String| columns.iter().find(|column| column.is_named(name)).copied();
+        for column in self.columns.iter().filter_map(named) {
+            if !chosen.iter().any(|before| before.key == column.key) {
+                chosen.push(column);
+            }
+        }
+        chosen
     }
 
     /// The chosen attributes of an object.

@@ -113,7 +113,7 @@ impl<'a, W: Write> RowWriter<'a, W> {
     }
 }
 
-/// What a row's text says for each of the columns; of the rest nothing is made.
+/// What a row's text says for each of the columns, which show an attribute each; of the rest nothing is made.
 struct Cells<'a>(&'a [Column]);
 
 /// Borrowed, unless something in it is escaped.
@@ -137,14 +137,18 @@ impl<'de> Visitor<'de> for Cells<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut row: A) -> Result<Vec<String>, A::Error> {
         let mut cells: Vec<Option<String>> = vec![None; self.0.len()];
+        // Most rows have their attributes in the order of the columns.
+        let mut expected = 0;
         while let Some(Key(key)) = row.next_key()? {
-            let mut shown = self.0.iter().zip(&mut cells).filter(|(column, _)| column.key == key).peekable();
-            if shown.peek().is_none() {
+            let after = self.0.iter().enumerate().skip(expected);
+            let mut places = after.chain(self.0.iter().enumerate().take(expected));
+            let found = places.find(|(_, column)| column.key == key);
+            let Some(((place, column), cell)) = found.and_then(|at| Some((at, cells.get_mut(at.0)?))) else {
                 row.next_value::<IgnoredAny>()?;
                 continue;
-            }
-            let value: Value = row.next_value()?;
-            shown.for_each(|(column, cell)| *cell = Some((column.text)(&value)));
+            };
+            expected = place + 1;
+            *cell = Some((column.text)(&row.next_value::<Value>()?));
         }
         let nothing = |column: &Column| (column.text)(&Value::Null);
         Ok(cells

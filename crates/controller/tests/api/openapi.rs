@@ -166,7 +166,7 @@ fn operation(verb: &str, path: &str, kind: Option<&Kind>) -> Value {
         _ => "200",
     };
     let mut success = json!({"description": "Done."});
-    if let (Some(kind), Some(rest)) = (kind, rest.filter(|rest| *rest == "" || is_one(rest)))
+    if let (Some(kind), Some(rest)) = (kind, rest.filter(|rest| rest.is_empty() || is_one(rest)))
         && verb != "DELETE"
     {
         let one = json!({"$ref": format!("#/components/schemas/{}", kind.name)});

@@ -201,13 +201,14 @@ impl Tracer<'_> {
             return Err(format!("{} is no external network", network.standard.name));
         };
         let subnets: Vec<_> = self.snapshot.subnets_of_network(network.id).collect();
-        let Some(subnet) = subnets.iter().find(|subnet| subnet.cidr.contains(&IpAddr::from(dst))) else {
+        let next_hop = self.router_of_own_address(network, (src, dst)).unwrap_or(dst);
+        let Some(subnet) = subnets.iter().find(|subnet| subnet.cidr.contains(&IpAddr::from(next_hop))) else {
             let reason = format!("{dst} is no address of {name}: nobody outside sends it there");
             way.hops.push(no_entry("", "not-on-link", &reason));
             return Err(reason);
         };
         let asker = if subnet.cidr.contains(&IpAddr::from(src)) { Some(src) } else { subnet.ipv4_gateway() };
-        let request = frames::arp_request((OUTSIDE_MAC, asker.unwrap_or(src)), dst);
+        let request = frames::arp_request((OUTSIDE_MAC, asker.unwrap_or(src)), next_hop);
         let entry = Entry::Uplink(provider.physical_network.clone());
         let has = |host: &&Arc<Host>| host.physical_networks.contains(&provider.physical_network);
         let hosts: Vec<HostId> = self.snapshot.hosts.values().filter(has).map(|host| host.id).collect();
@@ -223,12 +224,32 @@ impl Tracer<'_> {
             }
         }
         let Some((host, mac)) = owners.first().copied() else {
-            let reason = format!("no host answers for {dst} on {name}");
+            let reason = format!("no host answers for {next_hop} on {name}");
             way.hops.push(no_entry("", "nobody-answers", &reason));
             return Err(reason);
         };
         let sender = frames::macs(&frame).map_or(OUTSIDE_MAC, |(_, src)| src);
         Ok((host, entry, frames::with_macs(frame, mac, sender), provider.vlan))
+    }
+
+    /// Whom the outside sends a packet to a VM's own address: the router that translates nothing from there to it, by
+    /// its first address outside.
+    fn router_of_own_address(&self, network: &Network, (src, dst): (Ipv4Addr, Ipv4Addr)) -> Option<Ipv4Addr> {
+        let mut routers = self.snapshot.routers_of_external_network(network.id);
+        routers.find_map(|router| {
+            let gateway = router.gateway.as_ref()?;
+            let untranslated = gateway.untranslated_destinations.iter().any(|prefix| prefix.contains(&src));
+            let device = router.id.to_string();
+            let mut legs = self.snapshot.ports_of_device(&device).flat_map(|port| &port.fixed_ips);
+            let behind = legs.any(|leg| {
+                let subnet = self.snapshot.get::<resource::Subnet>(leg.subnet);
+                subnet.is_some_and(|subnet| {
+                    subnet.network != network.id && subnet.cidr.contains(&IpAddr::from(dst))
+                })
+            });
+            let addresses = crate::slices::gateway_addresses(&self.snapshot, gateway);
+            addresses.first().copied().filter(|_| untranslated && behind)
+        })
     }
 
     /// Follows a frame until it leaves or is stopped.

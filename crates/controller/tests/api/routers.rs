@@ -245,11 +245,12 @@ async fn rfc6888_req6_untranslated_destinations_are_chosen_shown_kept_and_checke
     assert_eq!(shown(&api.update("router", &router["id"], plain.clone()).await), json!([]));
     let set = api.update("router", &router["id"], info(json!(["10.1.2.3/8", "203.0.113.0/24"]))).await;
     assert_eq!(shown(&set), json!(["10.0.0.0/8", "203.0.113.0/24"]));
-    let kept = api.update("router", &router["id"], plain).await;
+    let kept = api.update("router", &router["id"], plain.clone()).await;
     assert_eq!(shown(&kept), json!(["10.0.0.0/8", "203.0.113.0/24"]), "kept");
 
     let other = api.create("router", info(json!(["10.0.0.0/8"]))).await;
-    let third = api.router(&external, &equal).await;
+    let third = api.create("router", plain).await;
+    api.act(&third["id"], "add_router_interface", json!({"subnet_id": equal["id"]})).await;
     let (other, third) = (text(&other["id"]), text(&third["id"]));
     let path = format!("/v2.0/routers/{third}");
     let add = format!("/v2.0/routers/{other}/add_router_interface");

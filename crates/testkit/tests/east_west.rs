@@ -207,7 +207,7 @@ fn an_announced_address_is_news_until_the_tables_say_so() {
         let arrival = world.from_vm("vm_c", frames::arp_request((peer.mac, peer.address), address));
         let Arrival::Port { frame, .. } = arrival else { panic!("{arrival:?}") };
         assert_eq!(frame[6..12], world.vms[vm].mac.0);
-        let ends = Ends { dst: (address, 9), ..world.switched("vm_c", vm, (4000, 9)) };
+        let ends = Ends { dst: address, ..world.switched("vm_c", vm, (4000, 9)) };
         let arrival = world.from_vm("vm_c", frames::udp(&ends, b"to whoever has it"));
         assert_eq!(world.at_vm(vm, &arrival).dst, address);
         // Routed, from the other network.

@@ -35,7 +35,7 @@ pub(super) struct VirtualAddresses {
     /// The same, now that they do.
     due: BTreeSet<VirtualAddressId>,
     /// Announcements that were not believed.
-    pub(super) refused: u64,
+    refused: u64,
 }
 
 impl VirtualAddresses {
@@ -52,6 +52,10 @@ impl VirtualAddresses {
 }
 
 impl Machine {
+    pub(crate) fn announcements_refused(&self) -> u64 {
+        self.virtual_addresses.refused
+    }
+
     /// A VM announced an address, here or on the host that the event came from.
     pub(super) fn announced(&mut self, now: Instant, event: &Event) {
         let heard = self.heard(event);

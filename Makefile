@@ -1,4 +1,4 @@
-# make demo | test | tempest | bench | bench-api | kills | fuzz-api | faults | build | setup | lint | clean
+# make demo | test | tempest | bench | bench-api | kills | fuzz-api | faults | kernel-lab | build | setup | lint | clean
 #
 # Everything installs its own prerequisites through scripts/setup (Debian 12; root or sudo for apt).
 
@@ -17,7 +17,7 @@ FUZZ_CASES ?= 50000
 # Of each of schemathesis' three rounds.
 FUZZ_API_SECONDS ?= 120
 
-.PHONY: bench-api kills fuzz-api demo test bench faults build setup lint clean help tempest
+.PHONY: bench-api kills fuzz-api kernel-lab demo test bench faults build setup lint clean help tempest
 
 help:
 	@echo "make demo    build everything, bring up both scenarios and show what works (root)"
@@ -26,6 +26,7 @@ help:
 	@echo "make bench-api  how fast the API is, with 100,000 ports in the store as well"
 	@echo "make kills   kill the controller KILLS=$(KILLS) times while clients write, and compare"
 	@echo "make fuzz-api  schemathesis, and FUZZ_CASES=$(FUZZ_CASES) requests beside which the store is checked"
+	@echo "make kernel-lab  a lab and its checks in QEMU, on Debian's newer kernel and its Geneve device"
 	@echo "make faults  what failing gateways cost, FAULT_ROUNDS=$(FAULT_ROUNDS) times each (root)"
 	@echo "make build   the release binary, $(BIN)"
 	@echo "make tempest OpenStack's own tests of the network API, against a controller of their own"
@@ -60,6 +61,10 @@ fuzz-api:
 
 faults: build
 	scripts/faults $(FAULT_ROUNDS)
+
+kernel-lab: build
+	@scripts/setup --test
+	scripts/kernel-lab
 
 test:
 	@scripts/setup --test

@@ -37,8 +37,6 @@ pub struct Config {
     pub api_tls: Option<TlsFiles>,
     /// Made with mode 0600. Who reaches it is the administrator.
     pub api_socket: Option<PathBuf>,
-    /// IPv6 subnets may be made, without effect on any host.
-    pub api_ipv6: bool,
     pub agents_listen: SocketAddr,
     /// Where Prometheus may scrape, without authentication; none: nowhere.
     pub metrics_listen: Option<SocketAddr>,
@@ -102,7 +100,6 @@ struct File {
     data_dir: Option<PathBuf>,
     api_listen: Option<String>,
     api_socket: Option<PathBuf>,
-    api_ipv6: Option<bool>,
     agents_listen: Option<String>,
     metrics_listen: Option<String>,
     certificates: Option<PathBuf>,
@@ -270,7 +267,6 @@ fn build(file: File, nat: Nat, access: &AccessFlags) -> Result<Config, ConfigErr
         api_tls: access.tls(listen, &certificates, &certificate)?,
         auth,
         api_socket: file.api_socket,
-        api_ipv6: file.api_ipv6.unwrap_or(false),
         agents_listen: address("agents_listen", file.agents_listen.as_deref().unwrap_or("0.0.0.0:9697"))?,
         metrics_listen: file.metrics_listen.map(|text| address("metrics_listen", &text)).transpose()?,
         certificates,

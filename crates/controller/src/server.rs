@@ -299,7 +299,6 @@ fn api_service(
             Protocol::Geneve => NetworkType::Geneve,
             Protocol::Vxlan => NetworkType::Vxlan,
         },
-        ipv6: config.api_ipv6,
         quotas: config.quotas,
         ..service::Settings::default()
     };

@@ -74,7 +74,6 @@ fn view(snapshot: &Snapshot, caller: &Caller, subnet: &Subnet) -> SubnetView {
 
 fn create(write: &mut Write<'_>, caller: &Caller, request: SubnetCreate) -> Result<Subnet, Error> {
     find::<Network>(write.tx, request.network_id)?;
-    check_ipv6(write, &request)?;
     let standard = write.standard(caller, request.standard.clone());
     let pool = subnet_pool::asked_for(write.tx, caller, &request)?;
     let cidr = match &pool {
@@ -169,16 +168,6 @@ fn delete(write: &mut Write<'_>, id: SubnetId, precondition: Precondition) -> Re
     write.tx.remove::<Subnet>(id);
     write.touch::<Network>(subnet.network);
     Ok(())
-}
-
-/// # Errors
-/// IPv6 is turned off.
-fn check_ipv6(write: &Write<'_>, request: &SubnetCreate) -> Result<(), Error> {
-    if request.ip_version == IpVersion::V4 || write.settings.ipv6 {
-        return Ok(());
-    }
-    let reason = "IPv6 is turned off: hosts carry IPv4 only. With `api_ipv6 = true` in the controller's configuration IPv6 subnets can be made, without effect on any host";
-    Err(bad_request(reason.to_owned()))
 }
 
 fn cidr(request: &SubnetCreate) -> Result<IpNet, Error> {

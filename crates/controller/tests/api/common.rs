@@ -34,12 +34,6 @@ impl Api {
         Self::over(Arc::new(Store::open(None).unwrap()), None)
     }
 
-    /// One whose operator turned IPv6 on.
-    pub(crate) fn with_ipv6() -> Self {
-        let settings = Settings { ipv6: true, ..Settings::default() };
-        Self::with(Arc::new(Store::open(None).unwrap()), None, settings)
-    }
-
     /// One whose operator decided otherwise about ports.
     pub(crate) fn with_quota_of_ports(limit: i64) -> Self {
         let mut settings = Settings::default();

@@ -1,9 +1,12 @@
-//! IPv6 in the API. Hosts carry IPv4 only: it is turned off unless the operator turns it on.
+//! IPv6 in the API, and what hosts are told of it.
 
 use crate::common::{Api, refusal, text};
 use crate::status::{host, put};
 use controller::slices::slice_for;
+use model::resource::Ipv6Mode;
+use model::security::Ethertype;
 use serde_json::{Value, json};
+use std::net::IpAddr;
 
 /// Its automatic address in a prefix ends in `5054:ff:fe12:3456`.
 const MAC: &str = "52:54:00:12:34:56";
@@ -19,17 +22,8 @@ fn addresses(port: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn without_the_switch_no_ipv6_subnet_is_made() {
-    let api = Api::new();
-    let network = api.create("network", json!({})).await;
-    let body = json!({"subnet": {"network_id": network["id"], "ip_version": 6, "cidr": "fd00::/64"}});
-    let refused = (400, "BadRequest", "`api_ipv6 = true`");
-    api.refuses(&[refusal("off", ("POST", "/v2.0/subnets", body), refused)]).await;
-}
-
-#[tokio::test]
 async fn an_ipv6_subnet_has_neutrons_defaults() {
-    let api = Api::with_ipv6();
+    let api = Api::new();
     let network = api.create("network", json!({})).await;
     let subnet = six(&api, &network, "2001:DB8:0:1::5/64", json!({})).await;
     assert_eq!(subnet["cidr"], "2001:db8:0:1::/64");
@@ -40,7 +34,7 @@ async fn an_ipv6_subnet_has_neutrons_defaults() {
 
 #[tokio::test]
 async fn guests_have_an_address_of_each_version_and_every_automatic_one() {
-    let api = Api::with_ipv6();
+    let api = Api::new();
     let (network, _) = api.tenant("dual", "10.0.0.0/24").await;
     six(&api, &network, "2001:db8:1::/64", json!({"ipv6_address_mode": "dhcpv6-stateful"})).await;
     six(&api, &network, "2001:db8:2::/64", json!({"ipv6_ra_mode": "slaac", "ipv6_address_mode": "slaac"}))
@@ -60,7 +54,7 @@ async fn guests_have_an_address_of_each_version_and_every_automatic_one() {
 
 #[tokio::test]
 async fn a_new_subnet_with_automatic_addresses_gives_them_to_the_ports_that_are_there() {
-    let api = Api::with_ipv6();
+    let api = Api::new();
     let (network, _) = api.tenant("dual", "10.0.0.0/24").await;
     let port = api.create("port", json!({"network_id": network["id"], "mac_address": MAC})).await;
     let subnet = six(&api, &network, "2001:db8::/64", json!({"ipv6_address_mode": "slaac"})).await;
@@ -72,7 +66,7 @@ async fn a_new_subnet_with_automatic_addresses_gives_them_to_the_ports_that_are_
 
 #[tokio::test]
 async fn what_does_not_fit_ipv6_is_refused() {
-    let api = Api::with_ipv6();
+    let api = Api::new();
     let (network, _) = api.tenant("dual", "10.0.0.0/24").await;
     let auto = six(&api, &network, "2001:db8:2::/64", json!({"ipv6_address_mode": "slaac"})).await;
     let post = |more: Value| {
@@ -114,7 +108,7 @@ async fn what_does_not_fit_ipv6_is_refused() {
 
 #[tokio::test]
 async fn ipv6_subnets_of_a_network_share_a_routers_port() {
-    let api = Api::with_ipv6();
+    let api = Api::new();
     let network = api.create("network", json!({})).await;
     let first = six(&api, &network, "2001:db8:1::/64", json!({})).await;
     let second = six(&api, &network, "2001:db8:2::/64", json!({"ipv6_ra_mode": "slaac"})).await;
@@ -131,12 +125,15 @@ async fn ipv6_subnets_of_a_network_share_a_routers_port() {
     assert_eq!(api.call("GET", &path, Value::Null).await.status, 404);
 }
 
-/// Goal: nothing of IPv6 reaches a host, which could not carry it.
+/// Goal: a host is told all there is of IPv6; one whose agent cannot read it, nothing. Method: an interface, a route, a
+/// rule, a member and a way out of each version.
 #[tokio::test]
-async fn hosts_are_told_of_ipv4_only() {
-    let api = Api::with_ipv6();
+async fn hosts_are_told_of_both_versions() {
+    let api = Api::new();
     let (network, subnet) = api.tenant("dual", "10.0.0.0/24").await;
-    let other = six(&api, &network, "2001:db8::/64", json!({"ipv6_ra_mode": "slaac"})).await;
+    let modes =
+        json!({"ipv6_ra_mode": "slaac", "ipv6_address_mode": "slaac", "dns_nameservers": ["2001:db8::53"]});
+    let other = six(&api, &network, "2001:db8::/64", modes).await;
     let router = api.create("router", json!({})).await;
     for subnet in [&subnet, &other] {
         api.act(&router["id"], "add_router_interface", json!({"subnet_id": subnet["id"]})).await;
@@ -145,11 +142,24 @@ async fn hosts_are_told_of_ipv4_only() {
     api.update("router", &router["id"], json!({"routes": routes})).await;
     let host = host("ahv01", 1);
     put(&api, host.clone());
-    let bound = json!({"network_id": network["id"], "binding:host_id": "ahv01"});
+    let bound = json!({"network_id": network["id"], "binding:host_id": "ahv01", "mac_address": MAC});
     let port = api.create("port", bound).await;
     assert_eq!(addresses(&port).len(), 2);
-    let slice = slice_for(&api.store.snapshot(), host.id);
+    let mut slice = slice_for(&api.store.snapshot(), host.id);
+    let (told, router) = (slice.ports.values().next().unwrap(), slice.routers.values().next().unwrap());
+    let automatic: IpAddr = "2001:db8::5054:ff:fe12:3456".parse().unwrap();
+    assert_eq!(told.addresses[1], automatic);
+    assert_eq!((router.interfaces.len(), router.routes.len()), (2, 1));
+    let subnets = &slice.networks.values().next().unwrap().subnets;
+    let subnet = subnets.values().find(|subnet| subnet.cidr.to_string() == "2001:db8::/64").unwrap();
+    assert_eq!(subnet.ipv6_ra_mode, Some(Ipv6Mode::Slaac));
+    assert_eq!(subnet.dhcp.as_ref().unwrap().dns_nameservers, ["2001:db8::53".parse::<IpAddr>().unwrap()]);
+    let of =
+        |ethertype| slice.security_group_rules.values().filter(|rule| rule.ethertype == ethertype).count();
+    assert_eq!((of(Ethertype::Ipv4), of(Ethertype::Ipv6)), (2, 2), "of the default group");
+    assert!(slice.members.keys().any(|member| member.addresses == automatic.into()));
+    slice.retain_ipv4();
     assert_eq!((slice.ports.len(), slice.networks.len(), slice.routers.len()), (1, 1, 1));
     let text = serde_json::to_string(&slice).unwrap();
-    assert!(!text.contains("2001:db8"), "{text}");
+    assert!(!text.contains("2001:db8") && !text.contains("IPv6"), "{text}");
 }

@@ -31,7 +31,6 @@ pub(crate) fn config(pki: &Path) -> Config {
         data_dir: None,
         api_listen: Some("127.0.0.1:0".parse().unwrap()),
         api_socket: None,
-        api_ipv6: true,
         auth: controller::config::Auth::None,
         api_tls: None,
         agents_listen: "127.0.0.1:0".parse().unwrap(),

@@ -241,19 +241,23 @@ pub(crate) fn tell_sessions<F: FnMut(Vec<u8>) -> ControlFlow<()>>(
     Ok(())
 }
 
-/// Tells of packets as they pass, until nobody wants more; and every second, how many it told of.
+/// Tells of packets as they pass, until nobody wants more; and when it begins and every second, how many it told of.
 fn tell_capture<F: FnMut(Vec<u8>) -> ControlFlow<()>>(
     subscriber: &Subscriber,
     rows: &mut Rows<F>,
 ) -> Result<(), Unanswered> {
     let view = &subscriber.view;
     let (mut seen, mut count_at, mut clock_ns) = (0, Instant::now(), 0);
+    let mut looking = false;
     loop {
         let now = Instant::now();
-        if now >= count_at {
+        // That it begins is said at once.
+        let begins = !looking && subscriber.is_looking();
+        if now >= count_at || begins {
             count_at = now + COUNT_EVERY;
             clock_ns = clock_offset_ns();
-            let (host, looking, lost) = (view.host().to_owned(), subscriber.is_looking(), subscriber.lost());
+            looking = subscriber.is_looking();
+            let (host, lost) = (view.host().to_owned(), subscriber.lost());
             let count = CaptureRow::Count(Count { host, looking, seen, lost });
             if rows.push(&count)?.is_break() || rows.flush().is_break() {
                 return Ok(());

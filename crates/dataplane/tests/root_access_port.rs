@@ -1,10 +1,10 @@
 //! The lab's access port. Method: a bridge with a trunk (an ordinary port) and an access port; frames sent
 //! into either are looked at on the other side.
 
-#[expect(dead_code, reason = "every test binary uses its part")]
 mod common;
 
-use common::{Pins, Scratch, a_to_b};
+use common::{Pins, Scratch};
+use dataplane::testrun::a_to_b;
 use netlink::PacketSocket;
 use std::process::Command;
 use std::time::Duration;

@@ -5,8 +5,8 @@
 #[expect(dead_code, reason = "every test binary uses its part")]
 mod common;
 
-use common::{ADDRESS_A, ADDRESS_B, Pins, a_to_b, two_ports};
-use dataplane::testrun::{Arrival, TestRun};
+use common::Pins;
+use dataplane::testrun::{ADDRESS_A, ADDRESS_B, Arrival, TestRun, a_to_b, two_ports};
 use dataplane::{CaptureReader, Captured, Dataplane, Settings, Sizes, Watching};
 use pipeline::capture::{End, Head, Slot, Slots, verdict_words};
 use pipeline::{Stage, Verdict};

@@ -1,10 +1,6 @@
 //! Events from the programs reach the reader, a port cannot flood it, and there is one reader only.
 
-#[expect(dead_code, reason = "every test binary uses its part")]
-mod common;
-
-use common::{ADDRESS_B, VM_A, a_to_b, two_ports};
-use dataplane::testrun::{Arrival, TestRun};
+use dataplane::testrun::{ADDRESS_B, Arrival, TestRun, VM_A, a_to_b, two_ports};
 use pipeline::bounds::PUNT_BURST;
 use pipeline::{Punt, Reason, Stage, Verdict};
 use std::os::fd::AsRawFd;
@@ -25,8 +21,10 @@ fn expiring() -> (pipeline::table_set::TableSet, Vec<u8>) {
         StationKey { vni: 100, mac: ROUTER, zero: 0 },
         Station { kind: Station::ROUTER, id: 9, vtep: Address::ZERO },
     );
-    let prefix =
-        RoutePrefix { len: RouteKey::lpm_len(Address::v4([10, 0, 0, 0]), 24), key: RouteKey::new(9, Address::v4([10, 0, 0, 0])) };
+    let prefix = RoutePrefix {
+        len: RouteKey::lpm_len(Address::v4([10, 0, 0, 0]), 24),
+        key: RouteKey::new(9, Address::v4([10, 0, 0, 0])),
+    };
     tables.routes.insert(
         prefix,
         Route { kind: Route::CONNECTED, vni: 100, mac: ROUTER, mtu: 1450, ..Route::default() },

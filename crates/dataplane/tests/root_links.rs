@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{Pins, Scratch, a_to_b, two_ports};
+use common::{Pins, Scratch};
+use dataplane::testrun::{a_to_b, two_ports};
 use dataplane::{Attachment, Dataplane, Hook, Settings, Sizes};
 use netlink::PacketSocket;
 use pipeline::Total;

@@ -4,7 +4,8 @@
 #[expect(dead_code, reason = "every test binary uses its part")]
 mod common;
 
-use common::{Pins, two_ports};
+use common::Pins;
+use dataplane::testrun::two_ports;
 use dataplane::{Dataplane, Error, Settings, Sizes};
 use pipeline::Address;
 use pipeline::table_set::RoutePrefix;
@@ -19,8 +20,10 @@ fn applying_the_same_again_changes_nothing() {
     let pins = Pins::new("same");
     let mut dataplane = Dataplane::open(&settings(&pins)).unwrap();
     let mut tables = two_ports(5, 6);
-    let prefix =
-        RoutePrefix { len: RouteKey::lpm_len(Address::v4([10, 0, 0, 0]), 24), key: RouteKey::new(9, Address::v4([10, 0, 0, 0])) };
+    let prefix = RoutePrefix {
+        len: RouteKey::lpm_len(Address::v4([10, 0, 0, 0]), 24),
+        key: RouteKey::new(9, Address::v4([10, 0, 0, 0])),
+    };
     tables.routes.insert(prefix, Route { kind: Route::CONNECTED, vni: 100, ..Route::default() });
     let first = dataplane.apply(&tables).unwrap();
     assert_eq!(first.epoch, 1);

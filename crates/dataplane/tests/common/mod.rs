@@ -1,8 +1,6 @@
 //! Namespaces, pin directories and small table sets for the tests that need root.
 #![expect(unreachable_pub, reason = "a module of several test binaries")]
 
-pub use dataplane::testrun::{ADDRESS_A, ADDRESS_B, VM_A, VM_B, a_to_b, two_ports};
-
 use netlink::Netns;
 use std::path::PathBuf;
 use std::process::Command;

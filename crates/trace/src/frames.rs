@@ -1,8 +1,10 @@
 //! Frames in words: composing what is described, reading what came out, and answering it.
 
 use model::trace::{Headers, Tunnel};
-use packet::{MacAddr, U16, U32, arp, bytes, checksum, ethernet, geneve, icmp, ipv4, tcp, udp, vxlan};
-use std::net::Ipv4Addr;
+use packet::{
+    MacAddr, U16, U32, arp, bytes, checksum, ethernet, geneve, icmp, icmp6, ipv4, ipv6, tcp, udp, vxlan,
+};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Bytes in front of the inner frame of a tunnel packet.
 const OUTER_LEN: usize = ethernet::LEN + ipv4::LEN + udp::LEN + geneve::LEN;
@@ -288,6 +290,7 @@ pub fn headers(frame: &[u8], vlan: Option<u16>, tunnel_port: Option<(u16, bool)>
     };
     match ethernet.ethertype.get() {
         ethernet::TYPE_IPV4 => ip(frame, base),
+        ethernet::TYPE_IPV6 => ip6(frame, base),
         ethernet::TYPE_ARP => arp_text(frame, base),
         other => {
             Headers { text: format!("EtherType {other:#06x}"), protocol: format!("{other:#06x}"), ..base }
@@ -361,10 +364,56 @@ fn ip(frame: &[u8], base: Headers) -> Headers {
     Headers { text, src_port: ports.map(|ports| ports.0), dst_port: ports.map(|ports| ports.1), ..base }
 }
 
+/// IPv6 as far as one line goes; extension headers are told by number.
+fn ip6(frame: &[u8], base: Headers) -> Headers {
+    let Some(header) = packet::read::<ipv6::Header>(frame, ethernet::LEN) else {
+        return Headers { text: "truncated IPv6".to_owned(), ..base };
+    };
+    let offset = ethernet::LEN + ipv6::LEN;
+    let (src, dst) = (Ipv6Addr::from(header.src), Ipv6Addr::from(header.dst));
+    let (ports, what) = match header.next_header {
+        ipv6::PROTOCOL_ICMP => icmp6_text(frame, offset),
+        other => transport(frame, offset, other),
+    };
+    let ends = match ports {
+        Some((a, b)) if header.next_header != ipv6::PROTOCOL_ICMP => format!("[{src}]:{a} > [{dst}]:{b}"),
+        _ => format!("{src} > {dst}"),
+    };
+    let length = header.payload_len.get().saturating_add(ipv6::LEN as u16);
+    Headers {
+        text: format!("{what} {ends}, {length} bytes, hop limit {}", header.hop_limit),
+        protocol: protocol_name(header.next_header),
+        ttl: Some(header.hop_limit),
+        length: Some(length),
+        src_port: ports.map(|ports| ports.0),
+        dst_port: ports.map(|ports| ports.1),
+        ..base
+    }
+}
+
+fn icmp6_text(frame: &[u8], offset: usize) -> (Option<(u16, u16)>, String) {
+    // Type, code and identifier stand where ICMP's do.
+    let Some(header) = packet::read::<icmp::Header>(frame, offset) else {
+        return (None, "truncated ICMPv6".to_owned());
+    };
+    let id = header.id.get();
+    let target = || packet::read::<[u8; 16]>(frame, offset + 8).map(Ipv6Addr::from);
+    match (header.kind, target()) {
+        (icmp6::TYPE_ECHO_REQUEST, _) => (Some((id, id)), format!("ICMPv6 echo request id {id}")),
+        (icmp6::TYPE_ECHO_REPLY, _) => (Some((id, id)), format!("ICMPv6 echo reply id {id}")),
+        (icmp6::TYPE_ROUTER_SOLICITATION, _) => (None, "ICMPv6 router solicitation".to_owned()),
+        (icmp6::TYPE_ROUTER_ADVERTISEMENT, _) => (None, "ICMPv6 router advertisement".to_owned()),
+        (icmp6::TYPE_NEIGHBOR_SOLICITATION, Some(target)) => (None, format!("ICMPv6 who has {target}")),
+        (icmp6::TYPE_NEIGHBOR_ADVERTISEMENT, Some(target)) => (None, format!("ICMPv6 here is {target}")),
+        (kind, _) => (None, format!("ICMPv6 {kind}/{}", header.code)),
+    }
+}
+
 /// The name of a protocol, or its number.
 pub fn protocol_name(number: u8) -> String {
     match number {
         ipv4::PROTOCOL_ICMP => "icmp".to_owned(),
+        ipv6::PROTOCOL_ICMP => "icmpv6".to_owned(),
         ipv4::PROTOCOL_TCP => "tcp".to_owned(),
         ipv4::PROTOCOL_UDP => "udp".to_owned(),
         other => other.to_string(),
@@ -456,6 +505,32 @@ mod tests {
             }
         }
         assert_eq!(answer_to(&packet(Transport::Other(47)).compose().unwrap()), None, "nobody answers GRE");
+    }
+
+    #[test]
+    fn ipv6_is_told_in_one_line() {
+        let head = "02000000000202000000000186dd6000000000";
+        let ends = "20010db8000000000000000000000001".to_owned() + "20010db8000000000000000000000002";
+        let table = [
+            (
+                "083a40",
+                "8000123400070001",
+                "ICMPv6 echo request id 7 2001:db8::1 > 2001:db8::2, 48 bytes, hop limit 64",
+            ),
+            (
+                "081140",
+                "0fa0003500080000",
+                "UDP [2001:db8::1]:4000 > [2001:db8::2]:53, 48 bytes, hop limit 64",
+            ),
+            ("08003b", "3a00000000000000", "IP protocol 0 2001:db8::1 > 2001:db8::2, 48 bytes, hop limit 59"),
+        ];
+        for (middle, payload, want) in table {
+            let frame: model::trace::Hex = format!("{head}{middle}{ends}{payload}").parse().unwrap();
+            assert_eq!(headers(&frame.0, None, None).text, want);
+            for len in 0..frame.0.len() {
+                let _ = headers(&frame.0[..len], None, None);
+            }
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ FUZZ_CASES ?= 50000
 # Of each of schemathesis' three rounds.
 FUZZ_API_SECONDS ?= 120
 
-.PHONY: bench-api kills fuzz-api kernel-lab demo test bench faults build setup lint clean help tempest
+.PHONY: docs-check bench-api kills fuzz-api kernel-lab demo test bench faults build setup lint clean help tempest
 
 help:
 	@echo "make demo    build everything, bring up both scenarios and show what works (root)"
@@ -29,6 +29,7 @@ help:
 	@echo "make kernel-lab  a lab and its checks in QEMU, on Debian's newer kernel and its Geneve device"
 	@echo "make faults  what failing gateways cost, FAULT_ROUNDS=$(FAULT_ROUNDS) times each (root)"
 	@echo "make build   the release binary, $(BIN)"
+	@echo "make docs-check  whether docs/debugging.md shows what its commands say today (root)"
 	@echo "make tempest OpenStack's own tests of the network API, against a controller of their own"
 	@echo "make setup   install what building and running needs"
 	@echo "make lint    the checks without the tests"
@@ -73,6 +74,9 @@ test:
 tempest:
 	cargo build --locked --package nanboku
 	scripts/tempest
+
+docs-check:
+	cargo xtask test --only debugging
 
 lint:
 	@scripts/setup --test

@@ -181,7 +181,7 @@ fn a_vpc_is_made_and_taken_away_by_names() {
     cli.ok("addressgroup create branches --address 10.0.0.0/8 --description offices");
     cli.ok("addressgroup set branches --address 192.0.2.1 --address fd00::/8");
     cli.ok("addressgroup unset branches --address 10.0.0.0/8");
-    assert_eq!(cli.value("addressgroup list --name branches -c addresses"), "192.0.2.1/32\nfd00::/8");
+    assert_eq!(cli.value("addressgroup list --name branches -c addresses"), "192.0.2.1/32,fd00::/8");
     cli.ok("securitygroup create db");
     cli.ok("securitygroup rule create db --remote-address-group branches");
     let said = cli.fails("addressgroup delete branches", 1);

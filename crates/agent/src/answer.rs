@@ -7,6 +7,7 @@
 //! Packets of tenant networks from the tunnel are another host's to answer.
 
 mod transit;
+mod v6;
 
 use packet::compose::{ErrorSender, IcmpError, Refusal, icmp_error};
 use packet::{MacAddr, arp, ethernet};
@@ -69,6 +70,9 @@ pub(crate) fn error_of(punt: Punt, event: &Event) -> Option<IcmpError> {
 
 /// The frame that tells the sender.
 pub(crate) fn compose(tables: &TableSet, event: &Event, error: IcmpError) -> Result<Outgoing, Silence> {
+    if v6::is_about(event) {
+        return v6::compose(tables, event, error);
+    }
     if event.ingress == Ingress::TUNNEL_ID {
         return transit::compose(tables, event, error);
     }
@@ -88,7 +92,8 @@ fn inside(tables: &TableSet, port: &Port, offending: &[u8]) -> Result<ErrorSende
     let vni = port.network_vni;
     let first = NeighborKey { vni, address: Address::ZERO };
     let of_network = tables.neighbors.range(first..).take_while(|(key, _)| key.vni == vni);
-    let mut routers = of_network.filter(|(_, neighbor)| neighbor.flags & Neighbor::FLAG_ROUTER != 0);
+    let mut routers = of_network
+        .filter(|(key, neighbor)| neighbor.flags & Neighbor::FLAG_ROUTER != 0 && key.address.is_v4());
     let sent_to: Option<ethernet::Header> = packet::read(offending, 0);
     let Some(first) = routers.next() else {
         let (header, ip) = sent_to.zip(destination(offending)).ok_or(Silence::Refused(Refusal::Truncated))?;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 const GROUPS: &str = "/v2.0/security-groups";
 const RULES: &str = "/v2.0/security-group-rules";
+const DEFAULTS: &str = "/v2.0/default-security-group-rules";
 const BAD: &str = "HTTPBadRequest";
 
 async fn post(api: &Api, token: &str, path: &str, body: Value) -> Answer {
@@ -630,11 +631,18 @@ async fn groups_and_rules_have_quotas_revisions_and_tags() {
     assert_eq!(kind(&found), (400, BAD), "rules have none");
 }
 
+/// A default rule for SSH.
+fn default_rule(attributes: Value) -> Value {
+    let mut rule =
+        json!({"direction": "ingress", "protocol": "tcp", "port_range_min": 22, "port_range_max": 22});
+    rule.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
+    json!({"default_security_group_rule": rule})
+}
+
 /// Goal: administrators say what new groups begin with; everyone may read it. Method: the first rules, one more for each
 /// kind of group, and groups made in between.
 #[tokio::test]
 async fn new_groups_begin_with_the_default_rules() {
-    const DEFAULTS: &str = "/v2.0/default-security-group-rules";
     let api = Api::with_callers();
     let list = async |query: &str| {
         let answer = api.call_as("red/reader", "GET", &format!("{DEFAULTS}{query}"), Value::Null).await;
@@ -649,16 +657,10 @@ async fn new_groups_begin_with_the_default_rules() {
         let used = (&rule["used_in_default_sg"], &rule["used_in_non_default_sg"]);
         assert_eq!((&rule["direction"], used), (&json!("ingress"), (&json!(true), &json!(false))));
     }
-    let body = |attributes: Value| {
-        let mut rule =
-            json!({"direction": "ingress", "protocol": "tcp", "port_range_min": 22, "port_range_max": 22});
-        rule.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
-        json!({"default_security_group_rule": rule})
-    };
     for token in ["red/member", "red/reader"] {
-        assert_eq!(post(&api, token, DEFAULTS, body(json!({}))).await.status, 403, "{token}");
+        assert_eq!(post(&api, token, DEFAULTS, default_rule(json!({}))).await.status, 403, "{token}");
     }
-    let made = post(&api, "a/admin", DEFAULTS, body(json!({"description": "ssh"}))).await;
+    let made = post(&api, "a/admin", DEFAULTS, default_rule(json!({"description": "ssh"}))).await;
     assert_eq!(made.status, 201, "{}", made.body);
     let made = made.body["default_security_group_rule"].clone();
     let want = json!({
@@ -667,16 +669,20 @@ async fn new_groups_begin_with_the_default_rules() {
         "remote_address_group_id": null, "used_in_default_sg": false, "used_in_non_default_sg": true,
     });
     assert_eq!(made, want);
-    let again = post(&api, "a/admin", DEFAULTS, body(json!({"used_in_default_sg": true}))).await;
+    let again = post(&api, "a/admin", DEFAULTS, default_rule(json!({"used_in_default_sg": true}))).await;
     assert_eq!(kind(&again), (409, "DefaultSecurityGroupRuleExists"));
     let other = json!({"used_in_default_sg": true, "used_in_non_default_sg": false});
-    assert_eq!(post(&api, "a/admin", DEFAULTS, body(other)).await.status, 201, "for the other kind of group");
+    assert_eq!(
+        post(&api, "a/admin", DEFAULTS, default_rule(other)).await.status,
+        201,
+        "for the other kind of group"
+    );
     for (wrong, error) in [
         (json!({"port_range_min": 23}), "SecurityGroupInvalidPortRange"),
         (json!({"remote_group_id": UNKNOWN}), "SecurityGroupNotFound"),
         (json!({"remote_address_group_id": UNKNOWN}), "AddressGroupNotFound"),
     ] {
-        assert_eq!(kind(&post(&api, "a/admin", DEFAULTS, body(wrong)).await).1, error);
+        assert_eq!(kind(&post(&api, "a/admin", DEFAULTS, default_rule(wrong)).await).1, error);
     }
 
     // What new groups have, and that old ones keep what they had.
@@ -702,11 +708,20 @@ async fn new_groups_begin_with_the_default_rules() {
     let path = format!("{GROUPS}/{}", text(&web["id"]));
     let web = api.call_as("red/member", "GET", &path, Value::Null).await.body["security_group"].clone();
     assert_eq!(has(&web, json!(22)), 1);
+}
 
-    // A default rule about a group goes with the group.
+#[tokio::test]
+async fn a_default_rule_about_a_group_goes_with_the_group() {
+    let api = Api::with_callers();
+    let count = async || {
+        let answer = api.call_as("red/reader", "GET", DEFAULTS, Value::Null).await;
+        items(&answer.body, "default_security_group_rules").len()
+    };
+    let web = group_as(&api, "red/member", json!({"name": "web"})).await;
     let about = json!({"remote_group_id": web["id"]});
-    assert_eq!(post(&api, "a/admin", DEFAULTS, body(about)).await.status, 201);
-    assert_eq!(list("").await.len(), 2);
+    assert_eq!(post(&api, "a/admin", DEFAULTS, default_rule(about)).await.status, 201);
+    assert_eq!(count().await, 5);
+    let path = format!("{GROUPS}/{}", text(&web["id"]));
     assert_eq!(api.call_as("red/member", "DELETE", &path, Value::Null).await.status, 204);
-    assert_eq!(list("").await.len(), 1);
+    assert_eq!(count().await, 4);
 }

@@ -194,7 +194,7 @@ fn a_vpc_is_made_and_taken_away_by_names() {
     cli.ok(&format!("rbac set {policy} --target-project red"));
     assert_eq!(cli.json(&format!("rbac show {policy}"))["target_tenant"], "red");
     cli.ok(&format!("rbac delete {policy}"));
-    assert_eq!(cli.json("rbac list --type network").as_array().unwrap().len(), 0);
+    assert_eq!(cli.json("rbac list --type network --action shared").as_array().unwrap().len(), 0);
     cli.ok("securitygroup delete db");
     cli.ok("addressgroup delete branches");
     cli.ok("router remove-subnet blue blue4");

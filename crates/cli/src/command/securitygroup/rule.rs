@@ -2,7 +2,7 @@
 
 use crate::body::Body;
 use crate::output::Column;
-use crate::resource::{Context, DeleteArgs, OneArgs, SECURITY_GROUP, SECURITY_GROUP_RULE};
+use crate::resource::{ADDRESS_GROUP, Context, DeleteArgs, OneArgs, SECURITY_GROUP, SECURITY_GROUP_RULE};
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -61,8 +61,8 @@ struct RemoteArgs {
     /// Only from, or to, the ports of this group.
     #[arg(long, value_name = "GROUP")]
     remote_group: Option<String>,
-    /// Only from, or to, the prefixes of the address group of this id.
-    #[arg(long, value_name = "ID")]
+    /// Only from, or to, the prefixes of this address group.
+    #[arg(long, value_name = "GROUP")]
     remote_address_group: Option<String>,
 }
 
@@ -123,6 +123,7 @@ pub(crate) async fn run(command: RuleCommand, cx: &Context) -> anyhow::Result<St
 async fn create(args: &CreateArgs, cx: &Context) -> anyhow::Result<String> {
     let group = cx.client.find_id(&SECURITY_GROUP, &args.group).await?;
     let remote_group = cx.client.find_id_of(&SECURITY_GROUP, args.remote.remote_group.as_deref()).await?;
+    let addresses = cx.client.find_id_of(&ADDRESS_GROUP, args.remote.remote_address_group.as_deref()).await?;
     let of_prefix = args.remote.remote_ip.map(|prefix| match prefix {
         IpNet::V4(_) => "IPv4".to_owned(),
         IpNet::V6(_) => "IPv6".to_owned(),
@@ -138,7 +139,7 @@ async fn create(args: &CreateArgs, cx: &Context) -> anyhow::Result<String> {
         .with_some("port_range_max", last)
         .with_some("remote_ip_prefix", args.remote.remote_ip)
         .with_some("remote_group_id", remote_group)
-        .with_some("remote_address_group_id", args.remote.remote_address_group.as_ref())
+        .with_some("remote_address_group_id", addresses)
         .with_some("description", args.description.as_ref())
         .with_some("project_id", args.project.as_ref());
     cx.create(&SECURITY_GROUP_RULE, body).await

@@ -231,7 +231,10 @@ fn read(shared: &Shared, reader: &mut CaptureReader) {
         } else if now.duration_since(wanted_at) > LINGER {
             state.programs = Programs::Off;
             if let Err(error) = reader.want(&Slots::default()) {
-                tracing::warn!(error = crate::chain(&error), "the programs' slots are not cleared; they expire");
+                tracing::warn!(
+                    error = crate::chain(&error),
+                    "the programs' slots are not cleared; they expire"
+                );
             }
             return;
         }

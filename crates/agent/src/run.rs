@@ -156,10 +156,9 @@ impl Agent {
         // The watch before the list, so that nothing falls between.
         let watch = LinkWatch::open()?;
         let links = Links::connect()?;
-        let settings = settings(&config, &links).await?;
+        let mut machine = Machine::new(settings(&config, &links).await?);
         let now = Instant::now();
         let (kernel, events, frames) = Kernel::open(&config.pin_dir)?;
-        let mut machine = Machine::new(settings);
         let restored = restore(&config, &mut machine);
         machine.adopt(now, &kernel.programmed());
         let (views, views_receiver) = watch::channel(Views::default());
@@ -219,9 +218,7 @@ impl Agent {
         };
         agent.serve_metadata(who_is).await?;
         agent.list_links(now).await?;
-        for warning in agent.machine.warnings() {
-            tracing::warn!("{warning}");
-        }
+        agent.machine.warnings().into_iter().for_each(|warning| tracing::warn!("{warning}"));
         agent.ensure_tunnel(restored.is_some()).await?;
         Ok(agent)
     }

@@ -17,10 +17,10 @@ mod subnet_pool;
 
 pub use address_group::{AddressGroupCreate, AddressGroupUpdate, AddressGroupView, AddressesChange};
 pub use address_scope::{AddressScopeCreate, AddressScopeUpdate, AddressScopeView};
+pub use agent::{AgentConfigurations, AgentCreate, AgentUpdate, AgentView};
 pub use default_security_group_rule::{
     DefaultSecurityGroupRuleCreate, DefaultSecurityGroupRuleUpdate, DefaultSecurityGroupRuleView, PARENT,
 };
-pub use agent::{AgentConfigurations, AgentCreate, AgentUpdate, AgentView};
 pub use floating_ip::{FloatingIpCreate, FloatingIpUpdate, FloatingIpView, PortDetails};
 pub use network::{NetworkCreate, NetworkType, NetworkUpdate, NetworkView};
 pub use port::{

@@ -131,12 +131,15 @@ pub(crate) struct SetArgs {
 }
 
 #[derive(Args, Debug)]
-#[group(id = "what", required = true, multiple = false, args = ["external_gateway", "untranslated_destinations"])]
 pub(crate) struct UnsetArgs {
     /// Name or id.
     router: String,
     /// The external gateway: connections to the outside end.
-    #[arg(long)]
+    #[arg(
+        long,
+        required_unless_present = "untranslated_destinations",
+        conflicts_with = "untranslated_destinations"
+    )]
     external_gateway: bool,
     /// All prefixes towards which VMs keep their own addresses: connections there end, new ones are translated.
     #[arg(long)]

@@ -39,12 +39,6 @@ pub fn transport_checksum(src: &[u8; 16], dst: &[u8; 16], protocol: u8, message:
     !checksum::fold(pseudo.wrapping_add(rest))
 }
 
-/// The sum of the pseudo header of a message of `len` bytes, not folded.
-pub fn pseudo_sum(src: &[u8; 16], dst: &[u8; 16], len: u16) -> u32 {
-    let addresses = checksum::sum(src).wrapping_add(checksum::sum(dst));
-    addresses.wrapping_add(u32::from(len)).wrapping_add(u32::from(ipv6::PROTOCOL_ICMP))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

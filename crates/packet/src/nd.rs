@@ -2,7 +2,7 @@
 //! addresses that go with them.
 
 use crate::{MacAddr, U16, U32, checksum, icmp6, ipv6};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute_ref};
 
 /// Bytes of a neighbour solicitation or advertisement without options.
 pub const LEN: usize = 24;
@@ -113,13 +113,23 @@ impl Packet {
     pub fn seal(&mut self, with_option: bool) {
         let Self { ipv6, message: Message { header, option } } = self;
         header.checksum = U16::new(0);
-        let option = if with_option { option.as_bytes() } else { &[] };
-        let len = (LEN + option.len()) as u16;
-        let sum = checksum::sum(header.as_bytes()).wrapping_add(checksum::sum(option));
+        let option_sum = if with_option { part::<{ Option::LEN }>(transmute_ref!(option)) } else { 0 };
+        let len = if with_option { LEN_WITH_MAC } else { LEN } as u16;
+        let sum = part(&ipv6.src)
+            .wrapping_add(part(&ipv6.dst))
+            .wrapping_add(part::<LEN>(transmute_ref!(header)))
+            .wrapping_add(option_sum)
+            .wrapping_add(u32::from(len))
+            .wrapping_add(u32::from(ipv6::PROTOCOL_ICMP));
         ipv6.payload_len = U16::new(len);
-        header.checksum =
-            U16::new(!checksum::fold(icmp6::pseudo_sum(&ipv6.src, &ipv6.dst, len).wrapping_add(sum)));
+        header.checksum = U16::new(!checksum::fold(sum));
     }
+}
+
+/// Sum of one part of a message: by itself, because all of them together take more stack than a program has.
+#[inline(never)]
+fn part<const N: usize>(bytes: &[u8; N]) -> u32 {
+    checksum::sum(bytes)
 }
 
 /// The MAC that a multicast address is sent to (RFC 2464 §7).

@@ -330,7 +330,7 @@ pub fn from_port<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Wo
 #[inline(always)]
 fn go_on<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, step: Step<Option<Verdict>>) -> Verdict {
     let step = match step {
-        Ok(None) => flow::forward(walk),
+        Ok(None) => forward_or_answer(walk),
         Ok(Some(verdict)) => Ok(verdict),
         Err(verdict) => Err(verdict),
     };
@@ -357,20 +357,51 @@ fn port<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32) -> Step<O
         return deny(Stage::Classify, Reason::VlanFromPort);
     }
     match walk.work.headers.ethertype {
-        ethernet::TYPE_ARP => switch::arp(walk, &port).map(Some),
         ethernet::TYPE_IPV4 => {
             classify::ipv4(walk, port.network_vni)?;
             port_security::mac(walk, &port)?;
-            service::run(walk)
+            Ok(None)
         }
-        ethernet::TYPE_IPV6 => {
-            ipv6::classify(walk, port.network_vni)?;
-            port_security::mac(walk, &port)?;
-            neighbor::from_vm(walk, &port).map(|()| None)
-        }
+        ethernet::TYPE_ARP | ethernet::TYPE_IPV6 => Ok(None),
         ethernet::TYPE_VLAN | ethernet::TYPE_QINQ => deny(Stage::Classify, Reason::VlanFromPort),
         _ => deny(Stage::Classify, Reason::EthertypeUnsupported),
     }
+}
+
+/// One `flow::forward` for both families: it is inlined, and the stack has no room for two.
+#[inline(always)]
+fn forward_or_answer<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Verdict> {
+    if walk.hook == Hook::Port && walk.work.headers.ethertype != ethernet::TYPE_IPV4 {
+        port_other(walk)?;
+    } else if walk.hook == Hook::Port {
+        served(walk)?;
+    }
+    flow::forward(walk)
+}
+
+/// Takes what is the host's to serve, likewise. `Ok`: a packet to forward.
+#[inline(never)]
+fn served<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    match service::run(walk) {
+        Ok(None) => Ok(()),
+        Ok(Some(verdict)) | Err(verdict) => Err(verdict),
+    }
+}
+
+/// What a VM sends beside IPv4, when the stack of `port` is free again. `Ok`: a packet to forward.
+#[inline(never)]
+fn port_other<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    let ifindex = walk.work.ingress;
+    let Some(port) = walk.tables.port(&PortKey { ifindex }) else {
+        return deny(Stage::Classify, Reason::NoPort);
+    };
+    if !walk.work.headers.is_ipv6() {
+        let (Ok(verdict) | Err(verdict)) = switch::arp(walk, &port);
+        return Err(verdict);
+    }
+    ipv6::classify(walk, port.network_vni)?;
+    port_security::mac6(walk, &port)?;
+    neighbor::from_vm(walk, &port)
 }
 
 /// What the outer headers said.
@@ -478,7 +509,7 @@ fn uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32, vlan: u
         return switch::arp_uplink(walk).map(Some);
     }
     if walk.work.headers.is_ipv6() {
-        return uplink6(walk, network.vni);
+        return uplink6(walk, network.vni).map(|()| None);
     }
     let ours = walk.work.headers.dst_mac == walk.work.config.dvr_mac;
     if !ours || walk.work.headers.ethertype != ethernet::TYPE_IPV4 {
@@ -493,26 +524,26 @@ fn uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, ifindex: u32, vlan: u
 
 /// None: a packet to forward.
 #[inline(never)]
-fn uplink6<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) -> Step<Option<Verdict>> {
+fn uplink6<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) -> Step<()> {
     let ours = walk.work.headers.dst_mac == walk.work.config.dvr_mac;
     if !ours && !walk.work.headers.dst_mac.is_multicast() {
-        return Ok(Some(Verdict::Pass));
+        return Err(Verdict::Pass);
     }
     match ipv6::classify(walk, vni) {
         Err(verdict) if ours => return Err(verdict),
-        Err(_) => return Ok(Some(Verdict::Pass)),
+        Err(_) => return Err(Verdict::Pass),
         Ok(()) => {}
     }
     if neighbor::from_host(walk).is_err() {
-        return neighbor::from_uplink(walk).map(Some);
+        return neighbor::from_uplink(walk);
     }
     if !ours {
-        return Ok(Some(Verdict::Pass));
+        return Err(Verdict::Pass);
     }
     if walk.work.vlan != 0 && !walk.given_back && walk.packet.pop_vlan().is_err() {
         return deny(Stage::Classify, Reason::OutputFailed);
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Ingress of the link of the host's services: what they say to VMs.

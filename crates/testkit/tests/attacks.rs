@@ -91,12 +91,12 @@ fn lesson_v4_ip_protocol_0_makes_no_wildcard() {
     assert_eq!(arrival, dropped(Stage::PortSecurity, Reason::SpoofedAddress));
 }
 
-/// Row 8: DHCP, broadcast and every Ethernet type but IPv4 and ARP are refused unless something serves them.
+/// Row 8: DHCP, broadcast and every Ethernet type but IPv4, IPv6 and ARP are refused unless something serves them.
 #[test]
 fn lesson_v8_unknown_ethernet_types_and_dhcp_are_refused() {
     let mut world = world();
     let whole = frames::udp(&world.switched("vm_a", "vm_g", (4000, 80)), b"data");
-    for kind in [0x86dd_u16, 0x88cc, 0x8847, 0x8863, 0x88e5, 0x0001] {
+    for kind in [0x88cc_u16, 0x8847, 0x8863, 0x88e5, 0x0001] {
         let mut frame = whole.clone();
         frame[12..14].copy_from_slice(&kind.to_be_bytes());
         let refused = dropped(Stage::Classify, Reason::EthertypeUnsupported);

@@ -265,13 +265,13 @@ fn write<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, with_mac: bool) -> Res
 /// On an external network: solicitations for addresses this host answers for are answered, what neighbours say of
 /// themselves goes to the agent, and the host's own stack sees everything else.
 #[inline(never)]
-pub(crate) fn from_uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Verdict> {
+pub(crate) fn from_uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     walk.tables.enter(Stage::Switch);
     let target = load_target(walk);
     let kind = walk.work.headers.icmp_type;
     let asks = kind == icmp6::TYPE_NEIGHBOR_SOLICITATION;
     if target.is_zero() || !(asks || kind == icmp6::TYPE_NEIGHBOR_ADVERTISEMENT) {
-        return Ok(Verdict::Pass);
+        return Err(Verdict::Pass);
     }
     let external_vni = walk.work.external_vni;
     let ours = walk.tables.external_address(&ExternalAddressKey { external_vni, address: target });
@@ -280,11 +280,11 @@ pub(crate) fn from_uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> St
         let answers = ours.is_some_and(|address| address.flags & ExternalAddress::FLAG_ANSWER != 0)
             || target == Address::link_local(dvr_mac);
         if !answers {
-            return Ok(Verdict::Pass);
+            return Err(Verdict::Pass);
         }
         prepare(walk, target, dvr_mac, nd::FLAG_OVERRIDE | nd::FLAG_ROUTER);
         answer(walk)?;
-        return Ok(Verdict::Uplink { ifindex: walk.work.ingress });
+        return Err(Verdict::Uplink { ifindex: walk.work.ingress });
     }
     // Of those that were not asked only known ones matter: a storm of others must not use up the tokens.
     let matters = walk.work.headers.dst_mac == dvr_mac
@@ -294,5 +294,5 @@ pub(crate) fn from_uplink<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> St
         walk.work.target.next_hop = target;
         walk.emit(Punt::LearnNeighbor, external_vni, 0);
     }
-    Ok(Verdict::Pass)
+    Err(Verdict::Pass)
 }

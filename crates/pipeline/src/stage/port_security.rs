@@ -18,6 +18,16 @@ pub(crate) fn mac<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) 
     if port.flags & Port::FLAG_UNRESTRICTED != 0 || (plain && walk.work.headers.src_mac == port.mac) {
         return Ok(());
     }
+    let (mac, address) = (walk.work.headers.src_mac, walk.work.headers.src);
+    if allowed(walk, mac, address) { Ok(()) } else { deny(Stage::PortSecurity, Reason::SpoofedMac) }
+}
+
+/// Likewise for IPv6, whose errors may come from the link-local address.
+#[inline(always)]
+pub(crate) fn mac6<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) -> Step<()> {
+    if walk.work.headers.error_offset == 0 && walk.work.headers.src_mac == port.mac {
+        return Ok(());
+    }
     let address = walk.work.headers.src;
     if owns(walk, port, &address) { Ok(()) } else { deny(Stage::PortSecurity, Reason::SpoofedMac) }
 }
@@ -33,8 +43,13 @@ pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     if port.flags & Port::FLAG_UNRESTRICTED != 0 {
         return Ok(());
     }
-    let address = walk.work.headers.src;
-    if owns(walk, &port, &address) { Ok(()) } else { deny(Stage::PortSecurity, Reason::SpoofedAddress) }
+    let (mac, address) = (walk.work.headers.src_mac, walk.work.headers.src);
+    let own_link = mac == port.mac && address == Address::link_local(mac);
+    if own_link || allowed(walk, mac, address) {
+        Ok(())
+    } else {
+        deny(Stage::PortSecurity, Reason::SpoofedAddress)
+    }
 }
 
 /// Whether the sender of the packet may have an address: one of the port's, or the link-local one of the port's MAC.

@@ -191,7 +191,7 @@ mod tests {
         let rows = (1..=10).map(|row| format!("A{row}")).chain((1..=8).map(|row| format!("B{row}")));
         for row in rows {
             let is_shown = |title: &&str| title.split(|c: char| !c.is_alphanumeric()).any(|word| word == row);
-            assert!(titles.iter().any(|title| is_shown(&title)), "row {row} has no title");
+            assert!(titles.iter().any(is_shown), "row {row} has no title");
         }
     }
 

@@ -257,7 +257,7 @@ fn rfc6888_req6_destinations_without_translation_keep_their_ways() {
     let compiled = compiled(&fixture, "compute01");
     let find = |to: &str, bits: u8| {
         let address = pipeline::Address::from(to.parse::<std::net::Ipv4Addr>().unwrap());
-        let len = pipeline::tables::RouteKey::lpm_len(address, bits);
+        let len = RouteKey::lpm_len(address, bits);
         let mut routes = compiled.tables.routes.iter();
         let found = routes.find(|(prefix, _)| prefix.key.address == address && prefix.len == len);
         found.map(|(_, route)| (route.kind, route.next_hop.to_string()))

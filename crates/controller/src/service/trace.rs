@@ -247,7 +247,7 @@ impl Tracer<'_> {
                     subnet.network != network.id && subnet.cidr.contains(&IpAddr::from(dst))
                 })
             });
-            let addresses = crate::slices::gateway_addresses(&self.snapshot, gateway);
+            let addresses = crate::slices::gateway_addresses(self.snapshot, gateway);
             addresses.first().copied().filter(|_| untranslated && behind)
         })
     }

@@ -2,7 +2,6 @@
 
 use super::{Port, Slice};
 use crate::{Mac, NetworkId, PortId};
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -26,7 +25,7 @@ impl Port {
     /// One of its pairs names the address with this MAC.
     pub fn may_announce(&self, address: IpAddr, mac: Mac) -> bool {
         let names = |pair: &super::AllowedPair| {
-            IpNet::from(pair.address).contains(&address) && pair.mac.unwrap_or(self.mac) == mac
+            pair.address.contains(&address) && pair.mac.unwrap_or(self.mac) == mac
         };
         self.allowed_pairs.iter().any(names)
     }

@@ -37,7 +37,7 @@ const OWN_FILES: &str = "mount -t tmpfs none /mnt && mkdir /mnt/new /mnt/work &&
     mount -t overlay -o lowerdir=/etc,upperdir=/mnt/new,workdir=/mnt/work none /etc && \
     mount -t tmpfs none /var/lib && mount -t tmpfs none /run";
 
-fn command(vm: &Vm, script: &str) -> Command {
+pub(super) fn command(vm: &Vm, script: &str) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", vm.0.name(), "sh", "-c", &format!("{OWN_FILES}; {script}")]);
     command
@@ -52,7 +52,7 @@ fn bare_vm(bench: &Bench, name: &str, number: u8) -> Vm {
     vm
 }
 
-fn count(bench: &Bench, counter: &str) -> u64 {
+pub(super) fn count(bench: &Bench, counter: &str) -> u64 {
     bench.status().counters.get(counter).copied().unwrap_or(0)
 }
 

@@ -322,7 +322,7 @@ fn a_bad_object_is_reported_and_blocks_nobody_else() {
         ("a port with another port's address", |fixture| {
             let mut port = fixture.port("vm_a").1;
             port.mac = model::Mac([2, 0, 0, 0, 9, 9]);
-            port.host = None;
+            port.host = Some(fixture::host_id("ahv01"));
             fixture.slice.upsert(Object::Port(fixture::last_port_id(), port));
         }),
         ("a host with our tunnel address", |fixture| {

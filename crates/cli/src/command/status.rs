@@ -286,7 +286,7 @@ mod tests {
             "revision  12",
             "ahv01  true  12          15  11   2        2       true",
             "snat.ports-exhausted  2      No free external port was found in this host's blocks.",
-            "prohibited  2      Tell the sender that no resource or rule lets it out (ICMP 3/13).",
+            "prohibited  2      Tell the sender that no resource or rule lets it out (ICMP 3/13, ICMPv6 1/1).",
         ] {
             assert!(page.contains(want), "want '{want}' in\n{page}");
         }

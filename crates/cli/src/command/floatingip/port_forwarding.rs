@@ -39,6 +39,7 @@ pub(crate) struct CreateArgs {
     /// Port number of the VM.
     #[arg(long, value_name = "NUMBER")]
     internal_port: u16,
+    /// What is forwarded.
     #[arg(long, value_parser = ["tcp", "udp"])]
     protocol: String,
     /// Free text.
@@ -78,6 +79,7 @@ pub(crate) struct SetArgs {
     /// Port number of the VM.
     #[arg(long, value_name = "NUMBER")]
     internal_port: Option<u16>,
+    /// What is forwarded.
     #[arg(long, value_parser = ["tcp", "udp"])]
     protocol: Option<String>,
     /// Free text.

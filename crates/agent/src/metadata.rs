@@ -160,9 +160,13 @@ async fn connect(links: &Links, netns: &Netns) -> Result<u32, netlink::Error> {
     inside.set_up(end).await?;
     links.set_up(index).await?;
     let address = ipnet::Ipv4Net::new_assert(pipeline::SERVICE_ADDRESS.into(), PREFIX_LEN);
-    inside.add_address(end, address).await?;
+    inside.add_address(end, address.into()).await?;
     inside.add_neighbor(end, GUESTS, GUESTS_MAC).await?;
-    let route = Route { destination: ipnet::Ipv4Net::default(), gateway: Some(GUESTS), link: Some(end) };
+    let route = Route {
+        destination: ipnet::Ipv4Net::default().into(),
+        gateway: Some(GUESTS.into()),
+        link: Some(end),
+    };
     inside.add_route(&route).await?;
     Ok(index)
 }

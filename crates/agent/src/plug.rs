@@ -151,11 +151,14 @@ async fn configure_inside(netns: &Netns, ifname: &str, view: &PortView) -> Resul
     for (address, prefix_len) in &view.addresses {
         // A prefix length of a subnet, or 32.
         let Ok(net) = ipnet::Ipv4Net::new(*address, *prefix_len) else { continue };
-        inside.add_address(link.index, net).await?;
+        inside.add_address(link.index, net.into()).await?;
     }
     if let Some(gateway) = view.gateway {
-        let route =
-            Route { destination: ipnet::Ipv4Net::default(), gateway: Some(gateway), link: Some(link.index) };
+        let route = Route {
+            destination: ipnet::Ipv4Net::default().into(),
+            gateway: Some(gateway.into()),
+            link: Some(link.index),
+        };
         inside.add_route(&route).await?;
     }
     Ok(())

@@ -5,9 +5,9 @@
 //! the bridge is an access port, where a program tags what comes in and untags what goes out.
 
 use crate::names::{self, CONTROLLER, FABRIC, GUEST_LINK, Names, UNDERLAY_LINK};
-use crate::plan::{ControllerPlace, ExternalHost, Place, Plan, Segment};
+use crate::plan::{ControllerPlace, ExternalHost, Place, Plan, Segment, first_address};
 use anyhow::Context as _;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use netlink::{Links, Netns, Offloads, Route, Veth, VethPeer, set_offloads};
 use std::net::Ipv4Addr;
 
@@ -41,7 +41,7 @@ impl Machine {
     pub(crate) async fn start(&self, link: &str, address: Option<Ipv4Net>) -> anyhow::Result<u32> {
         let index = self.links.get(link).await?.index;
         if let Some(address) = address {
-            self.links.add_address(index, address).await?;
+            self.links.add_address(index, address.into()).await?;
         }
         self.links.set_up(index).await?;
         Ok(index)
@@ -53,6 +53,7 @@ impl Machine {
         gateway: Option<Ipv4Addr>,
         link: Option<u32>,
     ) -> anyhow::Result<()> {
+        let (destination, gateway) = (destination.into(), gateway.map(Into::into));
         Ok(self.links.add_route(&Route { destination, gateway, link }).await?)
     }
 }
@@ -173,7 +174,25 @@ impl Fabric<'_> {
         }
         let link = machine.start(GUEST_LINK, None).await?;
         for address in &self.plan.external_hosts[index].addresses {
-            machine.links.add_address(link, *address).await?;
+            machine.links.add_address(link, (*address).into()).await?;
+        }
+        self.attach_ipv6(machine, index, link).await
+    }
+
+    /// IPv6 of a machine that is an external network's gateway: its address, and the way to VMs by their routers.
+    async fn attach_ipv6(&self, machine: &Machine, index: usize, link: u32) -> anyhow::Result<()> {
+        for (network, external) in self.plan.external_networks.iter().enumerate() {
+            let Some(prefix) = external.ipv6.filter(|_| self.plan.gateway_of(network) == Some(index)) else {
+                continue;
+            };
+            machine.netns.sysctl("net/ipv6/conf/all/disable_ipv6", "0")?;
+            machine.netns.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+            let address = Ipv6Net::new(first_address(prefix), prefix.prefix_len())?;
+            machine.links.add_address(link, address.into()).await?;
+            for (router, inside) in self.plan.routed_ipv6(network) {
+                let route = Route { destination: inside.into(), gateway: Some(router.into()), link: None };
+                machine.links.add_route(&route).await?;
+            }
         }
         Ok(())
     }
@@ -189,7 +208,7 @@ async fn hide(host: &ExternalHost, index: usize, machine: &Machine, nearer: &Mac
     let near = nearer.start(&name, Some(Ipv4Net::new(gateway, 32)?)).await?;
     let far = machine.start(GUEST_LINK, None).await?;
     for address in &host.addresses {
-        machine.links.add_address(far, *address).await?;
+        machine.links.add_address(far, (*address).into()).await?;
         nearer.route(Ipv4Net::new(address.addr(), 32)?, None, Some(near)).await?;
     }
     machine.route(Ipv4Net::new(gateway, 32)?, None, Some(far)).await?;

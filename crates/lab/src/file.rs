@@ -160,6 +160,8 @@ pub struct ExternalNetwork {
     pub vlan: Option<u16>,
     pub cidr: Ipv4Net,
     pub gateway: Ipv4Addr,
+    /// A prefix of 64 bits: its gateway has the first address, and VMs are outside with their own.
+    pub ipv6: Option<Ipv6Net>,
     /// `first-last`; the rest of the subnet if not given.
     pub pool: Option<String>,
     #[serde(default)]

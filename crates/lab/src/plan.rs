@@ -91,6 +91,7 @@ pub struct ExternalNetwork {
     pub segment: Segment,
     pub cidr: Ipv4Net,
     pub gateway: Ipv4Addr,
+    pub ipv6: Option<Ipv6Net>,
     pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
     pub egress: Egress,
     pub block_size: Option<u16>,
@@ -145,7 +146,10 @@ pub struct FloatingIp {
     pub address: Ipv4Addr,
 }
 
-/// The router's on an IPv6 subnet.
+/// Last bits of the first router's address on an IPv6 subnet outside.
+const FIRST_ROUTER: u128 = 0x10;
+
+/// The router's, or outside the gateway's, on an IPv6 subnet.
 pub(crate) fn first_address(prefix: Ipv6Net) -> Ipv6Addr {
     Ipv6Addr::from(u128::from(prefix.network()) | 1)
 }
@@ -183,6 +187,35 @@ impl Plan {
     /// The external network a VM's router leads to.
     pub fn external_of(&self, vm: &Vm) -> Option<Index> {
         self.router_of(vm.network).and_then(|router| self.routers[router].external_network)
+    }
+
+    /// The machine outside that has an external network's gateway address.
+    pub(crate) fn gateway_of(&self, network: Index) -> Option<Index> {
+        let network = &self.external_networks[network];
+        self.external_hosts.iter().position(|host| {
+            host.place == Place::Attached(network.segment)
+                && host.addresses.iter().any(|address| address.addr() == network.gateway)
+        })
+    }
+
+    /// A router's own IPv6 address outside, if its external network has IPv6.
+    pub(crate) fn router_ipv6(&self, router: Index) -> Option<Ipv6Addr> {
+        let prefix = self.external_networks[self.routers[router].external_network?].ipv6?;
+        let number = FIRST_ROUTER.saturating_add(u128::try_from(router).ok()?);
+        Some(Ipv6Addr::from(u128::from(prefix.network()) | number))
+    }
+
+    /// Prefixes of VMs behind an external network, and the address outside of the router that leads there.
+    pub(crate) fn routed_ipv6(&self, network: Index) -> Vec<(Ipv6Addr, Ipv6Net)> {
+        let mut routed = Vec::new();
+        for (index, router) in self.routers.iter().enumerate() {
+            let Some(address) = self.router_ipv6(index) else { continue };
+            if router.external_network == Some(network) {
+                let prefixes = router.interfaces.iter().filter_map(|inside| self.networks[*inside].ipv6);
+                routed.extend(prefixes.map(|prefix| (address, prefix)));
+            }
+        }
+        routed
     }
 
     pub fn floating_of(&self, vm: Index) -> Option<Ipv4Addr> {

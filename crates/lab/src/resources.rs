@@ -7,7 +7,7 @@ use crate::plan::{ExternalNetwork, Network, Plan, Router, first_address};
 use crate::state::{State, VmPort};
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A network as the API made it.
 struct Made {
@@ -29,11 +29,12 @@ pub(crate) async fn create(plan: &Plan, api: &Api, state: &mut State) -> anyhow:
         let made = tenant_network(network, api).await;
         networks.push(made.with_context(|| format!("creating network {}", network.name))?);
     }
-    for router in &plan.routers {
+    for (index, router) in plan.routers.iter().enumerate() {
         let shares =
             |other: &Router| router.snat_address.is_some() && other.snat_address == router.snat_address;
         let is_shared = plan.routers.iter().filter(|other| shares(other)).count() > 1;
-        let addresses = self::router((router, is_shared), &external, &networks, api).await;
+        let addresses =
+            self::router((router, is_shared, plan.router_ipv6(index)), &external, &networks, api).await;
         let addresses = addresses.with_context(|| format!("creating router {}", router.name))?;
         state.snat_addresses.insert(router.name.clone(), addresses);
     }
@@ -87,6 +88,16 @@ async fn external_network(plan: &Plan, network: &ExternalNetwork, api: &Api) -> 
         subnet["allocation_pools"] = json!([{ "start": start, "end": end }]);
     }
     made.subnets.push(text(&api.create("subnet", subnet).await?, "id")?);
+    if let Some(prefix) = network.ipv6 {
+        let body = json!({
+            "network_id": made.id,
+            "ip_version": 6,
+            "cidr": prefix,
+            "gateway_ip": first_address(prefix),
+            "enable_dhcp": false,
+        });
+        made.subnets.push(text(&api.create("subnet", body).await?, "id")?);
+    }
     Ok(made)
 }
 
@@ -127,7 +138,7 @@ async fn network(body: Value, api: &Api) -> anyhow::Result<Made> {
 /// Makes a router with its gateway and interfaces, whose SNAT address is another one's too or not. Answers its SNAT
 /// addresses.
 async fn router(
-    (router, is_shared): (&Router, bool),
+    (router, is_shared, ipv6): (&Router, bool, Option<Ipv6Addr>),
     external: &[Made],
     networks: &[Made],
     api: &Api,
@@ -136,9 +147,15 @@ async fn router(
     if let Some(index) = router.external_network {
         let network = &external[index];
         let mut gateway = json!({ "network_id": network.id, "nanboku:snat_shared": is_shared });
-        if let Some(address) = router.snat_address {
-            gateway["external_fixed_ips"] =
-                json!([{ "subnet_id": network.subnets[0], "ip_address": address }]);
+        if router.snat_address.is_some() || ipv6.is_some() {
+            let mut fixed = vec![json!({ "subnet_id": network.subnets[0] })];
+            if let Some(address) = router.snat_address {
+                fixed[0]["ip_address"] = json!(address);
+            }
+            fixed.extend(
+                ipv6.map(|address| json!({ "subnet_id": network.subnets[1], "ip_address": address })),
+            );
+            gateway["external_fixed_ips"] = json!(fixed);
         }
         if let Some(max) = router.ports_per_vm_max {
             gateway["nanboku:ports_per_vm_max"] = json!(max);

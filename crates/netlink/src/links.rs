@@ -3,16 +3,18 @@
 use crate::error::to_io;
 use crate::{Error, MacAddr, Netns};
 use futures::TryStreamExt;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::NeighbourFlags;
+use netlink_packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkGeneve, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan,
     RouteMessageBuilder,
 };
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -75,10 +77,25 @@ pub struct TunnelDevice<'a> {
 /// A route to be added; without gateway the destination is on the link itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
-    pub destination: Ipv4Net,
-    pub gateway: Option<Ipv4Addr>,
+    pub destination: IpNet,
+    pub gateway: Option<IpAddr>,
     /// Index of the output link; needed when there is no gateway.
     pub link: Option<u32>,
+}
+
+fn message(route: &Route) -> io::Result<RouteMessage> {
+    let destination = route.destination;
+    let mut message = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(destination.network(), destination.prefix_len())
+        .map_err(io::Error::other)?;
+    message = match route.gateway {
+        Some(gateway) => message.gateway(gateway).map_err(io::Error::other)?,
+        None => message.scope(RouteScope::Link),
+    };
+    if let Some(link) = route.link {
+        message = message.output_interface(link);
+    }
+    Ok(message.build())
 }
 
 /// A handle to one namespace's links; clones share the socket, which closes with the last of them.
@@ -284,32 +301,23 @@ impl Links {
         answer.map_err(|error| Error::link("delete", &format!("index {index}"), to_io(error)))
     }
 
-    pub async fn add_address(&self, index: u32, address: Ipv4Net) -> Result<(), Error> {
-        let request = self.handle.address().add(index, IpAddr::V4(address.addr()), address.prefix_len());
+    pub async fn add_address(&self, index: u32, address: IpNet) -> Result<(), Error> {
+        let request = self.handle.address().add(index, address.addr(), address.prefix_len());
         request.execute().await.map_err(|error| {
             Error::link("add an address to", &format!("index {index} ({address})"), to_io(error))
         })
     }
 
+    /// # Errors
+    /// The kernel refuses it, or destination and gateway are not of one version.
     pub async fn add_route(&self, route: &Route) -> Result<(), Error> {
-        let mut message = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(route.destination.network(), route.destination.prefix_len());
-        if let Some(gateway) = route.gateway {
-            message = message.gateway(gateway);
-        } else {
-            message = message.scope(netlink_packet_route::route::RouteScope::Link);
-        }
-        if let Some(link) = route.link {
-            message = message.output_interface(link);
-        }
-        let answer = self.handle.route().add(message.build()).execute().await;
-        answer.map_err(|error| {
-            Error::link(
-                "add a route by",
-                &format!("{} via {:?}", route.destination, route.gateway),
-                to_io(error),
-            )
-        })
+        let failed = |error| {
+            let what = format!("{} via {:?}", route.destination, route.gateway);
+            Error::link("add a route by", &what, error)
+        };
+        let message = message(route).map_err(failed)?;
+        let answer = self.handle.route().add(message).execute().await;
+        answer.map_err(|error| failed(to_io(error)))
     }
 
     /// Adds or replaces a permanent neighbour.

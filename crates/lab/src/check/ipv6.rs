@@ -1,11 +1,11 @@
 //! IPv6 of VMs whose networks have it: the real kernel's own configuration from our router advertisements, inside and
-//! between VPCs.
+//! between VPCs, and outside.
 
 use super::probe::{REACH, SILENCE, nonce, tcp_text};
 use super::station::{ECHO_PORT, Station};
 use super::{Bench, Check, tool};
 use crate::names::GUEST_LINK;
-use crate::plan::Index;
+use crate::plan::{Index, first_address};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,9 +22,14 @@ pub(super) fn checks(bench: &Arc<Bench>) -> Vec<Check> {
         checks.extend(router(bench, a));
         for b in (0..bench.vms.len()).filter(|b| *b != a) {
             let Some(to) = bench.ipv6_of(b) else { continue };
-            let same_vpc = bench.plan.same_vpc(&bench.plan.vms[a], &bench.plan.vms[b]);
-            checks.push(if same_vpc { reach(bench, a, b, to) } else { isolation(bench, a, b, to) });
+            let (from, target) = ((&bench.vms[a], address), (&bench.vms[b], to));
+            checks.push(match bench.plan.same_vpc(&bench.plan.vms[a], &bench.plan.vms[b]) {
+                true => reach("east-west", from, target),
+                false if meet_outside(bench, a, b) => reach("between VPCs that meet outside,", from, target),
+                false => isolation(bench, a, b, to),
+            });
         }
+        checks.extend(outside(bench, a, address));
     }
     checks
 }
@@ -67,7 +72,7 @@ fn router(bench: &Arc<Bench>, vm: Index) -> Option<Check> {
     let plan = &bench.plan;
     let router = &plan.routers[plan.router_of(plan.vms[vm].network)?];
     let prefixes = router.interfaces.iter().filter_map(|network| plan.networks[*network].ipv6);
-    let addresses: Vec<Ipv6Addr> = prefixes.map(crate::plan::first_address).collect();
+    let addresses: Vec<Ipv6Addr> = prefixes.map(first_address).collect();
     let station = bench.vms[vm].clone();
     let name = format!("ipv6 router {} answers {} on {addresses:?}", router.name, station.name);
     Some(Check::new(name, async move {
@@ -78,15 +83,53 @@ fn router(bench: &Arc<Bench>, vm: Index) -> Option<Check> {
     }))
 }
 
-fn reach(bench: &Arc<Bench>, a: Index, b: Index, to: Ipv6Addr) -> Check {
-    let (from, target) = (bench.vms[a].clone(), bench.vms[b].name.clone());
-    let source = bench.ipv6_of(a);
-    Check::new(format!("ipv6 east-west {} -> {target}", from.name), async move {
+/// Two VPCs are outside with their own addresses, on one external network: security groups alone are between them.
+fn meet_outside(bench: &Arc<Bench>, a: Index, b: Index) -> bool {
+    let outside = |vm: Index| {
+        let network = bench.plan.external_of(&bench.plan.vms[vm])?;
+        bench.plan.external_networks[network].ipv6
+    };
+    outside(a).is_some() && outside(a) == outside(b)
+}
+
+/// A VM is outside with its own address, both ways, and its router answers there.
+fn outside(bench: &Arc<Bench>, vm: Index, address: Ipv6Addr) -> Vec<Check> {
+    let plan = &bench.plan;
+    let (Some(router), Some(network)) =
+        (plan.router_of(plan.vms[vm].network), plan.external_of(&plan.vms[vm]))
+    else {
+        return Vec::new();
+    };
+    let (Some(prefix), Some(gateway), Some(own)) =
+        (plan.external_networks[network].ipv6, plan.gateway_of(network), plan.router_ipv6(router))
+    else {
+        return Vec::new();
+    };
+    let (inner, outer) = ((&bench.vms[vm], address), (&bench.outside[gateway], first_address(prefix)));
+    let answered = |from: &Arc<Station>| {
+        let (from, name) = (from.clone(), format!("ipv6 router {own} answers {} outside", from.name));
+        Check::new(name, async move { ping(&from, own, REACH).await.map(|()| "icmpv6".to_owned()) })
+    };
+    vec![
+        reach("north-south", inner, outer),
+        reach("north-south", outer, inner),
+        answered(inner.0),
+        answered(outer.0),
+    ]
+}
+
+/// ICMPv6 and TCP arrive, at the right machine and with the sender's own address.
+fn reach(
+    kind: &str,
+    (from, source): (&Arc<Station>, Ipv6Addr),
+    (target, to): (&Arc<Station>, Ipv6Addr),
+) -> Check {
+    let (from, target) = (from.clone(), target.name.clone());
+    Check::new(format!("ipv6 {kind} {} -> {target}", from.name), async move {
         ping(&from, to, REACH).await?;
         let nonce = nonce();
         let text = tcp_text(&from, (to, ECHO_PORT).into(), &nonce, REACH).await?;
-        let want =
-            format!("{target} {} {nonce}", source.map(|address| address.to_string()).unwrap_or_default());
+        let want = format!("{target} {source} {nonce}");
         if text.trim_end() == want {
             Ok("icmpv6, tcp".to_owned())
         } else {

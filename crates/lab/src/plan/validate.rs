@@ -7,7 +7,7 @@ use super::{
 };
 use crate::error::Problem;
 use crate::file::LabFile;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -277,6 +277,7 @@ fn external_networks(file: &LabFile, problems: &mut Problems) -> Vec<ExternalNet
             let reason = format!("\"{}\" is on the same physical network and VLAN", other.name);
             problems.add(&field, reason, "an external network has a segment of its own");
         }
+        prefix64(&field, network.ipv6, problems);
         let pool = network.pool.as_deref().and_then(|text| pool(&field, text, network.cidr, problems));
         if network.block_size.is_some_and(|size| !size.is_power_of_two() || !(64..=4096).contains(&size)) {
             let reason = "a port block has a power of two of ports, 64 to 4096";
@@ -287,6 +288,7 @@ fn external_networks(file: &LabFile, problems: &mut Problems) -> Vec<ExternalNet
             segment,
             cidr: network.cidr,
             gateway: network.gateway,
+            ipv6: network.ipv6,
             pool,
             egress: network.egress,
             block_size: network.block_size,
@@ -346,16 +348,18 @@ fn networks(file: &LabFile, problems: &mut Problems) -> Vec<Network> {
             }
             subnets.push(Subnet { cidr: subnet.cidr, gateway });
         }
-        if let Some(prefix) =
-            network.ipv6.filter(|prefix| prefix.prefix_len() != 64 || *prefix != prefix.trunc())
-        {
-            let reason = format!("{prefix} is no prefix of 64 bits: VMs could not make addresses of it");
-            problems.add(format!("{field}.ipv6"), reason, "write e.g. 2001:db8:10::/64");
-        }
+        prefix64(&field, network.ipv6, problems);
         let (name, ipv6, mtu) = (network.name.clone(), network.ipv6, network.mtu);
         resolved.push(Network { name, subnets, ipv6, mtu });
     }
     resolved
+}
+
+fn prefix64(field: &str, prefix: Option<Ipv6Net>, problems: &mut Problems) {
+    if let Some(prefix) = prefix.filter(|prefix| prefix.prefix_len() != 64 || *prefix != prefix.trunc()) {
+        let reason = format!("{prefix} is no prefix of 64 bits, which addresses could be made of");
+        problems.add(format!("{field}.ipv6"), reason, "write e.g. 2001:db8:10::/64");
+    }
 }
 
 fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
@@ -423,7 +427,29 @@ fn routers(
             ports_per_vm_max: router.ports_per_vm_max,
         });
     }
+    different_outside(&resolved, networks, external, problems);
     resolved
+}
+
+/// Nothing of IPv6 is translated, so a prefix is behind one router of an external network.
+fn different_outside(
+    routers: &[Router],
+    networks: &[Network],
+    external: &[ExternalNetwork],
+    problems: &mut Problems,
+) {
+    let mut owners: BTreeMap<(Index, Ipv6Net), &str> = BTreeMap::new();
+    for router in routers {
+        let outside = router.external_network.filter(|outside| external[*outside].ipv6.is_some());
+        let Some(outside) = outside else { continue };
+        for prefix in router.interfaces.iter().filter_map(|index| networks[*index].ipv6) {
+            if let Some(other) = owners.insert((outside, prefix), &router.name) {
+                let reason = format!("{prefix} is behind \"{other}\" on the same external network");
+                let field = format!("router \"{}\".interfaces", router.name);
+                problems.add(field, reason, "prefixes outside must be different");
+            }
+        }
+    }
 }
 
 fn security_groups(file: &LabFile, problems: &mut Problems) -> Vec<SecurityGroup> {

@@ -98,6 +98,11 @@ const CASES: &[(&str, &str, &str)] = &[
         "gateway = \"192.0.3.1\"",
         "external_network \"ext\".gateway: 192.0.3.1 is not in",
     ),
+    (
+        "gateway = \"192.0.2.1\"",
+        "gateway = \"192.0.2.1\"\nipv6 = \"2001:db8::/48\"",
+        "external_network \"ext\".ipv6: 2001:db8::/48 is no prefix of 64 bits",
+    ),
     ("192.0.2.10-192.0.2.20", "192.0.2.10", "external_network \"ext\".pool: \"192.0.2.10\" is not a range"),
     (
         "192.0.2.10-192.0.2.20",
@@ -181,4 +186,24 @@ fn routers_refuse_overlapping_and_shared_networks() {
     assert!(problems(&overlapping)[0].contains("subnets of \"two\" overlap another interface"));
     let shared = format!("{GOOD}[[router]]\nname = \"r2\"\ninterfaces = [\"net\"]\n");
     assert!(problems(&shared)[0].contains("\"net\" is on router \"r\" already"));
+}
+
+#[test]
+fn ipv6_prefixes_behind_one_external_network_are_different() {
+    let outside = GOOD.replace("pool = ", "ipv6 = \"2001:db8:9::/64\"\npool = ");
+    let one = outside.replace(
+        "[[router]]",
+        "ipv6 = \"2001:db8:1::/64\"\n[[network]]\nname = \"other\"\nsubnets = [{ cidr = \"10.0.1.0/24\" }]\nipv6 = \"2001:db8:2::/64\"\n\
+         [[router]]\nname = \"s\"\ninterfaces = [\"other\"]\nexternal_network = \"ext\"\n[[router]]",
+    );
+    let plan = Plan::parse(&one, &Overrides::default()).unwrap();
+    assert_eq!(plan.gateway_of(0), Some(0));
+    let routed = [
+        ("2001:db8:9::10".parse().unwrap(), "2001:db8:2::/64".parse().unwrap()),
+        ("2001:db8:9::11".parse().unwrap(), "2001:db8:1::/64".parse().unwrap()),
+    ];
+    assert_eq!(plan.routed_ipv6(0), routed);
+    let twice = problems(&one.replace("2001:db8:2::", "2001:db8:1::"));
+    let reason = "router \"r\".interfaces: 2001:db8:1::/64 is behind \"s\" on the same external network";
+    assert!(twice.len() == 1 && twice[0].contains(reason), "{twice:#?}");
 }

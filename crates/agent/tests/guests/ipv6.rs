@@ -64,7 +64,7 @@ fn await_shown(vm: &Vm, look: &str, wanted: &[&str]) {
 }
 
 #[test]
-fn a_kernel_configures_itself_reaches_its_sibling_and_forgets_a_router_that_left() {
+fn a_kernel_configures_itself_and_reaches_its_sibling_also_without_the_router() {
     let mut bench = Bench::new("slaac");
     bench.change_slice(|slice| add_ipv6(slice, Ipv6Mode::Slaac, AUTOMATIC));
     bench.start();

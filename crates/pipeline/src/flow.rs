@@ -168,6 +168,9 @@ fn evaluate_existing<P: Packet, T: Tables>(
     }
     acl::ingress(walk, Some(direction))?;
     resolve::run(walk)?;
+    if direction == Direction::Forward && session.flags == 0 && reply_vni(walk.work) != session.reply.vni {
+        return end(walk, session);
+    }
     session.path(direction).store(&walk.work.path);
     Ok(())
 }
@@ -346,16 +349,22 @@ fn take_over<T: Tables>(tables: &T, reply: &SessionKey, stored: &SessionKey) -> 
     }
 }
 
+/// The network that answers are on when they are looked up. Of a routed connection it is another once the receiver
+/// moves to this host or away from it.
 #[inline(always)]
-fn fill_reply<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) {
-    let work = &mut *walk.work;
-    let vni = match work.target.kind {
+fn reply_vni(work: &Work) -> u32 {
+    match work.target.kind {
         Target::EXTERNAL | Target::REMOTE => work.external_vni,
         _ if work.path.output == Path::OUT_PORT => work.target.vni,
         _ => work.key.vni,
-    };
+    }
+}
+
+#[inline(always)]
+fn fill_reply<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) {
+    let work = &mut *walk.work;
     work.reply = SessionKey {
-        vni,
+        vni: reply_vni(work),
         src: work.translated.dst,
         dst: work.translated.src,
         src_port: work.translated.dst_port,

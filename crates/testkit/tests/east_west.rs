@@ -210,9 +210,18 @@ fn an_announced_address_is_news_until_the_tables_say_so() {
         let ends = Ends { dst: address, ..world.switched("vm_c", vm, (4000, 9)) };
         let arrival = world.from_vm("vm_c", frames::udp(&ends, b"to whoever has it"));
         assert_eq!(world.at_vm(vm, &arrival).dst, address);
-        // Routed, from the other network.
+        // Routed, from the other network. vm_a is next to vm_d: answers come from another network than through the tunnel,
+        // and a session that waits for them elsewhere ends.
         let ends = world.routed("vm_d", address, (4000, 9));
-        let arrival = world.from_vm("vm_d", frames::udp(&ends, b"to whoever has it"));
+        let ask = |world: &mut World| world.from_vm("vm_d", frames::udp(&ends, b"to whoever has it"));
+        if turn > 0 {
+            let verdict = Verdict::Drop(Stage::Classify, Reason::SessionEnded);
+            assert_eq!(ask(&mut world), Arrival::Nowhere { host: 0, verdict });
+        }
+        let arrival = ask(&mut world);
         assert_eq!(world.at_vm(vm, &arrival).dst, address);
+        let ends = Ends { src: address, ..world.routed(vm, world.vms["vm_d"].address, (9, 4000)) };
+        let arrival = world.from_vm(vm, frames::udp(&ends, b"from whoever has it"));
+        assert_eq!(world.at_vm("vm_d", &arrival).src, address, "turn {turn}");
     }
 }

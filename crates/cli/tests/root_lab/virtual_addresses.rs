@@ -152,13 +152,17 @@ fn found(socket: &UdpSocket, asker: &str, vm: &str, started: Instant) -> Duratio
     panic!("{asker} asked for {PATIENCE:?}, and {last} answered last, not {vm}");
 }
 
-/// Most of them on a machine that has better things to do, too.
+/// Most of them: one in twenty may be late on a machine that has better things to do.
 fn check(mut times: Vec<Duration>) {
     times.sort();
     let late = times.iter().filter(|time| **time >= PROMISE).count();
     let at = |share: usize| times[(times.len() - 1) * share / 100];
     println!("{} moves: median {:?}, 95% {:?}, last {:?}", times.len(), at(50), at(95), at(100));
-    assert!(late * 20 <= times.len(), "{late} of {} took longer than {PROMISE:?}: {times:?}", times.len());
+    assert!(
+        late <= times.len().div_ceil(20),
+        "{late} of {} took longer than {PROMISE:?}: {times:?}",
+        times.len()
+    );
 }
 
 fn moves(cluster: &Cluster, count: usize) {

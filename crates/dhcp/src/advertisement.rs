@@ -28,7 +28,7 @@ const DNS_SERVERS_MAX: usize = 127;
 pub struct Advertisement {
     /// Of the router's interface.
     pub router: MacAddr,
-    /// It is not the guests' router any more: they are to forget it and what it said.
+    /// It is not the guests' router any more: they are to forget it and its name servers.
     pub ends: bool,
     /// Guests get their addresses by DHCPv6.
     pub managed: bool,
@@ -48,9 +48,10 @@ pub struct AdvertisedPrefix {
 }
 
 impl Advertisement {
-    /// The same router's last word.
+    /// The same router's last word. Not of prefixes: the network stays, and guests on it reach one another without a
+    /// router.
     pub fn last(&self) -> Self {
-        Self { ends: true, ..self.clone() }
+        Self { ends: true, prefixes: Vec::new(), ..self.clone() }
     }
 
     /// The frame for the guest with this MAC, which takes it as sent to all nodes.
@@ -77,11 +78,11 @@ impl Advertisement {
 
     /// With a checksum of 0.
     fn message(&self) -> Vec<u8> {
-        let alive = |seconds: u32| if self.ends { 0 } else { seconds };
+        let lifetime = if self.ends { 0 } else { LIFETIME_S };
         let managed = if self.managed { FLAG_MANAGED } else { 0 };
         let other = if self.other { FLAG_OTHER } else { 0 };
         let mut bytes = vec![icmp6::TYPE_ROUTER_ADVERTISEMENT, 0, 0, 0, GUEST_HOP_LIMIT, managed | other];
-        bytes.extend(if self.ends { 0 } else { LIFETIME_S }.to_be_bytes());
+        bytes.extend(lifetime.to_be_bytes());
         // Reachable time and retransmission timer: unspecified.
         bytes.extend([0; 8]);
         bytes.extend([OPTION_SOURCE_MAC, 1]);
@@ -91,8 +92,8 @@ impl Advertisement {
         for AdvertisedPrefix { prefix, autonomous } in &self.prefixes {
             let autonomous = if *autonomous { PREFIX_AUTONOMOUS } else { 0 };
             bytes.extend([OPTION_PREFIX, 4, prefix.prefix_len(), PREFIX_ON_LINK | autonomous]);
-            bytes.extend(alive(VALID_S).to_be_bytes());
-            bytes.extend(alive(PREFERRED_S).to_be_bytes());
+            bytes.extend(VALID_S.to_be_bytes());
+            bytes.extend(PREFERRED_S.to_be_bytes());
             bytes.extend([0; 4]);
             bytes.extend(prefix.network().octets());
         }
@@ -100,7 +101,7 @@ impl Advertisement {
         if !servers.is_empty() {
             // In units of eight bytes: one, and two for each server. At most 255.
             bytes.extend([OPTION_DNS, 1 + 2 * servers.len() as u8, 0, 0]);
-            bytes.extend(alive(LIFETIME_S.into()).to_be_bytes());
+            bytes.extend(u32::from(lifetime).to_be_bytes());
             bytes.extend(servers.iter().flat_map(Ipv6Addr::octets));
         }
         bytes
@@ -148,11 +149,11 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_has_no_lifetimes() {
+    fn the_last_word_has_no_lifetimes_and_leaves_prefixes_alone() {
         let message = advertisement().last().message();
         assert_eq!(message[6..8], [0, 0], "router");
-        assert_eq!(message[36..44], [0; 8], "prefix");
-        assert_eq!(message[68..72], [0; 4], "DNS servers");
+        assert_eq!((message[24], message[32], message.len()), (OPTION_MTU, OPTION_DNS, 56), "no prefix");
+        assert_eq!(message[36..40], [0; 4], "DNS servers");
     }
 
     #[test]

@@ -119,7 +119,11 @@ async fn wrong_pools_and_wrong_wishes_are_refused() {
             (400, "SubnetPoolDeleteError", "allocations"),
         ),
         refusal("pool", ask(unknown), (404, "SubnetPoolNotFound", UNKNOWN)),
-        refusal("version", ask(json!({"ip_version": 6})), (400, bad, "Cannot allocate IPv6 subnet from IPv4 subnet pool")),
+        refusal(
+            "version",
+            ask(json!({"ip_version": 6})),
+            (400, bad, "Cannot allocate IPv6 subnet from IPv4 subnet pool"),
+        ),
         refusal("large", ask(json!({"prefixlen": 23})), (400, "MinPrefixSubnetAllocationError", "24")),
         refusal("taken", ask(json!({"cidr": "10.0.0.0/25"})), (409, "SubnetAllocationError", "requested")),
         refusal("outside", ask(json!({"cidr": "10.9.0.0/25"})), (409, "SubnetAllocationError", "requested")),

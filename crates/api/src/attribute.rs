@@ -67,7 +67,7 @@ pub mod check {
     use model::Mac;
     use model::slice::DhcpOption;
     use serde_json::{Map, Value, json};
-    use std::net::IpAddr;
+    use std::net::{IpAddr, Ipv6Addr};
     use uuid::Uuid;
 
     const TEXT_LENGTH_MAX: usize = 255;
@@ -393,11 +393,12 @@ pub mod check {
     }
 
     /// A value that hosts could not tell a VM would be lost without a word there, so it is refused here. Hosts tell
-    /// options of IPv4 only.
+    /// options of IPv4 only; clients leave the version out for IPv6 too, where an address shows it.
     fn can_be_told(option: &Map<String, Value>) -> Result<(), String> {
         let text = |key| option.get(key).and_then(Value::as_str).map(str::to_owned);
         let (Some(name), Some(value)) = (text("opt_name"), text("opt_value")) else { return Ok(()) };
-        if option.get("ip_version").and_then(Value::as_u64) == Some(6) {
+        let version = option.get("ip_version").and_then(Value::as_u64);
+        if version == Some(6) || (version.is_none() && value.parse::<Ipv6Addr>().is_ok()) {
             return Ok(());
         }
         DhcpOption { name, value }.encode().map(drop).map_err(|error| error.to_string())

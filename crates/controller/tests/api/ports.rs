@@ -226,11 +226,13 @@ async fn dhcp_options_are_set_one_by_one() {
         {"opt_name": "bootfile-name", "opt_value": "grub.efi"},
         {"opt_name": "tftp-server", "opt_value": null, "ip_version": 6},
         {"opt_name": "66", "opt_value": "192.168.10.9"},
+        {"opt_name": "server-ip-address", "opt_value": "2001:db8::9"},
     ]);
     let port = api.update("port", &port["id"], json!({"extra_dhcp_opts": change})).await;
     let want = json!([
         {"opt_name": "bootfile-name", "opt_value": "grub.efi", "ip_version": 4},
         {"opt_name": "66", "opt_value": "192.168.10.9", "ip_version": 4},
+        {"opt_name": "server-ip-address", "opt_value": "2001:db8::9", "ip_version": 4},
     ]);
     assert_eq!(port["extra_dhcp_opts"], want);
     let nameless = json!({"port": {"network_id": network["id"], "extra_dhcp_opts": [{"opt_value": "x"}]}});

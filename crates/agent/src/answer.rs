@@ -89,11 +89,7 @@ pub(crate) fn compose(tables: &TableSet, event: &Event, error: IcmpError) -> Res
 /// The router as the VM knows it: the interface whose MAC the packet was sent to, or else any of the network. A network
 /// without a router still has an MTU, which its VMs have to learn from somebody: from whom they sent to.
 fn inside(tables: &TableSet, port: &Port, offending: &[u8]) -> Result<ErrorSender, Silence> {
-    let vni = port.network_vni;
-    let first = NeighborKey { vni, address: Address::ZERO };
-    let of_network = tables.neighbors.range(first..).take_while(|(key, _)| key.vni == vni);
-    let mut routers = of_network
-        .filter(|(key, neighbor)| neighbor.flags & Neighbor::FLAG_ROUTER != 0 && key.address.is_v4());
+    let mut routers = routers(tables, port.network_vni).filter(|(key, _)| key.address.is_v4());
     let sent_to: Option<ethernet::Header> = packet::read(offending, 0);
     let Some(first) = routers.next() else {
         let (header, ip) = sent_to.zip(destination(offending)).ok_or(Silence::Refused(Refusal::Truncated))?;
@@ -104,6 +100,13 @@ fn inside(tables: &TableSet, port: &Port, offending: &[u8]) -> Result<ErrorSende
         .find(|(_, neighbor)| sent_to.is_some_and(|header| header.dst == neighbor.mac));
     let (key, neighbor) = exact.unwrap_or(first);
     Ok(ErrorSender { mac: neighbor.mac, ip: key.address.to_v4(), vlan: None })
+}
+
+/// The routers' addresses on a tenant network.
+fn routers(tables: &TableSet, vni: u32) -> impl Iterator<Item = (&NeighborKey, &Neighbor)> + Clone {
+    let first = NeighborKey { vni, address: Address::ZERO };
+    let of_network = tables.neighbors.range(first..).take_while(move |(key, _)| key.vni == vni);
+    of_network.filter(|(_, neighbor)| neighbor.flags & Neighbor::FLAG_ROUTER != 0)
 }
 
 /// The router as the outside knows it: its SNAT address, or else the address the packet was sent to.

@@ -1,7 +1,7 @@
 //! ICMPv6 errors (RFC 4443) about packets that came from a VM or from outside. What is on a transit network is left to
 //! the host the packet came from.
 
-use super::{Outgoing, Silence, packet_of, payload_offset};
+use super::{Outgoing, Silence, packet_of, payload_offset, routers};
 use packet::compose::{IcmpError, Refusal};
 use packet::{MacAddr, U16, U32, ethernet, icmp6, ipv6};
 use pipeline::event::Event;
@@ -95,11 +95,7 @@ fn message(error: IcmpError, offending: &[u8], (src, dst): (&[u8; 16], &[u8; 16]
 
 /// The router as the VM knows it: the interface whose MAC the packet was sent to, or else any of the network.
 fn inside(tables: &TableSet, port: &Port, sent_to: MacAddr) -> Result<(MacAddr, [u8; 16], u16), Silence> {
-    let vni = port.network_vni;
-    let first = NeighborKey { vni, address: Address::ZERO };
-    let of_network = tables.neighbors.range(first..).take_while(|(key, _)| key.vni == vni);
-    let mut routers = of_network
-        .filter(|(key, neighbor)| neighbor.flags & Neighbor::FLAG_ROUTER != 0 && !key.address.is_v4());
+    let mut routers = routers(tables, port.network_vni).filter(|(key, _)| !key.address.is_v4());
     let exact = routers.clone().find(|(_, neighbor)| neighbor.mac == sent_to);
     let (key, neighbor) = exact.or_else(|| routers.next()).ok_or(Silence::Unconfigured)?;
     Ok((neighbor.mac, key.address.octets(), 0))

@@ -28,6 +28,13 @@ pub(crate) fn deny<T>(stage: Stage, reason: Reason) -> Step<T> {
     Err(Verdict::Drop(stage, reason))
 }
 
+/// Ends the walk with the step's verdict, however the step went.
+#[inline(always)]
+pub(crate) fn end(step: Step<Verdict>) -> Step<()> {
+    let (Ok(verdict) | Err(verdict)) = step;
+    Err(verdict)
+}
+
 /// What classify read from the packet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, KnownLayout)]
@@ -374,18 +381,9 @@ fn forward_or_answer<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Ve
     if walk.hook == Hook::Port && walk.work.headers.ethertype != ethernet::TYPE_IPV4 {
         port_other(walk)?;
     } else if walk.hook == Hook::Port {
-        served(walk)?;
+        service::run(walk)?;
     }
     flow::forward(walk)
-}
-
-/// Takes what is the host's to serve, likewise. `Ok`: a packet to forward.
-#[inline(never)]
-fn served<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
-    match service::run(walk) {
-        Ok(None) => Ok(()),
-        Ok(Some(verdict)) | Err(verdict) => Err(verdict),
-    }
 }
 
 /// What a VM sends beside IPv4, when the stack of `port` is free again. `Ok`: a packet to forward.
@@ -396,8 +394,7 @@ fn port_other<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
         return deny(Stage::Classify, Reason::NoPort);
     };
     if !walk.work.headers.is_ipv6() {
-        let (Ok(verdict) | Err(verdict)) = switch::arp(walk, &port);
-        return Err(verdict);
+        return end(switch::arp(walk, &port));
     }
     ipv6::classify(walk, port.network_vni)?;
     port_security::mac6(walk, &port)?;

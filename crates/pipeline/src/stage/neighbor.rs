@@ -10,7 +10,7 @@ use crate::runtime::{Packet, PacketError, Tables};
 use crate::stage::port_security;
 use crate::tables::{ExternalAddress, ExternalAddressKey, Neighbor, NeighborKey, Port, Station, StationKey};
 use crate::verdict::{Punt, Reason, Stage, Verdict};
-use crate::walk::{Step, Walk, deny};
+use crate::walk::{Step, Walk, deny, end};
 use packet::{MacAddr, U32, bytes, ethernet, icmp6, ipv4, ipv6, nd, udp, view};
 use zerocopy::transmute_ref;
 
@@ -47,13 +47,6 @@ pub(crate) fn from_vm<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Po
         return deny(Stage::Classify, Reason::SourceMulticast);
     }
     Ok(())
-}
-
-/// Ends the walk, however the step went.
-#[inline(always)]
-fn end(step: Step<Verdict>) -> Step<()> {
-    let (Ok(verdict) | Err(verdict)) = step;
-    Err(verdict)
 }
 
 /// From a tunnel: every host answers its own VMs, so none of it has a reason to be there.

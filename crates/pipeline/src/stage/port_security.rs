@@ -40,21 +40,19 @@ pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     let Some(port) = walk.tables.port(&crate::tables::PortKey { ifindex }) else {
         return deny(Stage::PortSecurity, Reason::NoPort);
     };
-    if port.flags & Port::FLAG_UNRESTRICTED != 0 {
-        return Ok(());
-    }
-    let (mac, address) = (walk.work.headers.src_mac, walk.work.headers.src);
-    let own_link = mac == port.mac && address == Address::link_local(mac);
-    if own_link || allowed(walk, mac, address) {
-        Ok(())
-    } else {
-        deny(Stage::PortSecurity, Reason::SpoofedAddress)
-    }
+    let address = walk.work.headers.src;
+    if may_have(walk, &port, &address) { Ok(()) } else { deny(Stage::PortSecurity, Reason::SpoofedAddress) }
+}
+
+/// [`may_have`] where the stack has room for one more call.
+#[inline(never)]
+pub(crate) fn owns<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, port: &Port, address: &Address) -> bool {
+    may_have(walk, port, address)
 }
 
 /// Whether the sender of the packet may have an address: one of the port's, or the link-local one of the port's MAC.
-#[inline(never)]
-pub(crate) fn owns<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, port: &Port, address: &Address) -> bool {
+#[inline(always)]
+fn may_have<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, port: &Port, address: &Address) -> bool {
     let mac = walk.work.headers.src_mac;
     port.flags & Port::FLAG_UNRESTRICTED != 0
         || allowed(walk, mac, *address)

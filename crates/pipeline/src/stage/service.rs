@@ -11,7 +11,7 @@ use crate::runtime::{Packet, PacketError, Tables};
 use crate::stage::{output, port_security};
 use crate::tables::{Port, PortKey, Service, ServiceKey};
 use crate::verdict::{Punt, Reason, Stage, Verdict};
-use crate::walk::{Step, Walk, deny};
+use crate::walk::{Step, Walk, deny, end};
 use packet::{MacAddr, bytes, ipv4, udp};
 
 /// Where VMs find their host, on every network: the metadata service's address, and the DHCP server's.
@@ -28,9 +28,9 @@ pub(crate) fn has_no_address(header: &ipv4::Header) -> bool {
     header.src == [0; 4] && header.dst == BROADCAST && header.protocol == ipv4::PROTOCOL_UDP
 }
 
-/// Takes from a VM's classified packets what is the host's to serve. None: an ordinary packet.
-#[inline(always)]
-pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Option<Verdict>> {
+/// Takes from a VM's classified packets what is the host's to serve. `Ok`: an ordinary packet.
+#[inline(never)]
+pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     let key = &walk.work.key;
     // Of an ICMP error the key is the quotation's, and its protocol too.
     let udp = walk.work.headers.protocol == ipv4::PROTOCOL_UDP;
@@ -38,17 +38,17 @@ pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Optio
         return dhcp(walk);
     }
     if key.dst == Address::v4(SERVICE_ADDRESS) {
-        return to_service(walk).map(Some);
+        return end(to_service(walk));
     }
     if key.src == Address::v4([0; 4]) {
         return deny(Stage::Classify, Reason::SourceMulticast);
     }
-    Ok(None)
+    Ok(())
 }
 
 /// A packet from or to the DHCP server's port. What is meant for the host is the agent's to answer.
 #[inline(never)]
-fn dhcp<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Option<Verdict>> {
+fn dhcp<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     walk.tables.enter(Stage::Switch);
     let (key, whole) = (&walk.work.key, walk.work.headers.fragment == 0);
     if key.src_port == udp::PORT_DHCP_SERVER {
@@ -56,9 +56,9 @@ fn dhcp<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<Option<Verdict>
     }
     let to_host = key.dst == Address::v4(BROADCAST) || key.dst == Address::v4(SERVICE_ADDRESS);
     match (to_host, whole && walk.packet.len() <= FRAME_BYTES as u32) {
-        (true, true) => Ok(Some(walk.punt_frame(Stage::Switch, Punt::Dhcp, 0))),
+        (true, true) => Err(walk.punt_frame(Stage::Switch, Punt::Dhcp, 0)),
         (true, false) => deny(Stage::Switch, Reason::NotServed),
-        (false, _) => Ok(None),
+        (false, _) => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 //! gateways answer for as they do for SNAT addresses.
 
 use crate::facts::LocalFacts;
-use crate::nat::vtep_of;
+use crate::nat::{tenant_vni, vtep_of};
 use crate::output::{Builder, EXTERNAL_ADDRESSES, FORWARDINGS, by};
 use crate::ownership::{Subject, answers};
 use model::PortForwardingId;
@@ -50,12 +50,8 @@ fn forwarded(
         builder.problem(object, format!("its host {host} is not known here"));
         return;
     };
-    // A gateway only steers: it may know nothing of the tenant network, and needs not.
-    let network_vni = slice.networks.get(&forwarding.network).map_or(0, |network| network.vni.get());
-    if network_vni == 0 && host == facts.host {
-        builder.problem(object, format!("its network {} is not known here", forwarding.network));
-        return;
-    }
+    let place = (forwarding.network, Some(host));
+    let Some(network_vni) = tenant_vni(slice, facts, place, object, builder) else { return };
     let key = BindingKey {
         external_vni,
         address,

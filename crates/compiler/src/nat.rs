@@ -4,7 +4,7 @@ use crate::facts::LocalFacts;
 use crate::output::{BLOCK_OWNERS, Builder, EXTERNAL_ADDRESSES, FLOATING_BY_FIXED, OWN_BLOCKS, SNAT, by};
 use crate::ownership::{Subject, answers};
 use model::slice::{BlockId, Filtering, FloatingIp, ObjectId, Router, Slice};
-use model::{FloatingIpId, HostId, RouterId};
+use model::{FloatingIpId, HostId, NetworkId, RouterId};
 use pipeline::Address;
 use pipeline::bounds::BLOCKS_MAX;
 use pipeline::tables::{
@@ -33,12 +33,9 @@ fn floating(slice: &Slice, facts: &LocalFacts, id: FloatingIpId, fip: &FloatingI
         builder.problem(object, "its external network or router is not known here");
         return;
     };
-    // A gateway only steers: it may know nothing of the tenant network, and needs not.
-    let network_vni = slice.networks.get(&fip.network).map_or(0, |network| network.vni.get());
-    if network_vni == 0 && fip.host == Some(facts.host) {
-        builder.problem(object, format!("its network {} is not known here", fip.network));
+    let Some(network_vni) = tenant_vni(slice, facts, (fip.network, fip.host), object, builder) else {
         return;
-    }
+    };
     if !router.admin_up {
         return;
     }
@@ -119,6 +116,25 @@ pub(crate) fn vtep_of(slice: &Slice, facts: &LocalFacts, host: HostId) -> Option
         return Some(Address::ZERO);
     }
     slice.hosts.get(&host).map(|remote| remote.vtep.into())
+}
+
+/// The VNI of the tenant network that an external address leads to; none: a problem, which is reported. A gateway only
+/// steers: it may know nothing of the network, needs not, and has 0.
+pub(crate) fn tenant_vni(
+    slice: &Slice,
+    facts: &LocalFacts,
+    (network, host): (NetworkId, Option<HostId>),
+    object: ObjectId,
+    builder: &mut Builder,
+) -> Option<u32> {
+    match slice.networks.get(&network) {
+        Some(known) => Some(known.vni.get()),
+        None if host == Some(facts.host) => {
+            builder.problem(object, format!("its network {network} is not known here"));
+            None
+        }
+        None => Some(0),
+    }
 }
 
 /// Where the block that holds this port may begin instead of at its place: below are the system ports.

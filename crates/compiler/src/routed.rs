@@ -1,7 +1,7 @@
 //! `external_addresses` of VMs that the outside sees as they are. Towards what is said by the routers' routes.
 
 use crate::facts::LocalFacts;
-use crate::nat::vtep_of;
+use crate::nat::{tenant_vni, vtep_of};
 use crate::output::{Builder, EXTERNAL_ADDRESSES, by};
 use model::PortId;
 use model::slice::{ObjectId, RoutedAddress, RoutedPort, Slice};
@@ -32,12 +32,8 @@ fn routed(
         builder.problem(object, format!("its host {host} is not known here"));
         return;
     };
-    // A gateway only steers: it may know nothing of the tenant network, and needs not.
-    let network_vni = slice.networks.get(&port.network).map_or(0, |network| network.vni.get());
-    if network_vni == 0 && host == facts.host {
-        builder.problem(object, format!("its network {} is not known here", port.network));
-        return;
-    }
+    let place = (port.network, Some(host));
+    let Some(network_vni) = tenant_vni(slice, facts, place, object, builder) else { return };
     let entry = ExternalAddress {
         kind: ExternalAddress::ROUTED,
         flags: 0,

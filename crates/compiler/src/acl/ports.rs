@@ -2,15 +2,13 @@
 
 use model::SecurityGroupRuleId;
 use model::slice::{ObjectId, SecurityGroupRule};
-use packet::ipv4;
+use packet::{ipv4, ipv6};
 use pipeline::table_set::Prefix;
 use pipeline::tables::{AclId, AclRuleKey};
 use std::collections::BTreeMap;
 
 /// Neutron's other way to say "any".
 const PROTOCOL_ANY: u8 = 0;
-/// ICMP of IPv6.
-const PROTOCOL_ICMPV6: u8 = 58;
 /// Bits of a port, or of ICMP type and code.
 const SELECTOR_BITS: u32 = 16;
 
@@ -59,7 +57,7 @@ fn prefixes(class: AclId, rule: &SecurityGroupRule) -> Vec<Prefix<AclRuleKey>> {
 /// First and last of what a rule has where TCP has a port.
 fn selectors(protocol: u8, rule: &SecurityGroupRule) -> (u16, u16) {
     let (min, max) = (rule.port_range_min, rule.port_range_max);
-    if !matches!(protocol, ipv4::PROTOCOL_ICMP | PROTOCOL_ICMPV6) {
+    if !matches!(protocol, ipv4::PROTOCOL_ICMP | ipv6::PROTOCOL_ICMP) {
         return (min.unwrap_or(0), max.unwrap_or(u16::MAX));
     }
     let byte = |value: u16| value.min(255) << 8;

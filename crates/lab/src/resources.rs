@@ -6,6 +6,7 @@ use crate::api::{Api, text};
 use crate::plan::{ExternalNetwork, Network, Plan, Router, first_address};
 use crate::state::{State, VmPort};
 use anyhow::Context as _;
+use ipnet::Ipv6Net;
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -15,6 +16,18 @@ struct Made {
     mtu: u32,
     /// In the order of the plan's.
     subnets: Vec<String>,
+}
+
+impl Made {
+    async fn add_subnet(&mut self, mut body: Value, api: &Api) -> anyhow::Result<()> {
+        body["network_id"] = json!(self.id);
+        self.subnets.push(text(&api.create("subnet", body).await?, "id")?);
+        Ok(())
+    }
+}
+
+fn ipv6_subnet(prefix: Ipv6Net) -> Value {
+    json!({ "ip_version": 6, "cidr": prefix, "gateway_ip": first_address(prefix) })
 }
 
 /// Makes everything except floating IPs, whose ports must be plugged to become active.
@@ -78,7 +91,6 @@ async fn external_network(plan: &Plan, network: &ExternalNetwork, api: &Api) -> 
     }
     let mut made = self::network(body, api).await?;
     let mut subnet = json!({
-        "network_id": made.id,
         "ip_version": 4,
         "cidr": network.cidr,
         "gateway_ip": network.gateway,
@@ -87,16 +99,11 @@ async fn external_network(plan: &Plan, network: &ExternalNetwork, api: &Api) -> 
     if let Some((start, end)) = network.pool {
         subnet["allocation_pools"] = json!([{ "start": start, "end": end }]);
     }
-    made.subnets.push(text(&api.create("subnet", subnet).await?, "id")?);
+    made.add_subnet(subnet, api).await?;
     if let Some(prefix) = network.ipv6 {
-        let body = json!({
-            "network_id": made.id,
-            "ip_version": 6,
-            "cidr": prefix,
-            "gateway_ip": first_address(prefix),
-            "enable_dhcp": false,
-        });
-        made.subnets.push(text(&api.create("subnet", body).await?, "id")?);
+        let mut subnet = ipv6_subnet(prefix);
+        subnet["enable_dhcp"] = json!(false);
+        made.add_subnet(subnet, api).await?;
     }
     Ok(made)
 }
@@ -108,24 +115,15 @@ async fn tenant_network(network: &Network, api: &Api) -> anyhow::Result<Made> {
     }
     let mut made = self::network(body, api).await?;
     for subnet in &network.subnets {
-        let body = json!({
-            "network_id": made.id,
-            "ip_version": 4,
-            "cidr": subnet.cidr,
-            "gateway_ip": subnet.gateway,
-        });
-        made.subnets.push(text(&api.create("subnet", body).await?, "id")?);
+        let body = json!({ "ip_version": 4, "cidr": subnet.cidr, "gateway_ip": subnet.gateway });
+        made.add_subnet(body, api).await?;
     }
     if let Some(prefix) = network.ipv6 {
-        let body = json!({
-            "network_id": made.id,
-            "ip_version": 6,
-            "cidr": prefix,
-            "gateway_ip": first_address(prefix),
-            "ipv6_ra_mode": "dhcpv6-stateless",
-            "ipv6_address_mode": "dhcpv6-stateless",
-        });
-        made.subnets.push(text(&api.create("subnet", body).await?, "id")?);
+        let mut subnet = ipv6_subnet(prefix);
+        for mode in ["ipv6_ra_mode", "ipv6_address_mode"] {
+            subnet[mode] = json!("dhcpv6-stateless");
+        }
+        made.add_subnet(subnet, api).await?;
     }
     Ok(made)
 }

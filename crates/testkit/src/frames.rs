@@ -277,14 +277,13 @@ pub struct Read<A = Ipv4Addr> {
 /// If it is malformed or one of its checksums is wrong: the test has failed.
 pub fn read(frame: &[u8]) -> Read {
     let sliced = SlicedPacket::from_ethernet(frame).expect("a well-formed frame");
-    let link = sliced.link.as_ref().expect("an Ethernet header").to_header();
-    let link = link.and_then(etherparse::LinkHeader::ethernet2).expect("Ethernet II");
+    let (src_mac, dst_mac) = macs(&sliced);
     let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!("not IPv4: {frame:02x?}") };
     let header = ip.header().to_header();
     assert_eq!(header.header_checksum, header.calc_header_checksum(), "IPv4 header checksum");
     let mut read = Read {
-        src_mac: MacAddr(link.source),
-        dst_mac: MacAddr(link.destination),
+        src_mac,
+        dst_mac,
         src: header.source.into(),
         dst: header.destination.into(),
         src_port: 0,
@@ -316,13 +315,12 @@ pub fn read(frame: &[u8]) -> Read {
 /// As [`read`].
 pub fn read6(frame: &[u8]) -> Read<Ipv6Addr> {
     let sliced = SlicedPacket::from_ethernet(frame).expect("a well-formed frame");
-    let link = sliced.link.as_ref().expect("an Ethernet header").to_header();
-    let link = link.and_then(etherparse::LinkHeader::ethernet2).expect("Ethernet II");
+    let (src_mac, dst_mac) = macs(&sliced);
     let Some(NetSlice::Ipv6(ip)) = &sliced.net else { panic!("not IPv6: {frame:02x?}") };
     let header = ip.header().to_header();
     let mut read = Read {
-        src_mac: MacAddr(link.source),
-        dst_mac: MacAddr(link.destination),
+        src_mac,
+        dst_mac,
         src: header.source.into(),
         dst: header.destination.into(),
         src_port: 0,
@@ -352,6 +350,13 @@ pub fn read6(frame: &[u8]) -> Read<Ipv6Addr> {
         _ => {}
     }
     read
+}
+
+/// Source and destination.
+fn macs(sliced: &SlicedPacket<'_>) -> (MacAddr, MacAddr) {
+    let link = sliced.link.as_ref().expect("an Ethernet header").to_header();
+    let link = link.and_then(etherparse::LinkHeader::ethernet2).expect("Ethernet II");
+    (MacAddr(link.source), MacAddr(link.destination))
 }
 
 fn read_icmp(read: &mut Read, icmp: &Icmpv4Slice<'_>) {

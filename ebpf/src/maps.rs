@@ -17,7 +17,7 @@ use pipeline::atomic::{AtomicU32, AtomicU64};
 use pipeline::bounds::*;
 use pipeline::event::{Event, FrameEvent, FrameHead};
 use pipeline::fragment::{Fragment, FragmentKey};
-use pipeline::nat::{BindingKey, ContactKey, Mapping, MappingKey, PortBits, PortBitsKey};
+use pipeline::nat::{BindingKey, ContactKey, Mapping, MappingKey, Opening, PortBits, PortBitsKey};
 use pipeline::runtime::{InsertError, Reserved, Share};
 use pipeline::session::{Session, SessionKey};
 use pipeline::tables::*;
@@ -61,6 +61,7 @@ hashes! {
     mappings: MappingKey => Mapping, MAPPINGS_MAX;
     bindings: BindingKey => MappingKey, MAPPINGS_MAX;
     contacts: ContactKey => u32, SESSIONS_MAX;
+    openings: BindingKey => Opening, OPENINGS_MAX;
     port_usage: FixedKey => Usage, MAPPINGS_MAX;
     port_bits: PortBitsKey => PortBits, OWN_BLOCKS_MAX;
     port_sessions: PortKey => u32, PORTS_MAX;
@@ -357,6 +358,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn insert_contact(&self, key: &ContactKey) {
         let _ = contacts.insert(key, 1, BPF_NOEXIST as u64);
+    }
+
+    #[inline(always)]
+    fn opening(&self, key: &BindingKey) -> bool {
+        openings.get_ptr(key).is_some()
     }
 
     /// Two CPUs may both see the last free port, or the last token: a share is exceeded by at most the number of

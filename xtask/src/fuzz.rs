@@ -119,7 +119,7 @@ fn statistic<'a>(log: &'a str, name: &str) -> Option<&'a str> {
 
 /// The checked-in inputs: those that ordinary tests replay. A target ignores nothing, so all crates' are given.
 fn seeds(directory: &Path) -> Vec<PathBuf> {
-    ["dhcp", "packet", "testkit"]
+    ["dhcp", "packet", "pcp", "testkit"]
         .iter()
         .map(|package| directory.join("../crates").join(package).join("tests/resources"))
         .filter(|resources| resources.is_dir())

@@ -66,6 +66,7 @@ pub(crate) fn error_of(punt: Punt, event: &Event) -> Option<IcmpError> {
         | Punt::Dhcp6
         | Punt::AddressAnnounced => None,
     }
+        | Punt::PortControl
 }
 
 /// The frame that tells the sender.

@@ -127,8 +127,8 @@ impl Kernel {
             same_network
                 && block_of(tables, mapping).and_then(|block| own.get(&block)) == Some(&key.router_vni)
         })?;
-        if purged > 0 {
-            tracing::info!(purged, "mappings of blocks that are not ours any more ended");
+        if purged.mappings > 0 {
+            tracing::info!(purged = purged.mappings, "mappings of blocks that are not ours any more ended");
         }
         self.own_blocks = own;
         Ok(())

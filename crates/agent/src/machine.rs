@@ -560,7 +560,8 @@ impl Machine {
             | Punt::Fragment
             | Punt::Dhcp
             | Punt::RouterSolicitation
-            | Punt::Dhcp6 => None,
+            | Punt::Dhcp6
+            | Punt::PortControl => None,
         }
     }
 

@@ -10,6 +10,7 @@
 use crate::Dataplane;
 use crate::error::Error;
 use crate::object::{KernelTables, LpmKey};
+use crate::openings;
 use crate::sys::{MapFd, possible_cpus};
 use pipeline::Ingress;
 use pipeline::bounds::FRAME_BUCKET;
@@ -129,6 +130,7 @@ impl Dataplane {
     /// Reads the copy that [`Dataplane::apply`] compares with.
     pub(crate) fn reread(&mut self) -> Result<(), Error> {
         self.current = read_all(&self.object.tables)?;
+        self.openings = openings::read(&self.object.tables)?;
         let buckets = self.object.tables.punt_buckets.elements();
         self.ingresses = buckets
             .map(|bucket| bucket.map(|(ingress, _)| ingress))

@@ -14,6 +14,7 @@ mod counters;
 mod error;
 mod events;
 mod object;
+mod openings;
 mod played_nic;
 mod refusal;
 mod session_tables;
@@ -34,9 +35,10 @@ pub use capture::{CaptureReader, Captured, Watching};
 pub use counters::Counters;
 pub use error::Error;
 pub use events::{Entry, EventReader, FrameReader, RingReader};
+pub use openings::{NotOpened, OpenPort, OpenRequest};
 pub use played_nic::PlayedNic;
 pub use session_tables::SessionTables;
-pub use sessions::{SessionRow, State, Timeouts};
+pub use sessions::{Purged, SessionRow, State, Timeouts};
 pub use settings::{Settings, Sizes};
 pub use sweep::{Fate, Sweeper, Swept};
 pub use view::View;
@@ -55,6 +57,8 @@ pub struct Dataplane {
     pin_directory: Option<PinDirectory>,
     /// What the kernel's configuration tables hold, as this process, their only writer, knows.
     current: TableSet,
+    /// What the kernel holds of them.
+    openings: openings::Openings,
     /// Keys of the punt buckets.
     ingresses: BTreeSet<u32>,
     /// Entries that `sessions` was made for.
@@ -87,6 +91,7 @@ impl Dataplane {
             object,
             pin_directory,
             current: TableSet::default(),
+            openings: openings::Openings::new(),
             ingresses: BTreeSet::new(),
             sessions_max: sizes.sessions,
             watching: None,

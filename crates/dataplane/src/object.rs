@@ -8,7 +8,7 @@ use aya::maps::{Map, MapData};
 use aya::programs::{Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned};
 use pipeline::fragment::{Fragment, FragmentKey};
-use pipeline::nat::{BindingKey, ContactKey, Mapping, MappingKey, PortBits, PortBitsKey};
+use pipeline::nat::{BindingKey, ContactKey, Mapping, MappingKey, Opening, PortBits, PortBitsKey};
 use pipeline::session::{Session, SessionKey};
 use pipeline::table_set::Prefix;
 use pipeline::tables::*;
@@ -94,6 +94,7 @@ tables! {
     mappings: MappingKey => Mapping;
     bindings: BindingKey => MappingKey;
     contacts: ContactKey => u32;
+    openings: BindingKey => Opening;
     port_usage: FixedKey => Usage;
     port_bits: PortBitsKey => PortBits;
     port_sessions: PortKey => u32;

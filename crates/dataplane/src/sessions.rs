@@ -2,6 +2,7 @@
 
 use crate::Dataplane;
 use crate::error::Error;
+use crate::openings::OpenPort;
 use crate::sys::MapFd;
 use pipeline::nat::{BindingKey, ContactKey, Mapping, MappingKey};
 use pipeline::session::{Path, Session, SessionKey, seen};
@@ -65,7 +66,16 @@ impl SessionRow {
     /// The claim its destination was reached by; none if whoever has it never answered.
     pub(crate) fn mapped_destination(&self) -> Option<BindingKey> {
         let answered = self.seen & seen::PACKET << seen::REPLY_SHIFT != 0;
-        (answered && self.flags & Session::NAT_MAPPED_DST != 0).then_some(BindingKey {
+        self.claim().filter(|_| answered)
+    }
+
+    /// The claim that somebody let its first packet in by.
+    pub(crate) fn came_in_by(&self) -> Option<BindingKey> {
+        self.claim().filter(|_| self.flags & Session::NAT_PUNCHED == 0)
+    }
+
+    fn claim(&self) -> Option<BindingKey> {
+        (self.flags & Session::NAT_MAPPED_DST != 0).then_some(BindingKey {
             external_vni: self.external_vni,
             address: self.key.dst,
             port: self.key.dst_port,
@@ -205,6 +215,14 @@ impl Timeouts {
     }
 }
 
+/// What [`Dataplane::purge_mappings`] ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    pub mappings: usize,
+    /// Those of them that VMs had asked for.
+    pub openings: Vec<OpenPort>,
+}
+
 impl Dataplane {
     /// Every session, read in batches. Sessions that begin or end meanwhile may or may not be seen.
     pub fn sessions(&self) -> impl Iterator<Item = Result<SessionRow, Error>> {
@@ -229,14 +247,14 @@ impl Dataplane {
         remove(&tables.sessions, &tables.replies, key, reply)
     }
 
-    /// Ends the mappings for which `keep` is false, with their sessions; returns how many. For SNAT addresses
-    /// and port blocks that are no longer this host's.
+    /// Ends the mappings for which `keep` is false, with their sessions. For SNAT addresses and port blocks that are no
+    /// longer this host's.
     pub fn purge_mappings(
         &mut self,
         mut keep: impl FnMut(&MappingKey, &Mapping) -> bool,
-    ) -> Result<usize, Error> {
+    ) -> Result<Purged, Error> {
         let mut purged = HashSet::new();
-        // The mapping first, so that no new session is built on it; the claim last.
+        // The mapping first, so that no new session is built on it; the claim last, when nobody has opened it.
         let mut claims = Vec::new();
         for row in self.mappings() {
             let (key, mapping) = row?;
@@ -247,7 +265,7 @@ impl Dataplane {
             }
         }
         if purged.is_empty() {
-            return Ok(0);
+            return Ok(Purged::default());
         }
         for row in self.sessions() {
             let row = row?;
@@ -255,10 +273,11 @@ impl Dataplane {
                 self.remove_session(&row.key, &row.reply)?;
             }
         }
+        let openings = self.close_ports(|open| !purged.contains(&open.internal))?;
         for claim in &claims {
             self.object.tables.bindings.delete(claim).map_err(Error::table("bindings"))?;
         }
-        Ok(claims.len())
+        Ok(Purged { mappings: claims.len(), openings })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::session_tables::SessionTables;
 use crate::sessions::{self, SessionRow, Timeouts, binding_of};
 use crate::sys::MapFd;
 use pipeline::Address;
-use pipeline::nat::{BindingKey, ContactKey, MappingKey, PortBits, PortBitsKey};
+use pipeline::nat::{BindingKey, ContactKey, MappingKey, Opening, PortBits, PortBitsKey};
 use pipeline::table_set::TableSet;
 use pipeline::tables::{FixedKey, PortKey, RouterKey, Snat, Usage};
 use port_bits::Crowded;
@@ -28,6 +28,7 @@ pub struct Sweeper {
     tables: SessionTables,
     bindings: MapFd<BindingKey, MappingKey>,
     contacts: MapFd<ContactKey, u32>,
+    openings: MapFd<BindingKey, Opening>,
     port_sessions: MapFd<PortKey, u32>,
     port_usage: MapFd<FixedKey, Usage>,
     port_bits: MapFd<PortBitsKey, PortBits>,
@@ -38,6 +39,8 @@ pub struct Sweeper {
     pressed: bool,
     /// Whose ports it found nearly gone.
     scarce: Scarce,
+    /// External endpoints that were closed since the last one.
+    closed: HashSet<BindingKey>,
 }
 
 /// What a sweep did with a session.
@@ -137,6 +140,7 @@ impl Sweeper {
             tables: SessionTables::of(kernel)?,
             bindings: handle!(bindings),
             contacts: handle!(contacts),
+            openings: handle!(openings),
             port_sessions: handle!(port_sessions),
             port_usage: handle!(port_usage),
             port_bits: handle!(port_bits),
@@ -144,7 +148,14 @@ impl Sweeper {
             resting: RestingPorts::default(),
             pressed: false,
             scarce: Scarce::default(),
+            closed: HashSet::new(),
         })
+    }
+
+    /// Sessions that came in by these external endpoints, which their VMs or the operator closed, end with the next
+    /// sweep. Those that somebody else's rule lets in begin anew with their next packet.
+    pub fn close(&mut self, closed: impl IntoIterator<Item = BindingKey>) {
+        self.closed.extend(closed);
     }
 
     /// Removes what is over at `now_ns` of the monotonic clock: idle sessions, mappings that no session uses, and
@@ -166,6 +177,7 @@ impl Sweeper {
             || sessions_scarce(programmed, &in_use.ports)
             || ports_used(programmed, &usage, |max, used| used > max / 2).is_some();
         self.scarce = ports_used(programmed, &usage, |max, used| used >= max - max / 8).unwrap_or_default();
+        self.closed.clear();
         self.correct_sessions(programmed, &in_use.ports)?;
         self.correct_usage(&usage.owners)?;
         let crowded = self.sweep_bindings((now_ns, timeouts), programmed, &mut swept)?;
@@ -180,7 +192,10 @@ impl Sweeper {
         swept: &mut Swept,
         seen: &mut dyn FnMut(&SessionRow, Fate),
     ) -> Result<InUse, Error> {
-        let idle = |row: &SessionRow| {
+        let over = |row: &SessionRow| {
+            if row.came_in_by().is_some_and(|claim| self.closed.contains(&claim)) {
+                return true;
+            }
             let max =
                 if self.scarce.wants(row) { timeouts.tcp_closed_scarce } else { timeouts.of(row.state()) };
             now_ns.saturating_sub(row.last_ns) > nanoseconds(max)
@@ -190,7 +205,7 @@ impl Sweeper {
         for row in self.tables.rows() {
             let row = row?;
             // A packet may have come since the batch was read.
-            if idle(&row) && sessions::find(sessions, &row.key)?.is_none_or(|row| idle(&row)) {
+            if over(&row) && sessions::find(sessions, &row.key)?.is_none_or(|row| over(&row)) {
                 if sessions::remove(sessions, replies, &row.key, &row.reply)? {
                     swept.sessions_removed += 1;
                     seen(&row, Fate::Ended);
@@ -260,7 +275,9 @@ impl Sweeper {
         for row in self.tables.mappings() {
             let (key, mapping) = row?;
             let age_ns = now_ns.saturating_sub(mapping.created_ns);
-            if in_use.mappings.contains(&key) || age_ns <= nanoseconds(timeouts.mapping_grace) {
+            let claim = binding_of(&key, &mapping);
+            let used = in_use.mappings.contains(&key) || age_ns <= nanoseconds(timeouts.mapping_grace);
+            if used || self.is_open(&claim)? {
                 swept.mappings_alive += 1;
                 let owner = FixedKey { router_vni: key.router_vni, address: key.address };
                 *usage.owners.entry(owner).or_default() += 1;
@@ -269,8 +286,16 @@ impl Sweeper {
             }
             let removed = self.tables.mappings.delete(&key).map_err(Error::table("mappings"))?;
             swept.mappings_removed += usize::from(removed);
+            // Opened between the look and the end of it: whoever did counts on it, or finds it gone and makes another.
+            if removed && self.is_open(&claim)? {
+                self.tables.mappings.add(&key, &mapping).map_err(Error::table("mappings"))?;
+            }
         }
         Ok(usage)
+    }
+
+    fn is_open(&self, claim: &BindingKey) -> Result<bool, Error> {
+        Ok(self.openings.get(claim).map_err(Error::table("openings"))?.is_some())
     }
 
     /// The programs count mappings up; this counts them as they are. A mapping made meanwhile may be missed

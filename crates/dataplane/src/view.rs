@@ -121,6 +121,10 @@ impl Source for View<'_> {
         self.get("contacts", &self.dataplane.object.tables.contacts, key).is_some()
     }
 
+    fn opening(&self, key: &BindingKey) -> bool {
+        self.get("openings", &self.dataplane.object.tables.openings, key).is_some()
+    }
+
     fn port_usage(&self, key: &FixedKey) -> u32 {
         self.get("port_usage", &self.dataplane.object.tables.port_usage, key).map_or(0, |usage| usage.ports)
     }

@@ -1,15 +1,15 @@
 //! A client's message out of its frame, and the frame of an answer.
 
 use crate::{Kind, Lease, Server, Silence};
+use packet::datagram::{self, Ends};
 use packet::dhcp::{self, Header, Options, message_type, option};
-use packet::{MacAddr, U16, U32, checksum, ethernet, ipv4, udp};
+use packet::{MacAddr, U16, U32, udp};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// A BOOTP message without vendor area is shorter, but there are clients that count on one (RFC 1542 §2.1).
 const LEN_MIN: usize = 300;
 const VALUE_LEN_MAX: usize = 255;
-const TTL: u8 = 64;
 
 /// A client's message.
 #[derive(Clone, Debug)]
@@ -111,22 +111,10 @@ fn single(options: &BTreeMap<u8, Vec<u8>>, code: u8) -> Option<u8> {
     }
 }
 
-/// What is behind Ethernet, IPv4 and UDP to the server's port; the lengths in the headers count, not the frame's. The
-/// checksum is not looked at: a VM may have left it to its virtual NIC.
+/// What is behind Ethernet, IPv4 and UDP to the server's port.
 fn payload(frame: &[u8]) -> Option<&[u8]> {
-    let ethernet: ethernet::Header = packet::read(frame, 0)?;
-    let datagram = frame.get(ethernet::LEN..)?;
-    let ip: ipv4::Header = packet::read(datagram, 0)?;
-    let header_len = ip.header_len() as usize;
-    let sound = ethernet.ethertype.get() == ethernet::TYPE_IPV4
-        && ip.version() == 4
-        && header_len >= ipv4::LEN
-        && ip.protocol == ipv4::PROTOCOL_UDP
-        && !ip.is_fragment();
-    let datagram = datagram.get(header_len..usize::from(ip.total_len.get())).filter(|_| sound)?;
-    let header: udp::Header = packet::read(datagram, 0)?;
-    let to_server = header.dst_port.get() == udp::PORT_DHCP_SERVER;
-    datagram.get(udp::LEN..usize::from(header.len.get())).filter(|_| to_server)
+    let datagram = datagram::read(frame)?;
+    (datagram.udp.dst_port.get() == udp::PORT_DHCP_SERVER).then_some(datagram.payload)
 }
 
 /// To whom an answer goes (RFC 2131 §4.1).
@@ -153,47 +141,10 @@ pub(crate) fn frame(
     payload: &[u8],
 ) -> Vec<u8> {
     let (mac, to) = destination(message, kind, address);
-    let udp_len = (udp::LEN + payload.len()) as u16;
-    let mut ip = ipv4::Header {
-        version_ihl: 0x45,
-        dscp_ecn: 0,
-        total_len: U16::new(ipv4::LEN as u16 + udp_len),
-        identification: U16::new(0),
-        flags_fragment: U16::new(ipv4::FLAG_DF),
-        ttl: TTL,
-        protocol: ipv4::PROTOCOL_UDP,
-        checksum: U16::new(0),
-        src: server.address.octets(),
-        dst: to.octets(),
+    let ends = Ends {
+        macs: (server.mac, mac),
+        addresses: (server.address.octets(), to.octets()),
+        ports: (udp::PORT_DHCP_SERVER, udp::PORT_DHCP_CLIENT),
     };
-    ip.checksum = U16::new(checksum::checksum(&packet::bytes::<_, { ipv4::LEN }>(ip)));
-    let mut header = udp::Header {
-        src_port: U16::new(udp::PORT_DHCP_SERVER),
-        dst_port: U16::new(udp::PORT_DHCP_CLIENT),
-        len: U16::new(udp_len),
-        checksum: U16::new(0),
-    };
-    header.checksum = U16::new(udp_checksum(&ip, &header, payload));
-    let link = ethernet::Header { dst: mac, src: server.mac, ethertype: U16::new(ethernet::TYPE_IPV4) };
-    [
-        &packet::bytes::<_, { ethernet::LEN }>(link)[..],
-        &packet::bytes::<_, { ipv4::LEN }>(ip)[..],
-        &packet::bytes::<_, { udp::LEN }>(header)[..],
-        payload,
-    ]
-    .concat()
-}
-
-/// RFC 768: over the pseudo header too; 0 is written as its other form.
-fn udp_checksum(ip: &ipv4::Header, header: &udp::Header, payload: &[u8]) -> u16 {
-    let pseudo = [ip.src, ip.dst, [0, ip.protocol, 0, 0]];
-    let sums = pseudo.iter().map(|word| checksum::sum(word)).chain([
-        u32::from(header.len.get()),
-        checksum::sum(&packet::bytes::<_, { udp::LEN }>(*header)),
-        checksum::sum(payload),
-    ]);
-    match !checksum::fold(sums.sum()) {
-        0 => 0xffff,
-        sum => sum,
-    }
+    [&datagram::headers(&ends, payload)[..], payload].concat()
 }

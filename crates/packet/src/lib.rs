@@ -14,6 +14,7 @@ extern crate std;
 pub mod arp;
 pub mod checksum;
 pub mod compose;
+pub mod datagram;
 pub mod dhcp;
 pub mod ethernet;
 pub mod geneve;

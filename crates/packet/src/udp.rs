@@ -10,6 +10,8 @@ pub const OFFSET_CHECKSUM: u32 = 6;
 /// RFC 2131 §4.1.
 pub const PORT_DHCP_SERVER: u16 = 67;
 pub const PORT_DHCP_CLIENT: u16 = 68;
+/// RFC 6887 §19.1.
+pub const PORT_PCP_SERVER: u16 = 5351;
 /// RFC 8415 §7.2.
 pub const PORT_DHCP6_CLIENT: u16 = 546;
 pub const PORT_DHCP6_SERVER: u16 = 547;

@@ -44,6 +44,9 @@ pub const SESSIONS_MAX: u32 = 262_144;
 /// Sessions of one port, unless the agent is told otherwise: half of the table, so that no VM fills it alone.
 pub const SESSIONS_PER_PORT_MAX: u32 = SESSIONS_MAX / 2;
 pub const MAPPINGS_MAX: u32 = 131_072;
+/// Mappings that VMs asked for by PCP, and those of one VM: none takes what others may want.
+pub const OPENINGS_MAX: u32 = 16384;
+pub const OPENINGS_PER_VM_MAX: usize = 256;
 /// Fragmented datagrams under way: 600 KB.
 pub const FRAGMENTS_MAX: u32 = 8192;
 /// How long the fragments of a datagram may be apart, nanoseconds: RFC 791 and Linux wait longer for the

@@ -58,6 +58,31 @@ table_type! {
 }
 
 table_type! {
+    /// `openings`, keyed by [`BindingKey`]: a mapping that its VM asked for by PCP (RFC 6887), which the agent made. Until
+    /// the agent ends it, it needs no session to live, and anyone outside may send to it.
+    pub struct Opening {
+        /// What the VM named it by: who knows it may change it.
+        pub nonce: [u8; 12],
+        /// The VM's port.
+        pub ifindex: u32,
+        /// When it is over, nanoseconds of the monotonic clock.
+        pub ends_ns: u64,
+    }
+}
+
+/// Which of a router's SNAT addresses a VM has, by number (paired pooling, RFC 4787 REQ-2). `addresses`: how many there
+/// are, not 0.
+#[inline(always)]
+pub const fn paired_address(internal: &Address, addresses: u32) -> u32 {
+    let [_, _, _, last] = internal.words();
+    let hash = u32::from_be(last).wrapping_mul(0x9e37_79b1) >> 16;
+    match hash.checked_rem(addresses) {
+        Some(number) => number,
+        None => 0,
+    }
+}
+
+table_type! {
     /// Key of `port_bits`: a port block of this host, by its first port, and a protocol.
     pub struct PortBitsKey {
         pub external_vni: u32,

@@ -163,6 +163,8 @@ pub trait Tables {
     fn contact(&self, key: &ContactKey) -> bool;
     /// Notes that it is; a full table forgets it.
     fn insert_contact(&self, key: &ContactKey);
+    /// Whether its VM opened the mapping of an external endpoint to anyone.
+    fn opening(&self, key: &BindingKey) -> bool;
 
     /// Counts one more mapping of a fixed address in `port_usage`, within its share.
     fn reserve_port(&self, owner: &FixedKey, share: &Share) -> Reserved;

@@ -515,7 +515,7 @@ table_type! {
         pub ports_max: u32,
         /// New mappings of one fixed address per second, 0: no limit (RFC 6888 REQ-4c). As many may come at once.
         pub mappings_per_second: u32,
-        /// [`Snat::FLAG_INDEPENDENT_FILTERING`] or [`Snat::FLAG_ADDRESS_FILTERING`].
+        /// [`Snat::FLAG_INDEPENDENT_FILTERING`] or [`Snat::FLAG_ADDRESS_FILTERING`], and [`Snat::FLAG_PORT_CONTROL`].
         pub flags: u32,
     }
 }
@@ -526,6 +526,8 @@ impl Snat {
     pub const FLAG_INDEPENDENT_FILTERING: u32 = 1;
     /// Every port of an address that the mapping was used towards may.
     pub const FLAG_ADDRESS_FILTERING: u32 = 2;
+    /// VMs may ask for mappings that anyone may send to, by PCP (RFC 6887).
+    pub const FLAG_PORT_CONTROL: u32 = 4;
 }
 
 table_type! {

@@ -63,7 +63,7 @@ listed! {
         SpoofedArp = 10, "spoofed-arp", "The ARP sender is not an address of the port.";
         MalformedArp = 11, "malformed-arp", "Not ARP for IPv4 over Ethernet.";
         ArpUnknownTarget = 12, "arp-unknown-target", "Nobody on the network has the address asked for.";
-        ArpIgnored = 13, "arp-ignored", "An ARP reply or announcement that is no news: it says what is known already, or names an address that the port may not move. Of IPv6: advertisements, searches for duplicates of the VM's own address, multicast reports.";
+        ArpIgnored = 13, "arp-ignored", "An ARP reply or announcement, or an advertisement of IPv6, that is no news: it says what is known already, or names an address that the port may not move. Also searches for duplicates of the VM's own address, multicast reports.";
         MulticastUnsupported = 14, "multicast-unsupported", "Broadcast and multicast are not carried.";
         UnknownStation = 15, "unknown-station", "No port of the network has the destination MAC.";
         NoRoute = 16, "no-route", "The router has no route to the destination.";
@@ -135,6 +135,7 @@ listed! {
         AddressAnnounced = 11, "address-announced", "A VM announced an address that was known to be elsewhere: an allowed address pair's may move.";
         RouterSolicitation = 12, "router-solicitation", "Answer a VM's router solicitation.";
         Dhcp6 = 13, "dhcp6", "Answer a VM's DHCPv6 message.";
+        PortControl = 14, "port-control", "Answer a VM that asks for a mapping (PCP).";
     }
 }
 

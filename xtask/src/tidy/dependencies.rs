@@ -29,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("netlink", &["packet"]),
     ("bfd", &[]),
     ("dhcp", &["model", "packet"]),
+    ("pcp", &["packet"]),
     // Neither `api` nor `store`, nor anything that brings them.
     (
         "agent",
@@ -41,6 +42,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "model",
             "netlink",
             "packet",
+            "pcp",
             "pipeline",
             "proto",
             "trace",
@@ -68,7 +70,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // Development only: nobody uses these outside tests.
     ("testkit", &["compiler", "dataplane", "model", "netlink", "packet", "pipeline"]),
     ("bench", &["compiler", "dataplane", "model", "netlink", "pipeline"]),
-    ("nanboku-fuzz", &["compiler", "dhcp", "model", "packet", "pipeline", "testkit"]),
+    ("nanboku-fuzz", &["compiler", "dhcp", "model", "packet", "pcp", "pipeline", "testkit"]),
     ("xtask", &[]),
 ];
 

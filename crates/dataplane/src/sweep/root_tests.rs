@@ -278,9 +278,9 @@ fn purging_ends_the_mapping_its_sessions_and_its_claim() {
     let mut dataplane = dataplane();
     add(&dataplane, PROTOCOL_UDP, 1, BOTH);
     let kept = add(&dataplane, PROTOCOL_UDP, 2, BOTH);
-    assert_eq!(dataplane.purge_mappings(|_, _| true).unwrap(), 0);
+    assert_eq!(dataplane.purge_mappings(|_, _| true).unwrap().mappings, 0);
     assert_eq!(sizes(&dataplane), [2; 4]);
-    assert_eq!(dataplane.purge_mappings(|_, mapping| mapping.port == 10_002).unwrap(), 1);
+    assert_eq!(dataplane.purge_mappings(|_, mapping| mapping.port == 10_002).unwrap().mappings, 1);
     assert_eq!(sizes(&dataplane), [1; 4]);
     assert_eq!(dataplane.sessions().next().unwrap().unwrap().key, kept);
 }

@@ -52,6 +52,8 @@ pub enum Look {
     Claim(BindingKey, bool),
     /// A mapping's use towards an address was asked for.
     Contact(ContactKey, bool),
+    /// Whether a mapping was opened to anyone was asked for.
+    Opening(BindingKey, bool),
     Fragment(FragmentKey, Option<Fragment>),
     /// The walk made a session: its forward and its reply key.
     NewSession(SessionKey, SessionKey),
@@ -307,6 +309,12 @@ impl<S: Source> Tables for Recorder<'_, S> {
 
     fn insert_contact(&self, key: &ContactKey) {
         self.state.borrow_mut().contacts.0.insert(*key, Some(()));
+    }
+
+    fn opening(&self, key: &BindingKey) -> bool {
+        let found = self.source.opening(key);
+        self.note(Look::Opening(*key, found));
+        found
     }
 
     /// How fast mappings were made before is not looked at.

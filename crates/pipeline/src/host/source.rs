@@ -38,6 +38,7 @@ pub trait Source {
     fn mapping(&self, key: &MappingKey) -> Option<Mapping>;
     fn binding(&self, key: &BindingKey) -> Option<MappingKey>;
     fn contact(&self, key: &ContactKey) -> bool;
+    fn opening(&self, key: &BindingKey) -> bool;
     /// Mappings of a fixed address that count against its router's limit.
     fn port_usage(&self, key: &FixedKey) -> u32;
     /// Sessions that count against a port's share; none: no port.
@@ -83,6 +84,7 @@ impl Source for HostTables {
         binding: BindingKey => Option<MappingKey>;
         fragment: FragmentKey => Option<Fragment>;
         contact: ContactKey => bool;
+        opening: BindingKey => bool;
     }
 
     fn config(&self) -> Config {

@@ -6,7 +6,7 @@ use crate::bounds::{
 };
 use crate::event::{Event, FrameEvent, FrameHead};
 use crate::fragment::{Fragment, FragmentKey};
-use crate::nat::{BindingKey, ContactKey, Mapping, MappingKey, PortBits, PortBitsKey};
+use crate::nat::{BindingKey, ContactKey, Mapping, MappingKey, Opening, PortBits, PortBitsKey};
 use crate::runtime::{InsertError, Reserved, Share, Tables};
 use crate::session::{Session, SessionKey};
 use crate::table_set::{Prefix, TableSet};
@@ -28,6 +28,7 @@ pub struct HostTables {
     pub mappings: RefCell<HashMap<MappingKey, Mapping>>,
     pub bindings: RefCell<HashMap<BindingKey, MappingKey>>,
     pub contacts: RefCell<HashSet<ContactKey>>,
+    pub openings: RefCell<HashMap<BindingKey, Opening>>,
     pub port_usage: RefCell<HashMap<FixedKey, Usage>>,
     pub port_bits: RefCell<HashMap<PortBitsKey, Rc<PortBits>>>,
     /// Of the ports in `set`, by interface.
@@ -250,6 +251,10 @@ impl Tables for HostTables {
         if contacts.len() < SESSIONS_MAX as usize {
             contacts.insert(*key);
         }
+    }
+
+    fn opening(&self, key: &BindingKey) -> bool {
+        self.openings.borrow().contains_key(key)
     }
 
     fn reserve_port(&self, owner: &FixedKey, share: &Share) -> Reserved {

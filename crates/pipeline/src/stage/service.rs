@@ -1,7 +1,8 @@
-//! What the host itself serves to its VMs: DHCP (RFC 2131), and metadata at 169.254.169.254. It comes before security
+//! What the host itself serves to its VMs: DHCP (RFC 2131), metadata at 169.254.169.254, and, where their router lets
+//! them ask for mappings, PCP (RFC 6887). It comes before security
 //! groups, as in Neutron, and before any route: a VM without a router or a rule is served too.
 //!
-//! DHCP is handed to the agent. Metadata is TCP, and goes to a link with a service behind it, which must tell apart VMs
+//! DHCP and PCP are handed to the agent. Metadata is TCP, and goes to a link with a service behind it, which must tell apart VMs
 //! with equal addresses: on that link each has an address of its own. Nothing is remembered: both directions look
 //! the guest up in `services`.
 
@@ -9,7 +10,9 @@ use crate::address::Address;
 use crate::bounds::FRAME_BYTES;
 use crate::runtime::{Packet, PacketError, Tables};
 use crate::stage::{output, port_security};
-use crate::tables::{Port, PortKey, Service, ServiceKey};
+use crate::tables::{
+    Neighbor, NeighborKey, Port, PortKey, RouterKey, Service, ServiceKey, Snat, Station, StationKey,
+};
 use crate::verdict::{Punt, Reason, Stage, Verdict};
 use crate::walk::{Step, Walk, deny, end};
 use packet::{MacAddr, bytes, ipv4, udp};
@@ -18,6 +21,9 @@ use packet::{MacAddr, bytes, ipv4, udp};
 pub const SERVICE_ADDRESS: [u8; 4] = [169, 254, 169, 254];
 /// Who has it (locally administered). Whatever is sent to the address is taken from the VM, to which MAC ever.
 pub const SERVICE_MAC: MacAddr = MacAddr([0x02, 0x00, 0xa9, 0xfe, 0xa9, 0xfe]);
+
+/// The router of whoever asks, as a PCP server (RFC 7723).
+const PCP_ANYCAST: [u8; 4] = [192, 0, 0, 9];
 
 const BROADCAST: [u8; 4] = [255; 4];
 const METADATA_PORT: u16 = 80;
@@ -36,6 +42,9 @@ pub(crate) fn run<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     let udp = walk.work.headers.protocol == ipv4::PROTOCOL_UDP;
     if udp && (key.src_port == udp::PORT_DHCP_SERVER || key.dst_port == udp::PORT_DHCP_SERVER) {
         return dhcp(walk);
+    }
+    if udp && key.dst_port == udp::PORT_PCP_SERVER {
+        return port_control(walk);
     }
     if key.dst == Address::v4(SERVICE_ADDRESS) {
         return end(to_service(walk));
@@ -60,6 +69,29 @@ fn dhcp<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
         (true, false) => deny(Stage::Switch, Reason::NotServed),
         (false, _) => Ok(()),
     }
+}
+
+/// A packet to a PCP server's port. What is for the router that the frame goes to is the agent's to answer, if the
+/// router lets its VMs ask.
+#[inline(never)]
+fn port_control<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
+    let key = &walk.work.key;
+    let (vni, address, mac) = (key.vni, key.dst, walk.work.headers.dst_mac);
+    let station = walk.tables.station(&StationKey { vni, mac, zero: 0 });
+    let Some(router) = station.filter(|station| station.kind == Station::ROUTER) else { return Ok(()) };
+    let allowed = walk.tables.snat(&RouterKey { router_vni: router.id });
+    if !allowed.is_some_and(|snat| snat.flags & Snat::FLAG_PORT_CONTROL != 0) {
+        return Ok(());
+    }
+    let own = walk.tables.neighbor(&NeighborKey { vni, address });
+    let own = own.is_some_and(|own| own.flags & Neighbor::FLAG_ROUTER != 0 && own.mac == mac);
+    let whole = walk.work.headers.fragment == 0 && walk.packet.len() <= FRAME_BYTES as u32;
+    if !whole || !(own || address == Address::v4(PCP_ANYCAST)) {
+        return Ok(());
+    }
+    port_security::run(walk)?;
+    walk.tables.enter(Stage::Switch);
+    Err(walk.punt_frame(Stage::Switch, Punt::PortControl, 0))
 }
 
 /// A VM's packet to the service address.

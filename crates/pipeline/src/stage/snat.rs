@@ -2,7 +2,7 @@
 //! on a port of this host's blocks, chosen at random (RFC 6056, RFC 6888 REQ-15). Floating IP beats SNAT.
 
 use crate::bounds::{BLOCK_WORDS_MAX, PORT_PROBES_MAX, PORT_SEARCH_MAX};
-use crate::nat::{BindingKey, ContactKey, Mapping, MappingKey};
+use crate::nat::{self, BindingKey, ContactKey, Mapping, MappingKey};
 use crate::runtime::{InsertError, Packet, Reserved, Share, Tables};
 use crate::session::{Session, SessionKey};
 use crate::stage::{dnat, routed};
@@ -203,10 +203,9 @@ fn below(random: u32, limit: u32) -> u32 {
 #[inline(never)]
 fn choose_block<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, snat: &Snat, internal: &MappingKey) -> bool {
     let random = walk.tables.random();
-    let [_, _, _, last] = internal.address.words();
     let addresses = snat.address_count.max(1);
     let rows = (snat.block_count / addresses).max(1);
-    let address = (u32::from_be(last).wrapping_mul(0x9e37_79b1) >> 16) % addresses;
+    let address = nat::paired_address(&internal.address, addresses);
     let slot = below(random >> 16, rows).wrapping_mul(addresses).wrapping_add(address);
     let Some(block) = walk.tables.own_block(&BlockKey { router_vni: internal.router_vni, slot }) else {
         return false;
@@ -405,29 +404,44 @@ fn forward_binding<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Sessio
 
 #[inline(never)]
 fn mapped_destination_valid<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session) -> bool {
-    let Some(internal) = walk.tables.binding(&forward_binding(walk, session)) else { return false };
+    let binding = forward_binding(walk, session);
+    let Some(internal) = walk.tables.binding(&binding) else { return false };
     let same = internal.address == session.reply.src && internal.port == session.reply.src_port;
     // Both ends asked for this connection, whatever the filter; the one that was refused may have to begin anew.
     let punched = session.flags & Session::NAT_PUNCHED != 0;
-    let open = filter_of(walk, internal.router_vni) != 0;
+    let flags = flags_of(walk, internal.router_vni);
+    let open = flags & FILTERS != 0 || is_opened(walk, flags, &binding);
     same && if punched { !open || session.is_answered() } else { open }
 }
 
-/// How a router filters: 0 or one of the flags of [`Snat`].
+/// Whether the VM behind an external endpoint opened it to anyone, and its router lets it. `flags`: the router's.
 #[inline(always)]
-fn filter_of<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, router_vni: u32) -> u32 {
-    const FILTERS: u32 = Snat::FLAG_INDEPENDENT_FILTERING | Snat::FLAG_ADDRESS_FILTERING;
-    walk.tables.snat(&RouterKey { router_vni }).map_or(0, |snat| snat.flags & FILTERS)
+fn is_opened<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, flags: u32, binding: &BindingKey) -> bool {
+    flags & Snat::FLAG_PORT_CONTROL != 0 && walk.tables.opening(binding)
 }
 
-/// Whether the packet may use the mapping of a claimed port, as its router filters.
+/// Of them a router has one or none, which is the narrowest.
+const FILTERS: u32 = Snat::FLAG_INDEPENDENT_FILTERING | Snat::FLAG_ADDRESS_FILTERING;
+
+/// The flags of a router's [`Snat`].
+#[inline(always)]
+fn flags_of<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, router_vni: u32) -> u32 {
+    walk.tables.snat(&RouterKey { router_vni }).map_or(0, |snat| snat.flags)
+}
+
+/// Whether the packet may use the mapping of a claimed port, as its router filters, or because the mapping's own VM
+/// said so.
 #[inline(always)]
 pub(crate) fn lets_in<P: Packet, T: Tables>(
     walk: &Walk<'_, P, T>,
     router_vni: u32,
     binding: &BindingKey,
 ) -> bool {
-    match filter_of(walk, router_vni) {
+    let flags = flags_of(walk, router_vni);
+    if is_opened(walk, flags, binding) {
+        return true;
+    }
+    match flags & FILTERS {
         Snat::FLAG_INDEPENDENT_FILTERING => true,
         Snat::FLAG_ADDRESS_FILTERING => {
             // The address of a VM of ours is not yet the one that the outside sees.

@@ -5,9 +5,9 @@ use crate::neighbors::Known;
 use compiler::Compiled;
 use dataplane::Timeouts;
 use model::slice::Slice;
-use model::{HostId, NetworkId, PortId, RouterId, ip};
+use model::{HostId, NetworkId, PortId, RouterId};
 use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ struct Index {
     names: HashMap<u32, String>,
     network_ids: HashMap<u32, NetworkId>,
     /// A VM's port by the VNI of its network, or of its network's router, and its address.
-    places: HashMap<(u32, Ipv4Addr), (PortId, Option<HostId>)>,
+    places: HashMap<(u32, IpAddr), (PortId, Option<HostId>)>,
     /// VNI of the router by the VNI of a network it has an interface on.
     routers: HashMap<u32, u32>,
 }
@@ -53,7 +53,7 @@ impl Scene {
     }
 
     /// The VM's port with that address on a network, or on any network of a router.
-    pub(crate) fn place(&self, vni: u32, address: Ipv4Addr) -> Option<(PortId, Option<HostId>)> {
+    pub(crate) fn place(&self, vni: u32, address: IpAddr) -> Option<(PortId, Option<HostId>)> {
         let place = |vni| self.index.places.get(&(vni, address)).copied();
         place(vni).or_else(|| place(*self.index.routers.get(&vni)?))
     }
@@ -145,7 +145,7 @@ impl Index {
             let Some(network) = slice.networks.get(&port.network) else { continue };
             let vni = network.vni.get();
             let router = index.routers.get(&vni).copied();
-            for address in port.addresses.iter().copied().filter_map(ip::ipv4) {
+            for address in port.addresses.iter().copied() {
                 for scope in [Some(vni), router].into_iter().flatten() {
                     index.places.insert((scope, address), (*id, port.host));
                 }

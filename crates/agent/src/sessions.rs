@@ -4,13 +4,13 @@ use crate::scene::Scene;
 use dataplane::{SessionRow, State};
 use model::question::{NatFilter, SessionFilter, SessionState};
 use model::{HostId, PortId};
-use packet::ipv4;
 use packet::zerocopy::IntoBytes as _;
+use packet::{ipv4, ipv6};
 use pipeline::Address;
 use pipeline::session::{Path, Session, SessionKey};
 use serde::{Serialize, Serializer};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// A row of `nanboku sessions`.
 #[derive(Debug, Serialize)]
@@ -75,6 +75,7 @@ impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             ipv4::PROTOCOL_ICMP => f.write_str("icmp"),
+            ipv6::PROTOCOL_ICMP => f.write_str("icmpv6"),
             ipv4::PROTOCOL_TCP => f.write_str("tcp"),
             ipv4::PROTOCOL_UDP => f.write_str("udp"),
             other => write!(f, "{other}"),
@@ -92,10 +93,10 @@ pub(crate) struct Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (address, port) = (Ipv4Addr::from(self.address.to_v4()), self.port);
+        let (address, port) = (IpAddr::from(self.address), self.port);
         match self.protocol {
-            ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_UDP => write!(f, "{address}:{port}"),
-            ipv4::PROTOCOL_ICMP => write!(f, "{address} id {port}"),
+            ipv4::PROTOCOL_TCP | ipv4::PROTOCOL_UDP => write!(f, "{}", SocketAddr::new(address, port)),
+            ipv4::PROTOCOL_ICMP | ipv6::PROTOCOL_ICMP => write!(f, "{address} id {port}"),
             _ => write!(f, "{address}"),
         }
     }
@@ -145,12 +146,11 @@ pub(crate) struct Ends {
 
 impl Ends {
     pub(crate) fn of(session: &SessionRow, scene: &Scene) -> Self {
-        let address = |address: Address| Ipv4Addr::from(address.to_v4());
         // What is translated to a VM's own address is seen on the far side of the session.
-        let inside = address(session.reply.src);
+        let inside = session.reply.src.into();
         let behind = |vni| scene.place(vni, inside);
         Self {
-            src: scene.place(session.key.vni, address(session.key.src)),
+            src: scene.place(session.key.vni, session.key.src.into()),
             dst: behind(session.reply.vni).or_else(|| behind(session.router_vni)),
         }
     }
@@ -170,7 +170,7 @@ pub(crate) fn is_wanted(session: &SessionRow, ends: &Ends, filter: &SessionFilte
         && filter.state.is_none_or(|state| state == state_of(session))
         && filter.nat.is_none_or(|nat| has_nat(session.flags, nat))
         && filter.address.is_none_or(|address| {
-            let at = |side: Address, port| address.matches(side.to_v4().into(), port);
+            let at = |side: Address, port| address.matches(side.into(), port);
             at(key.src, key.src_port)
                 || at(key.dst, key.dst_port)
                 || at(reply.src, reply.src_port)

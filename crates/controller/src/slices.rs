@@ -63,7 +63,10 @@ pub(crate) fn gateway_addresses(snapshot: &Snapshot, gateway: &resource::Gateway
     gateway_fixed_ips(snapshot, gateway).iter().filter_map(resource::FixedIp::ipv4).collect()
 }
 
-fn gateway_fixed_ips<'a>(snapshot: &'a Snapshot, gateway: &resource::GatewayInfo) -> &'a [resource::FixedIp] {
+pub(crate) fn gateway_fixed_ips<'a>(
+    snapshot: &'a Snapshot,
+    gateway: &resource::GatewayInfo,
+) -> &'a [resource::FixedIp] {
     snapshot.get::<resource::Port>(gateway.port).map(|port| port.fixed_ips.as_slice()).unwrap_or_default()
 }
 

@@ -6,11 +6,11 @@
 use crate::capture::CaptureRequest;
 use crate::trace::WalkRequest;
 use crate::{NetworkId, PortId, RouterId};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::str::FromStr;
 
 /// One question.
@@ -80,16 +80,18 @@ pub struct FlowFilter {
 /// An address or prefix, and a transport port if one matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressFilter {
-    pub net: Ipv4Net,
+    pub net: IpNet,
     pub port: Option<u16>,
 }
 
 /// Text that is no such thing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAFilter {
-    #[error("'{0}' is no IPv4 address, prefix (10.0.0.0/8) or address and port (10.0.0.1:53)")]
+    #[error(
+        "'{0}' is no IP address, prefix (10.0.0.0/8, 2001:db8::/32) or address and port (10.0.0.1:53, [2001:db8::1]:53)"
+    )]
     Address(String),
-    #[error("'{0}' is no protocol: icmp, tcp, udp or a number up to 255")]
+    #[error("'{0}' is no protocol: icmp, icmpv6, tcp, udp or a number up to 255")]
     Protocol(String),
     #[error("'{0}' is no state: transitory, established, closed or active")]
     State(String),
@@ -98,7 +100,7 @@ pub enum NotAFilter {
 }
 
 impl AddressFilter {
-    pub fn matches(&self, address: Ipv4Addr, port: u16) -> bool {
+    pub fn matches(&self, address: IpAddr, port: u16) -> bool {
         self.net.contains(&address) && self.port.is_none_or(|wanted| wanted == port)
     }
 }
@@ -108,22 +110,19 @@ impl FromStr for AddressFilter {
 
     fn from_str(text: &str) -> Result<Self, NotAFilter> {
         let bad = || NotAFilter::Address(text.to_owned());
-        if let Ok(net) = text.parse::<Ipv4Net>() {
+        let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        if let Ok(net) = net {
             return Ok(Self { net, port: None });
         }
-        let (address, port) = match text.split_once(':') {
-            Some((address, port)) => (address, Some(port.parse().map_err(|_| bad())?)),
-            None => (text, None),
-        };
-        let address: Ipv4Addr = address.parse().map_err(|_| bad())?;
-        Ok(Self { net: address.into(), port })
+        let end: SocketAddr = text.parse().map_err(|_| bad())?;
+        Ok(Self { net: end.ip().into(), port: Some(end.port()) })
     }
 }
 
 impl fmt::Display for AddressFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
-            Some(port) => write!(f, "{}:{port}", self.net.addr()),
+            Some(port) => write!(f, "{}", SocketAddr::new(self.net.addr(), port)),
             None => write!(f, "{}", self.net),
         }
     }
@@ -223,9 +222,32 @@ mod tests {
         assert!(matches("8.8.8.8", [8, 8, 8, 8], 53) && !matches("8.8.8.8", [8, 8, 4, 4], 53));
         assert!(matches("8.8.0.0/16", [8, 8, 4, 4], 53));
         assert!(matches("8.8.8.8:53", [8, 8, 8, 8], 53) && !matches("8.8.8.8:53", [8, 8, 8, 8], 443));
-        for bad in ["", "8.8.8", "8.8.8.8:", "8.8.8.8:99999", "8.8.8.8/33", "8.8.8.8/24:53", "vm1"] {
+        let matches6 =
+            |text: &str, address: &str, port| filter(text).unwrap().matches(address.parse().unwrap(), port);
+        assert!(
+            matches6("2001:db8::/32", "2001:db8::1", 53) && !matches6("2001:db8::/32", "2001:db9::1", 53)
+        );
+        assert!(
+            matches6("[2001:db8::1]:53", "2001:db8::1", 53) && !matches6("2001:db8::1", "2001:db8::2", 53)
+        );
+        assert!(!matches6("::/0", "8.8.8.8", 53));
+        for text in ["8.8.8.8:53", "10.0.0.0/8", "[2001:db8::1]:53", "2001:db8::/32"] {
+            assert_eq!(filter(text).unwrap().to_string(), text);
+        }
+        for bad in [
+            "[2001:db8::1]",
+            "2001:db8::/129",
+            "",
+            "8.8.8",
+            "8.8.8.8:",
+            "8.8.8.8:99999",
+            "8.8.8.8/33",
+            "8.8.8.8/24:53",
+            "vm1",
+        ] {
             assert_eq!(filter(bad), Err(NotAFilter::Address(bad.to_owned())));
         }
+        "icmpv6" => Ok(58),
     }
 
     #[test]
@@ -254,7 +276,7 @@ mod tests {
     fn what_is_no_word_of_a_filter_is_said_with_those_that_are() {
         assert!("open".parse::<SessionState>().unwrap_err().to_string().contains("established"));
         assert!("nat".parse::<NatFilter>().unwrap_err().to_string().contains("floating"));
-        assert!(protocol("sctp").unwrap_err().to_string().contains("icmp, tcp, udp"));
+        assert!(protocol("sctp").unwrap_err().to_string().contains("icmp, icmpv6, tcp, udp"));
         assert_eq!(protocol("132"), Ok(132));
     }
 }

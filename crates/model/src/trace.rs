@@ -6,7 +6,7 @@
 
 use crate::PortId;
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Bytes as hexadecimal digits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,9 +104,9 @@ pub struct Headers {
     pub src_mac: String,
     pub dst_mac: String,
     pub vlan: Option<u16>,
-    pub src: Option<Ipv4Addr>,
-    pub dst: Option<Ipv4Addr>,
-    /// `icmp`, `tcp`, `udp`, `arp`, or a number.
+    pub src: Option<IpAddr>,
+    pub dst: Option<IpAddr>,
+    /// `icmp`, `icmpv6`, `tcp`, `udp`, `arp`, or a number.
     pub protocol: String,
     /// ICMP: the identifier of an echo.
     pub src_port: Option<u16>,
@@ -211,7 +211,7 @@ pub struct Verdict {
     /// Punt because of the size: the largest packet that fits.
     pub mtu: Option<u32>,
     /// The next hop on an external network; of a punt because of it: who is asked for.
-    pub neighbor: Option<Ipv4Addr>,
+    pub neighbor: Option<IpAddr>,
     /// It was asked for its MAC several times and does not answer.
     pub neighbor_silent: bool,
 }
@@ -256,7 +256,7 @@ pub enum HopOutcome {
 /// A packet's way in one direction, until it arrives or is stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Way {
-    /// Asking for the first hop's MAC, where that is part of sending.
+    /// Asking for the first hop's MAC, by ARP or neighbour discovery, where that is part of sending.
     pub arp: Vec<Hop>,
     pub hops: Vec<Hop>,
     pub arrived: bool,
@@ -273,19 +273,21 @@ pub struct Description {
     pub from_port: Option<PortId>,
     /// it is outside, on this external network (name or id), with `source_ip`.
     pub from_external: Option<String>,
-    /// None: the port's first address.
-    pub source_ip: Option<Ipv4Addr>,
+    /// None: the port's first address of the receiver's family.
+    pub source_ip: Option<IpAddr>,
     pub source_mac: Option<String>,
-    pub destination_ip: Option<Ipv4Addr>,
+    pub destination_ip: Option<IpAddr>,
     pub destination_mac: Option<String>,
-    /// `icmp`, `tcp`, `udp` or a number.
+    /// `icmp` (of IPv6: ICMPv6), `tcp`, `udp` or a number.
     pub protocol: Option<String>,
     /// ICMP: the echo's identifier.
     pub source_port: Option<u16>,
     pub destination_port: Option<u16>,
     /// As `syn,ack`.
     pub tcp_flags: Option<String>,
+    /// Of IPv6: the hop limit.
     pub ttl: Option<u8>,
+    /// IPv4 only.
     pub dont_fragment: bool,
     /// Bytes of the IP packet.
     pub length: Option<u16>,

@@ -117,11 +117,11 @@ mod tests {
     use super::*;
     use crate::MacAddr;
     use crate::frames::{Packet, Transport};
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
 
     fn packet(src: [u8; 4], dst: [u8; 4], transport: Transport) -> Vec<u8> {
         let (src_mac, dst_mac) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
-        let (src, dst) = (Ipv4Addr::from(src), Ipv4Addr::from(dst));
+        let (src, dst) = (IpAddr::from(src), IpAddr::from(dst));
         Packet { src_mac, dst_mac, src, dst, transport, ttl: 64, dont_fragment: false, length: None }
             .compose()
             .unwrap()

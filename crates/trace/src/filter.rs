@@ -1,14 +1,16 @@
 //! Which packets: expressions in the words of pcap-filter(7), as tcpdump takes them.
 //!
-//! Understood: `host`, `net`, `port`, `portrange` with `src` and `dst`; `ether host`; `ip`, `arp`, `tcp`, `udp`,
-//! `icmp`, `ip proto N`; `less`, `greater`; `vlan [ID]`; bytes of headers as in `tcp[tcpflags] & tcp-syn != 0`; `and`,
-//! `or`, `not`, parentheses. One difference: a VLAN tag hides nothing, `host A` finds tagged packets too.
+//! Understood: `host`, `net`, `port`, `portrange` with `src` and `dst`; `ether host`; `ip`, `ip6`, `arp`, `tcp`, `udp`,
+//! `icmp`, `icmp6`, `proto N`, `ip proto N`, `ip6 proto N`; `less`, `greater`; `vlan [ID]`; bytes of headers as in
+//! `tcp[tcpflags] & tcp-syn != 0`; `and`, `or`, `not`, parentheses. Two differences: a VLAN tag hides nothing, `host A`
+//! finds tagged packets too; and `tcp[…]`, `udp[…]` are bytes of IPv6's transport headers as well. As with tcpdump, the
+//! protocol of IPv6 is what its first header says.
 
 use crate::MacAddr;
-use ipnet::Ipv4Net;
-use packet::{ethernet, ipv4};
+use ipnet::{IpNet, Ipv4Net};
+use packet::{ethernet, ipv4, ipv6};
 use pipeline::capture::{End, Slot};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 mod parse;
 
@@ -37,7 +39,7 @@ pub enum Side {
 pub enum Test {
     Ethertype(u16),
     Protocol(u8),
-    Net(Side, Ipv4Net),
+    Net(Side, IpNet),
     Mac(Side, MacAddr),
     /// TCP and UDP, or the one protocol.
     Ports(Side, Option<u8>, std::ops::RangeInclusive<u16>),
@@ -74,6 +76,7 @@ pub enum Value {
 pub enum Header {
     Ether,
     Ip,
+    Ip6,
     /// The transport header of that protocol.
     Transport(u8),
 }
@@ -95,7 +98,7 @@ struct Frame<'a> {
     ethertype: u16,
     network: &'a [u8],
     protocol: Option<u8>,
-    /// None: a later fragment, or no IPv4.
+    /// None: a later fragment, or no IP.
     transport: Option<&'a [u8]>,
 }
 
@@ -107,6 +110,12 @@ impl<'a> Frame<'a> {
         let network = bytes.get(offset + 2..).unwrap_or_default();
         let ethertype = half(offset);
         let is_ip = ethertype == ethernet::TYPE_IPV4 && network.len() >= ipv4::LEN;
+        if ethertype == ethernet::TYPE_IPV6 {
+            let vlan = tagged.then(|| half(14) & 0x0fff);
+            let protocol = network.get(6).copied().filter(|_| network.len() >= ipv6::LEN);
+            let transport = network.get(ipv6::LEN..);
+            return Self { bytes, len, vlan, ethertype, network, protocol, transport };
+        }
         let header_len = network.first().map_or(0, |first| usize::from(first & 0xf) * 4);
         let later = network.get(6..8).is_some_and(|two| u16::from_be_bytes([two[0], two[1]]) & 0x1fff != 0);
         Self {
@@ -120,12 +129,18 @@ impl<'a> Frame<'a> {
         }
     }
 
-    fn addresses(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    fn addresses(&self) -> Option<(IpAddr, IpAddr)> {
         let at = |offset: usize| {
             let four: [u8; 4] = self.network.get(offset..offset + 4)?.try_into().ok()?;
-            Some(Ipv4Addr::from(four))
+            Some(IpAddr::from(Ipv4Addr::from(four)))
+        };
+        let at6 = |offset: u32| {
+            let offset = offset as usize;
+            let sixteen: [u8; 16] = self.network.get(offset..offset + 16)?.try_into().ok()?;
+            Some(IpAddr::from(Ipv6Addr::from(sixteen)))
         };
         match self.ethertype {
+            ethernet::TYPE_IPV6 => Some((at6(ipv6::OFFSET_SRC)?, at6(ipv6::OFFSET_DST)?)),
             ethernet::TYPE_IPV4 => Some((at(12)?, at(16)?)),
             ethernet::TYPE_ARP => Some((at(14)?, at(24)?)),
             _ => None,
@@ -139,6 +154,11 @@ impl<'a> Frame<'a> {
         let four: &[u8; 4] = self.transport?.first_chunk().filter(|_| wanted)?;
         let [a, b, c, d] = *four;
         Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+    }
+
+    /// The network header, if the packet is of that kind.
+    fn network_of(&self, ethertype: u16) -> Option<&'a [u8]> {
+        self.protocol.filter(|_| self.ethertype == ethertype).map(|_| self.network)
     }
 
     fn mac(&self, at: usize) -> Option<MacAddr> {
@@ -181,10 +201,18 @@ impl Filter {
         self.conjuncts(&mut |test| match test {
             Test::Ethertype(ethertype) => (slot.ethertype, slot.ethertype_mask) = (*ethertype, u16::MAX),
             Test::Protocol(protocol) => (slot.protocol, slot.protocol_mask) = (*protocol, u8::MAX),
-            Test::Net(side, net) => nets.push((*side, *net)),
-            Test::Ports(side, _, range) if range.start() == range.end() && *side != Side::Both => {
-                slot.ends[0].port = *range.start();
-                slot.ends[0].port_mask = u16::MAX;
+            // Slots have no room for addresses of IPv6: the programs tell of all such packets.
+            Test::Net(_, IpNet::V6(_)) => {
+                (slot.ethertype, slot.ethertype_mask) = (ethernet::TYPE_IPV6, u16::MAX);
+            }
+            Test::Net(side, IpNet::V4(net)) => nets.push((*side, *net)),
+            Test::Ports(side, only, range) => {
+                if let Some(protocol) = only {
+                    (slot.protocol, slot.protocol_mask) = (*protocol, u8::MAX);
+                }
+                if range.start() == range.end() && *side != Side::Both {
+                    (slot.ends[0].port, slot.ends[0].port_mask) = (*range.start(), u16::MAX);
+                }
             }
             _ => {}
         });
@@ -256,7 +284,8 @@ impl Value {
             Self::Bytes(header, offset, size) => {
                 let bytes = match header {
                     Header::Ether => frame.bytes,
-                    Header::Ip => frame.protocol.map(|_| frame.network)?,
+                    Header::Ip => frame.network_of(ethernet::TYPE_IPV4)?,
+                    Header::Ip6 => frame.network_of(ethernet::TYPE_IPV6)?,
                     Header::Transport(protocol) => {
                         frame.transport.filter(|_| frame.protocol == Some(*protocol))?
                     }

@@ -2,9 +2,11 @@
 
 use model::trace::{Headers, Tunnel};
 use packet::{
-    MacAddr, U16, U32, arp, bytes, checksum, ethernet, geneve, icmp, icmp6, ipv4, ipv6, tcp, udp, vxlan,
+    MacAddr, U16, U32, arp, bytes, checksum, ethernet, geneve, icmp, ipv4, ipv6, nd, tcp, udp, vxlan,
 };
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
+
+mod v6;
 
 /// Bytes in front of the inner frame of a tunnel packet.
 const OUTER_LEN: usize = ethernet::LEN + ipv4::LEN + udp::LEN + geneve::LEN;
@@ -19,9 +21,13 @@ pub enum NotAPacket {
     TooShort { length: u16, headers: usize },
     #[error("tcp_flags: '{0}' is none of syn, ack, fin, rst, psh, urg")]
     Flag(String),
+    #[error("source_ip: {src} and the receiver's {dst} are not of one IP version")]
+    Families { src: IpAddr, dst: IpAddr },
+    #[error("dont_fragment: no router fragments IPv6, so it has no such bit")]
+    Ipv6DontFragment,
 }
 
-/// What follows the IPv4 header.
+/// What follows the IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// An echo request.
@@ -46,9 +52,10 @@ pub enum Transport {
 pub struct Packet {
     pub src_mac: MacAddr,
     pub dst_mac: MacAddr,
-    pub src: Ipv4Addr,
-    pub dst: Ipv4Addr,
+    pub src: IpAddr,
+    pub dst: IpAddr,
     pub transport: Transport,
+    /// IPv6: the hop limit.
     pub ttl: u8,
     pub dont_fragment: bool,
     /// Bytes of the IP packet.
@@ -79,8 +86,16 @@ impl Packet {
     /// The frame, with right checksums.
     ///
     /// # Errors
-    /// The length has no room for the headers.
+    /// The length has no room for the headers, the ends are not of one family, or IPv6 has no such field.
     pub fn compose(&self) -> Result<Vec<u8>, NotAPacket> {
+        match (self.src, self.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => self.compose_ipv4((src, dst)),
+            (IpAddr::V6(src), IpAddr::V6(dst)) => v6::compose(self, (src, dst)),
+            (src, dst) => Err(NotAPacket::Families { src, dst }),
+        }
+    }
+
+    fn compose_ipv4(&self, ends: (Ipv4Addr, Ipv4Addr)) -> Result<Vec<u8>, NotAPacket> {
         let mut segment = self.transport_header();
         let headers = ipv4::LEN + segment.len();
         let length = self.length.map_or(headers + PAYLOAD_DEFAULT, usize::from);
@@ -91,14 +106,14 @@ impl Packet {
             let len = segment.len() as u16;
             segment.splice(4..6, len.to_be_bytes());
         }
-        self.fill_checksum(&mut segment);
+        self.fill_checksum(&mut segment, ends);
         let ethernet = ethernet::Header {
             dst: self.dst_mac,
             src: self.src_mac,
             ethertype: U16::new(ethernet::TYPE_IPV4),
         };
         let mut frame = bytes::<_, { ethernet::LEN }>(ethernet).to_vec();
-        frame.extend(bytes::<_, { ipv4::LEN }>(self.ipv4(length as u16)));
+        frame.extend(bytes::<_, { ipv4::LEN }>(self.ipv4(length as u16, ends)));
         frame.extend(segment);
         Ok(frame)
     }
@@ -112,7 +127,7 @@ impl Packet {
         }
     }
 
-    fn ipv4(&self, total_len: u16) -> ipv4::Header {
+    fn ipv4(&self, total_len: u16, (src, dst): (Ipv4Addr, Ipv4Addr)) -> ipv4::Header {
         let mut header = ipv4::Header {
             version_ihl: 0x45,
             dscp_ecn: 0,
@@ -122,8 +137,8 @@ impl Packet {
             ttl: self.ttl,
             protocol: self.protocol(),
             checksum: U16::new(0),
-            src: self.src.octets(),
-            dst: self.dst.octets(),
+            src: src.octets(),
+            dst: dst.octets(),
         };
         header.checksum = U16::new(checksum::checksum(&bytes::<_, { ipv4::LEN }>(header)));
         header
@@ -165,14 +180,14 @@ impl Packet {
         }
     }
 
-    fn fill_checksum(&self, segment: &mut [u8]) {
+    fn fill_checksum(&self, segment: &mut [u8], (src, dst): (Ipv4Addr, Ipv4Addr)) {
         let (offset, pseudo) = match self.transport {
             Transport::Echo { .. } => (icmp::OFFSET_CHECKSUM, false),
             Transport::Tcp { .. } => (tcp::OFFSET_CHECKSUM, true),
             Transport::Udp { .. } => (udp::OFFSET_CHECKSUM, true),
             Transport::Other(_) => return,
         };
-        put_checksum(segment, offset as usize, pseudo.then_some((self.src, self.dst, self.protocol())));
+        put_checksum(segment, offset as usize, pseudo.then_some((src, dst, self.protocol())));
     }
 }
 
@@ -199,10 +214,18 @@ fn put_checksum(segment: &mut [u8], offset: usize, pseudo: Option<(Ipv4Addr, Ipv
 /// What whoever gets this frame would answer: an echo reply, the segment that follows, or a datagram back. None:
 /// nothing answers it.
 pub fn answer_to(frame: &[u8]) -> Option<Vec<u8>> {
+    match packet::read::<ethernet::Header>(frame, 0)?.ethertype.get() {
+        ethernet::TYPE_IPV4 => answer_to_ipv4(frame),
+        ethernet::TYPE_IPV6 => v6::answer_to(frame),
+        _ => None,
+    }
+}
+
+fn answer_to_ipv4(frame: &[u8]) -> Option<Vec<u8>> {
     let mut answer = frame.to_vec();
     let header: ipv4::Header = packet::read(frame, ethernet::LEN)?;
     let ethernet: ethernet::Header = packet::read(frame, 0)?;
-    if ethernet.ethertype.get() != ethernet::TYPE_IPV4 || header.is_fragment() {
+    if header.is_fragment() {
         return None;
     }
     answer.splice(..12, [ethernet.src.0, ethernet.dst.0].concat());
@@ -221,12 +244,7 @@ pub fn answer_to(frame: &[u8]) -> Option<Vec<u8>> {
             put_checksum(segment, icmp::OFFSET_CHECKSUM as usize, None);
         }
         ipv4::PROTOCOL_TCP => {
-            swap_ports(segment)?;
-            let flags = segment.get_mut(13)?;
-            if *flags & tcp::FLAG_RST != 0 {
-                return None;
-            }
-            *flags = *flags & tcp::FLAG_SYN | tcp::FLAG_ACK;
+            answer_tcp(segment)?;
             put_checksum(segment, tcp::OFFSET_CHECKSUM as usize, pseudo);
         }
         ipv4::PROTOCOL_UDP => {
@@ -238,24 +256,59 @@ pub fn answer_to(frame: &[u8]) -> Option<Vec<u8>> {
     Some(answer)
 }
 
+/// None: nothing answers a reset.
+fn answer_tcp(segment: &mut [u8]) -> Option<()> {
+    swap_ports(segment)?;
+    let flags = segment.get_mut(13).filter(|flags| **flags & tcp::FLAG_RST == 0)?;
+    *flags = *flags & tcp::FLAG_SYN | tcp::FLAG_ACK;
+    Some(())
+}
+
 fn swap_ports(segment: &mut [u8]) -> Option<()> {
     let (src, rest) = segment.split_at_mut_checked(2)?;
     src.swap_with_slice(rest.get_mut(..2)?);
     Some(())
 }
 
-/// Asks everybody for the MAC of an address; untagged.
-pub fn arp_request((mac, address): (MacAddr, Ipv4Addr), wanted: Ipv4Addr) -> Vec<u8> {
+/// The link's question for the MAC of an address, by ARP or neighbour discovery; untagged. None: the asker's address
+/// is of the other family.
+pub fn neighbor_question((mac, address): (MacAddr, IpAddr), wanted: IpAddr) -> Option<Vec<u8>> {
+    match (address, wanted) {
+        (IpAddr::V4(address), IpAddr::V4(wanted)) => Some(arp_request((mac, address), wanted)),
+        (IpAddr::V6(address), IpAddr::V6(wanted)) => Some(v6::solicitation((mac, address), wanted)),
+        _ => None,
+    }
+}
+
+fn arp_request((mac, address): (MacAddr, Ipv4Addr), wanted: Ipv4Addr) -> Vec<u8> {
     let sender = packet::compose::ArpSender { mac, ip: address.octets(), vlan: None };
     packet::compose::arp_request(&sender, wanted.octets()).to_vec()
 }
 
-/// Who says to have which address, if the frame is an ARP reply.
-pub fn arp_answer(frame: &[u8]) -> Option<(MacAddr, Ipv4Addr)> {
+/// Who says to have which address, if the frame is such an answer.
+pub fn neighbor_answer(frame: &[u8]) -> Option<(MacAddr, IpAddr)> {
+    let arp = arp_answer(frame).map(|(mac, address)| (mac, address.into()));
+    arp.or_else(|| v6::advertised(frame).map(|(mac, address)| (mac, address.into())))
+}
+
+fn arp_answer(frame: &[u8]) -> Option<(MacAddr, Ipv4Addr)> {
     let ethernet: ethernet::Header = packet::read(frame, 0)?;
     let message: arp::Header = packet::read(frame, ethernet::LEN)?;
     let reply = ethernet.ethertype.get() == ethernet::TYPE_ARP && message.operation.get() == arp::OP_REPLY;
     reply.then_some((message.sender_mac, message.sender_ip.into()))
+}
+
+/// The MAC that frames to a multicast address go to; none: it is another, and a neighbour is asked for.
+pub fn multicast_mac(address: IpAddr) -> Option<MacAddr> {
+    match address {
+        IpAddr::V6(address) if address.is_multicast() => Some(nd::multicast_mac(&address.octets())),
+        _ => None,
+    }
+}
+
+/// The address that an interface gives itself by its MAC.
+pub fn link_local(mac: MacAddr) -> IpAddr {
+    IpAddr::from(nd::link_local(mac))
 }
 
 /// A frame's MACs: destination and source.
@@ -290,7 +343,7 @@ pub fn headers(frame: &[u8], vlan: Option<u16>, tunnel_port: Option<(u16, bool)>
     };
     match ethernet.ethertype.get() {
         ethernet::TYPE_IPV4 => ip(frame, base),
-        ethernet::TYPE_IPV6 => ip6(frame, base),
+        ethernet::TYPE_IPV6 => v6::headers(frame, base),
         ethernet::TYPE_ARP => arp_text(frame, base),
         other => {
             Headers { text: format!("EtherType {other:#06x}"), protocol: format!("{other:#06x}"), ..base }
@@ -335,7 +388,7 @@ fn arp_text(frame: &[u8], base: Headers) -> Headers {
         arp::OP_REPLY => format!("ARP {sender} is at {}", message.sender_mac),
         other => format!("ARP operation {other}"),
     };
-    Headers { text, protocol: "arp".to_owned(), src: Some(sender), dst: Some(target), ..base }
+    Headers { text, protocol: "arp".to_owned(), src: Some(sender.into()), dst: Some(target.into()), ..base }
 }
 
 fn ip(frame: &[u8], base: Headers) -> Headers {
@@ -345,8 +398,8 @@ fn ip(frame: &[u8], base: Headers) -> Headers {
     let offset = ethernet::LEN + header.header_len() as usize;
     let (src, dst) = (Ipv4Addr::from(header.src), Ipv4Addr::from(header.dst));
     let base = Headers {
-        src: Some(src),
-        dst: Some(dst),
+        src: Some(src.into()),
+        dst: Some(dst.into()),
         ttl: Some(header.ttl),
         length: Some(header.total_len.get()),
         protocol: protocol_name(header.protocol),
@@ -362,51 +415,6 @@ fn ip(frame: &[u8], base: Headers) -> Headers {
     let df = if header.dont_fragment() { " DF" } else { "" };
     let text = format!("{what} {ends}, {} bytes, TTL {}{df}", header.total_len.get(), header.ttl);
     Headers { text, src_port: ports.map(|ports| ports.0), dst_port: ports.map(|ports| ports.1), ..base }
-}
-
-/// IPv6 as far as one line goes; extension headers are told by number.
-fn ip6(frame: &[u8], base: Headers) -> Headers {
-    let Some(header) = packet::read::<ipv6::Header>(frame, ethernet::LEN) else {
-        return Headers { text: "truncated IPv6".to_owned(), ..base };
-    };
-    let offset = ethernet::LEN + ipv6::LEN;
-    let (src, dst) = (Ipv6Addr::from(header.src), Ipv6Addr::from(header.dst));
-    let (ports, what) = match header.next_header {
-        ipv6::PROTOCOL_ICMP => icmp6_text(frame, offset),
-        other => transport(frame, offset, other),
-    };
-    let ends = match ports {
-        Some((a, b)) if header.next_header != ipv6::PROTOCOL_ICMP => format!("[{src}]:{a} > [{dst}]:{b}"),
-        _ => format!("{src} > {dst}"),
-    };
-    let length = header.payload_len.get().saturating_add(ipv6::LEN as u16);
-    Headers {
-        text: format!("{what} {ends}, {length} bytes, hop limit {}", header.hop_limit),
-        protocol: protocol_name(header.next_header),
-        ttl: Some(header.hop_limit),
-        length: Some(length),
-        src_port: ports.map(|ports| ports.0),
-        dst_port: ports.map(|ports| ports.1),
-        ..base
-    }
-}
-
-fn icmp6_text(frame: &[u8], offset: usize) -> (Option<(u16, u16)>, String) {
-    // Type, code and identifier stand where ICMP's do.
-    let Some(header) = packet::read::<icmp::Header>(frame, offset) else {
-        return (None, "truncated ICMPv6".to_owned());
-    };
-    let id = header.id.get();
-    let target = || packet::read::<[u8; 16]>(frame, offset + 8).map(Ipv6Addr::from);
-    match (header.kind, target()) {
-        (icmp6::TYPE_ECHO_REQUEST, _) => (Some((id, id)), format!("ICMPv6 echo request id {id}")),
-        (icmp6::TYPE_ECHO_REPLY, _) => (Some((id, id)), format!("ICMPv6 echo reply id {id}")),
-        (icmp6::TYPE_ROUTER_SOLICITATION, _) => (None, "ICMPv6 router solicitation".to_owned()),
-        (icmp6::TYPE_ROUTER_ADVERTISEMENT, _) => (None, "ICMPv6 router advertisement".to_owned()),
-        (icmp6::TYPE_NEIGHBOR_SOLICITATION, Some(target)) => (None, format!("ICMPv6 who has {target}")),
-        (icmp6::TYPE_NEIGHBOR_ADVERTISEMENT, Some(target)) => (None, format!("ICMPv6 here is {target}")),
-        (kind, _) => (None, format!("ICMPv6 {kind}/{}", header.code)),
-    }
 }
 
 /// The name of a protocol, or its number.
@@ -461,8 +469,8 @@ mod tests {
         Packet {
             src_mac: MacAddr([2, 0, 0, 0, 0, 1]),
             dst_mac: MacAddr([2, 0, 0, 0, 0, 2]),
-            src: Ipv4Addr::new(192, 168, 10, 11),
-            dst: Ipv4Addr::new(8, 8, 8, 8),
+            src: [192, 168, 10, 11].into(),
+            dst: [8, 8, 8, 8].into(),
             transport,
             ttl: 64,
             dont_fragment: false,
@@ -508,32 +516,6 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_is_told_in_one_line() {
-        let head = "02000000000202000000000186dd6000000000";
-        let ends = "20010db8000000000000000000000001".to_owned() + "20010db8000000000000000000000002";
-        let table = [
-            (
-                "083a40",
-                "8000123400070001",
-                "ICMPv6 echo request id 7 2001:db8::1 > 2001:db8::2, 48 bytes, hop limit 64",
-            ),
-            (
-                "081140",
-                "0fa0003500080000",
-                "UDP [2001:db8::1]:4000 > [2001:db8::2]:53, 48 bytes, hop limit 64",
-            ),
-            ("08003b", "3a00000000000000", "IP protocol 0 2001:db8::1 > 2001:db8::2, 48 bytes, hop limit 59"),
-        ];
-        for (middle, payload, want) in table {
-            let frame: model::trace::Hex = format!("{head}{middle}{ends}{payload}").parse().unwrap();
-            assert_eq!(headers(&frame.0, None, None).text, want);
-            for len in 0..frame.0.len() {
-                let _ = headers(&frame.0[..len], None, None);
-            }
-        }
-    }
-
-    #[test]
     fn what_cannot_be_is_said_by_field() {
         let short = Packet { length: Some(27), ..packet(Transport::Echo { id: 1 }) };
         assert_eq!(short.compose(), Err(NotAPacket::TooShort { length: 27, headers: 28 }));
@@ -546,7 +528,8 @@ mod tests {
         let frame = packet(Transport::Tcp { src: 1, dst: 2, flags: 2 }).compose().unwrap();
         for len in 0..frame.len() {
             let cut = &frame[..len];
-            let _ = (headers(cut, None, Some((6081, true))), answer_to(cut), arp_answer(cut), inner(cut));
+            let _ =
+                (headers(cut, None, Some((6081, true))), answer_to(cut), neighbor_answer(cut), inner(cut));
         }
     }
 }

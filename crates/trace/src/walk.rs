@@ -1,13 +1,13 @@
 //! One walk on one host: the real entry points over recorded tables, and the outcome in words.
 
-use crate::words::{self, Names};
+use crate::words::{self, Family, Names};
 use crate::{NotReadable, frames, state};
 use model::trace::{Headers, Hex, Nat, Origin, SessionUse, Stage, Verdict as Told, WalkRequest, Walked};
 use pipeline::host::{Frame, Look, Recorder, Source, Step};
 use pipeline::table_set::TableSet;
 use pipeline::tables::Config;
 use pipeline::{Address, Punt, TunnelKey, Verdict, Work};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Where a frame comes in, as the programs see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub fn walk<S: Source>(
         entered: entered(arrival, &packet, around.names),
         session: session_use(&steps),
         nat: output.as_ref().and_then(|output| nat(&packet, output)),
-        stages: steps.iter().filter_map(|step| stage(step, around)).collect(),
+        stages: steps.iter().filter_map(|step| stage(step, around, family(&packet))).collect(),
         verdict: told(verdict, &work, &frame, &steps, around.names),
         packet,
         output,
@@ -131,9 +131,15 @@ fn session_use(steps: &[Step]) -> SessionUse {
 
 /// The translation between what came and what left.
 fn nat(before: &Headers, after: &Headers) -> Option<Nat> {
+    // Nothing of IPv6 is translated: what differs there is an answer of the host's own.
+    if before.src.is_some_and(|src| src.is_ipv6()) {
+        return None;
+    }
     let ends = |headers: &Headers| {
-        let end = |address: Option<Ipv4Addr>, port: Option<u16>| match (address, port) {
-            (Some(address), Some(port)) if headers.protocol != "icmp" => format!("{address}:{port}"),
+        let end = |address: Option<IpAddr>, port: Option<u16>| match (address, port) {
+            (Some(address), Some(port)) if headers.protocol != "icmp" => {
+                SocketAddr::new(address, port).to_string()
+            }
             (Some(address), Some(port)) => format!("{address} id {port}"),
             (Some(address), None) => address.to_string(),
             (None, _) => "?".to_owned(),
@@ -145,9 +151,13 @@ fn nat(before: &Headers, after: &Headers) -> Option<Nat> {
     (!answered && before != after).then_some(Nat { before, after })
 }
 
-fn stage(step: &Step, around: &Surroundings<'_>) -> Option<Stage> {
+fn family(packet: &Headers) -> Family {
+    if packet.src.is_some_and(|src| src.is_ipv6()) { Family::Ipv6 } else { Family::Ipv4 }
+}
+
+fn stage(step: &Step, around: &Surroundings<'_>, family: Family) -> Option<Stage> {
     let looks = step.looks.iter().filter_map(|look| words::look(look, around)).collect();
-    let text = words::summary(step, around)?;
+    let text = words::summary(step, around, family)?;
     Some(Stage { name: step.stage.name().to_owned(), text, looks })
 }
 
@@ -171,8 +181,8 @@ fn told(verdict: Verdict, work: &Work, frame: &Frame, steps: &[Step], names: &Na
         Verdict::Uplink { ifindex } => {
             let tag = frame.vlan.map_or("untagged".to_owned(), |vlan| format!("VLAN {vlan}"));
             let text = format!("out of uplink {}, {tag}", names.link(ifindex));
-            let next_hop = Ipv4Addr::from(work.target.next_hop.to_v4());
-            let neighbor = Some(next_hop).filter(|next_hop| !next_hop.is_unspecified());
+            let neighbor = Some(work.target.next_hop).filter(|next_hop| !next_hop.is_zero());
+            let neighbor = neighbor.map(IpAddr::from);
             Told { text, vlan: frame.vlan, neighbor, ..link("uplink", ifindex) }
         }
         Verdict::Tunnel { .. } => {
@@ -202,7 +212,7 @@ fn punted(punt: Punt, steps: &[Step]) -> Told {
     });
     let event = told.next_back();
     let detail = event.map_or(0, |(_, event)| event.detail);
-    let next_hop = event.map(|(_, event)| Ipv4Addr::from(event.address.to_v4()));
+    let next_hop = event.map(|(_, event)| IpAddr::from(event.address));
     let what = match (punt, next_hop) {
         (Punt::FragmentationNeeded, _) => format!("larger than the {detail} bytes that fit"),
         (Punt::ResolveNeighbor, Some(next_hop)) => format!("the MAC of {next_hop} is not known"),

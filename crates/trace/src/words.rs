@@ -15,7 +15,7 @@ use pipeline::table_set::{Prefix, RoutePrefix};
 use pipeline::tables::*;
 use pipeline::{Address, Punt};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// What numbers are called.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,13 @@ pub struct Names {
     pub hosts: BTreeMap<Ipv4Addr, String>,
     /// Of security groups, as [`rules_of`] words them.
     pub rules: BTreeMap<SecurityGroupRuleId, String>,
+}
+
+/// Of a packet; what rules of security groups are of, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    Ipv4,
+    Ipv6,
 }
 
 /// A link of the host.
@@ -255,6 +262,9 @@ fn route_text(route: &Route, names: &Names) -> String {
         _ => format!("{} {via}, MTU {}", names.network(route.vni), route.mtu),
     }
 }
+        Route::EXTERNAL_UNTRANSLATED => {
+            format!("{} {via}, MTU {}, untranslated", names.network(route.vni), route.mtu)
+        }
 
 fn external_text(external: &External, names: &Names) -> String {
     let uplink = match external.uplink_ifindex {
@@ -267,13 +277,19 @@ fn external_text(external: &External, names: &Names) -> String {
 
 fn external_address_text(address: &ExternalAddress, names: &Names) -> String {
     let answer =
-        if address.flags & ExternalAddress::FLAG_ANSWER != 0 { ", this host answers ARP" } else { "" };
+        if address.flags & ExternalAddress::FLAG_ANSWER != 0 { ", this host answers for it" } else { "" };
     match address.kind {
         ExternalAddress::FLOATING => {
             format!("floating IP of {} on {}{answer}", address.fixed, names.host_of(address.vtep))
         }
         ExternalAddress::FORWARDED => {
             format!("floating IP whose ports router {} forwards{answer}", names.network(address.router_vni))
+        }
+        ExternalAddress::ROUTED => {
+            format!("own address of a VM on {}, not translated{answer}", names.host_of(address.vtep))
+        }
+        ExternalAddress::ROUTER => {
+            format!("own address of router {}{answer}", names.network(address.router_vni))
         }
         _ => format!("SNAT address of router {}{answer}", names.network(address.router_vni)),
     }
@@ -295,8 +311,10 @@ fn block_text(block: &PortBlock) -> String {
 
 fn endpoint(address: Address, port: u16, protocol: u8) -> String {
     match protocol {
-        packet::ipv4::PROTOCOL_TCP | packet::ipv4::PROTOCOL_UDP => format!("{address}:{port}"),
-        packet::ipv4::PROTOCOL_ICMP => format!("{address} id {port}"),
+        packet::ipv4::PROTOCOL_TCP | packet::ipv4::PROTOCOL_UDP => {
+            SocketAddr::new(address.into(), port).to_string()
+        }
+        packet::ipv4::PROTOCOL_ICMP | packet::ipv6::PROTOCOL_ICMP => format!("{address} id {port}"),
         _ => address.to_string(),
     }
 }
@@ -384,12 +402,12 @@ fn longest<'a>(
 }
 
 /// What a stage came to; none if it had nothing to do.
-pub(crate) fn summary(step: &Step, around: &Surroundings<'_>) -> Option<String> {
+pub(crate) fn summary(step: &Step, around: &Surroundings<'_>, family: Family) -> Option<String> {
     let names = around.names;
     let text = match step.stage {
         Stage::Classify => classify(&step.looks, names),
         Stage::PortSecurity => port_security(&step.looks, names),
-        Stage::EgressAcl | Stage::IngressAcl => acl::summary(step, around),
+        Stage::EgressAcl | Stage::IngressAcl => acl::summary(step, around, family),
         Stage::Switch => switch(&step.looks, names),
         Stage::Route => route(&step.looks, around),
         Stage::Dnat => dnat(&step.looks, names),
@@ -488,7 +506,7 @@ fn dnat(looks: &[Look], names: &Names) -> Option<String> {
             }
             Look::Forwarding(key, None) => format!("nothing forwards {}", binding_text(key)),
             Look::ExternalAddress(key, Some(address)) => {
-                format!("{} is a {}", key.address, external_address_text(address, names))
+                format!("{}: {}", key.address, external_address_text(address, names))
             }
             Look::ExternalAddress(key, None) => format!("{} is none of ours", key.address),
             _ => continue,
@@ -514,6 +532,9 @@ fn snat(looks: &[Look], names: &Names) -> Option<String> {
             _ => continue,
         });
     }
+            Look::ExternalAddress(key, Some(address)) if address.kind == ExternalAddress::ROUTED => {
+                format!("{} leaves as it is", key.address)
+            }
     None
 }
 

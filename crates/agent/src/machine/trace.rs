@@ -37,7 +37,7 @@ impl Machine {
         match trace::walk(view, &around, arrival, request) {
             Ok(mut walked) => {
                 walked.verdict.neighbor_silent =
-                    walked.verdict.neighbor.is_some_and(|address| self.is_silent(address.into()));
+                    walked.verdict.neighbor.is_some_and(|address| self.is_silent(address));
                 WalkAnswer::Walked(Box::new(walked))
             }
             Err(error) => no_entry("state-unreadable", error.to_string()),

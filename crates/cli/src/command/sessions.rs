@@ -72,10 +72,11 @@ struct FilterArgs {
     /// On this network.
     #[arg(long)]
     network: Option<String>,
-    /// At either end, before or after translation: an address, a prefix, or ADDRESS:PORT.
+    /// At either end, before or after translation: an address, a prefix, or ADDRESS:PORT
+    /// ([ADDRESS]:PORT of IPv6).
     #[arg(long, value_name = "ADDRESS")]
     address: Option<String>,
-    /// icmp, tcp, udp or a number.
+    /// icmp, icmpv6, tcp, udp or a number.
     #[arg(long)]
     protocol: Option<String>,
     /// transitory, established or closed (TCP); active (others).

@@ -3,12 +3,12 @@
 use crate::Usage;
 use crate::output::Format;
 use crate::resource::{Context, NETWORK, PORT};
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use model::Mac;
 use model::trace::{Description, Hex, Trace};
 use serde_json::Value;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 mod live;
@@ -21,6 +21,9 @@ pub(crate) struct TraceArgs {
     /// Where to: an address, or the name or id of a port.
     #[arg(long, value_name = "ADDRESS|PORT", conflicts_with = "pcap")]
     to: Option<String>,
+    /// Of a port named by --to take the first IPv6 address, not the first of all.
+    #[arg(long, short = '6', requires = "to")]
+    ipv6: bool,
     /// Follow real packets through all hosts as they pass, until interrupted. Of the description only `--from`,
     /// `--to` and the protocol count.
     #[arg(long, conflicts_with_all = ["pcap", "fresh", "no_answer"])]
@@ -83,11 +86,11 @@ pub(crate) struct Kind {
 pub(crate) struct Fields {
     /// The sender's address; from outside it is needed.
     #[arg(long, value_name = "ADDRESS", visible_alias = "source-ip")]
-    from_ip: Option<Ipv4Addr>,
+    from_ip: Option<IpAddr>,
     /// The sender's MAC, instead of the port's.
     #[arg(long, value_name = "MAC")]
     source_mac: Option<Mac>,
-    /// The receiver's MAC, instead of what ARP says.
+    /// The receiver's MAC, instead of what ARP or neighbour discovery says.
     #[arg(long, value_name = "MAC")]
     destination_mac: Option<Mac>,
     /// The sender's port, or the identifier of an echo.
@@ -96,10 +99,10 @@ pub(crate) struct Fields {
     /// As syn,ack; syn if not given.
     #[arg(long, value_name = "FLAGS", requires = "tcp")]
     tcp_flags: Option<String>,
-    /// Time to live; 64 if not given.
+    /// Time to live, or hop limit; 64 if not given.
     #[arg(long)]
     ttl: Option<u8>,
-    /// Must not be fragmented.
+    /// Must not be fragmented; IPv4 only.
     #[arg(long)]
     df: bool,
     /// Bytes of the IP packet.
@@ -152,7 +155,7 @@ pub(crate) async fn ask(description: &Description, cx: &Context) -> anyhow::Resu
 }
 
 async fn describe(args: TraceArgs, cx: &Context) -> anyhow::Result<Description> {
-    let TraceArgs { sender, to, kind, fields, pcap, number, fresh, no_answer, .. } = args;
+    let TraceArgs { sender, to, ipv6, kind, fields, pcap, number, fresh, no_answer, .. } = args;
     let mut description = Description {
         source_ip: fields.from_ip,
         source_mac: fields.source_mac.map(|mac| mac.to_string()),
@@ -185,22 +188,29 @@ async fn describe(args: TraceArgs, cx: &Context) -> anyhow::Result<Description> 
         }
         (None, Some(to)) => {
             kind.describe(&mut description);
-            description.destination_ip = Some(address_of(to, cx).await?);
+            description.destination_ip = Some(address_of((to, ipv6), cx).await?);
         }
         (None, None) => return Err(Usage("--to is needed".to_owned()).into()),
     }
     Ok(description)
 }
 
-/// An address, or the first one of the port of that name.
-pub(crate) async fn address_of(to: &str, cx: &Context) -> anyhow::Result<Ipv4Addr> {
-    if let Ok(address) = to.parse() {
+/// An address, or the first one of the port of that name; `ipv6`: the first of IPv6.
+pub(crate) async fn address_of((to, ipv6): (&str, bool), cx: &Context) -> anyhow::Result<IpAddr> {
+    if let Ok(address) = to.parse::<IpAddr>() {
+        ensure!(!ipv6 || address.is_ipv6(), "--ipv6 is given, but {to} is an IPv4 address");
         return Ok(address);
     }
-    let looks_like_address = to.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    ensure!(!looks_like_address, "'{to}' is no IPv4 address");
+    let looks_like_ipv4 = to.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let looks_like_ipv6 = to.contains(':') && to.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':');
+    ensure!(!looks_like_ipv4 && !looks_like_ipv6, "'{to}' is no IP address");
     let port = cx.client.find(&PORT, to).await?;
-    let first = port.get("fixed_ips").and_then(|ips| ips.get(0)?.get("ip_address")?.as_str());
-    let first = first.with_context(|| format!("port '{to}' has no address"))?;
-    first.parse().with_context(|| format!("port '{to}' has no IPv4 address but {first}"))
+    let ips = port.get("fixed_ips").and_then(Value::as_array).into_iter().flatten();
+    let addresses = ips.filter_map(|ip| ip.get("ip_address")?.as_str()?.parse().ok());
+    let mut wanted = addresses.filter(|address: &IpAddr| !ipv6 || address.is_ipv6());
+    match wanted.next() {
+        Some(address) => Ok(address),
+        None if ipv6 => bail!("port '{to}' has no IPv6 address"),
+        None => bail!("port '{to}' has no address"),
+    }
 }

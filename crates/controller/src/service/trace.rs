@@ -6,15 +6,15 @@
 //! the way and is named.
 
 use super::{Error, Service};
-use model::HostId;
 use model::question::Question;
 use model::resource::{self, FloatingIp, Host, Network, Port, Router};
 use model::trace::{
     Description, Entry, Hex, Hop, HopOutcome, Kept, NoEntry, Origin, Trace, WalkAnswer, WalkRequest, Walked,
     Way,
 };
+use model::{HostId, SubnetId};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Record, Snapshot};
@@ -132,7 +132,6 @@ impl Tracer<'_> {
         way: &mut Way,
     ) -> Result<Ready, Error> {
         let mac = MacAddr(port.mac.0);
-        let own = port.fixed_ips.iter().find_map(|ip| Some((ip.subnet, ip.ipv4()?)));
         let Some(host) = self.snapshot.host_by_name(&port.binding_host) else {
             let reason = match port.binding_host.as_str() {
                 "" => "the port is bound to no host".to_owned(),
@@ -145,25 +144,31 @@ impl Tracer<'_> {
         if let Some(Hex(frame)) = &description.frame {
             return Ok(Ok((host, entry, frame.clone(), None)));
         }
+        let own = description.destination_ip.and_then(|dst| own_address(port, dst));
         let packet = packet_of(description, (mac, own.map(|(_, address)| address)))?;
         if let Some(dst_mac) = &description.destination_mac {
             let dst_mac = parse_mac("destination_mac", dst_mac)?;
             return Ok(Ok((host, entry, compose(&Packet { dst_mac, ..packet })?, None)));
         }
-        let Some((subnet, address)) = own else { return Err(bad("source_ip", "the port has no address")) };
-        let subnet = self.snapshot.get::<resource::Subnet>(subnet);
-        let on_link = subnet.is_some_and(|subnet| subnet.cidr.contains(&IpAddr::from(packet.dst)));
-        let next_hop =
-            if on_link { Some(packet.dst) } else { subnet.and_then(|subnet| subnet.ipv4_gateway()) };
+        if let Some(dst_mac) = frames::multicast_mac(packet.dst) {
+            return Ok(Ok((host, entry, compose(&Packet { dst_mac, ..packet })?, None)));
+        }
+        let Some((subnet, address)) = own else {
+            return Err(bad("source_ip", format!("the port has no {} address", version(packet.dst))));
+        };
+        let subnet = subnet.and_then(|subnet| self.snapshot.get::<resource::Subnet>(subnet));
+        let on_link = subnet.is_none_or(|subnet| subnet.cidr.contains(&packet.dst));
+        let next_hop = if on_link { Some(packet.dst) } else { subnet.and_then(|subnet| subnet.gateway_ip) };
         let Some(next_hop) = next_hop else {
             let reason = "the port's subnet has no gateway address: its VMs have no default route".to_owned();
             let name = self.host_name(host);
             way.hops.push(no_entry(&name, "no-gateway-address", &reason));
             return Ok(Err(reason));
         };
-        let request = frames::arp_request((mac, address), next_hop);
+        let request = frames::neighbor_question((mac, address), next_hop)
+            .ok_or_else(|| bad("source_ip", format!("the gateway {next_hop} is not of its IP version")))?;
         let hop = self.walk(host, entry.clone(), request, None).await;
-        let answer = walked(&hop).and_then(|walked| frames::arp_answer(&walked.frame.0));
+        let answer = walked(&hop).and_then(|walked| frames::neighbor_answer(&walked.frame.0));
         let reason = stop_text(&hop);
         way.arp.push(hop);
         match answer {
@@ -181,20 +186,20 @@ impl Tracer<'_> {
     ) -> Result<Ready, Error> {
         if let Some(Hex(frame)) = &description.frame {
             let headers = frames::headers(frame, None, None);
-            let dst = headers.dst.ok_or_else(|| bad("frame", "is no IPv4 packet"))?;
-            let src = headers.src.unwrap_or(Ipv4Addr::UNSPECIFIED);
+            let dst = headers.dst.ok_or_else(|| bad("frame", "is no IP packet"))?;
+            let src = headers.src.unwrap_or(unspecified(dst));
             return Ok(self.arrive(network, frame.clone(), (src, dst), way).await);
         }
         let packet = packet_of(description, (OUTSIDE_MAC, None))?;
         Ok(self.arrive(network, compose(&packet)?, (packet.src, packet.dst), way).await)
     }
 
-    /// A frame on an external network, at the host that answers ARP for its destination.
+    /// A frame on an external network, at the host that answers ARP or neighbour discovery for its destination.
     async fn arrive(
         &mut self,
         network: &Network,
         frame: Vec<u8>,
-        (src, dst): (Ipv4Addr, Ipv4Addr),
+        (src, dst): (IpAddr, IpAddr),
         way: &mut Way,
     ) -> Ready {
         let (Some(provider), name) = (&network.provider, &network.standard.name) else {
@@ -202,19 +207,21 @@ impl Tracer<'_> {
         };
         let subnets: Vec<_> = self.snapshot.subnets_of_network(network.id).collect();
         let next_hop = self.router_of_own_address(network, (src, dst)).unwrap_or(dst);
-        let Some(subnet) = subnets.iter().find(|subnet| subnet.cidr.contains(&IpAddr::from(next_hop))) else {
+        let Some(subnet) = subnets.iter().find(|subnet| subnet.cidr.contains(&next_hop)) else {
             let reason = format!("{dst} is no address of {name}: nobody outside sends it there");
             way.hops.push(no_entry("", "not-on-link", &reason));
             return Err(reason);
         };
-        let asker = if subnet.cidr.contains(&IpAddr::from(src)) { Some(src) } else { subnet.ipv4_gateway() };
-        let request = frames::arp_request((OUTSIDE_MAC, asker.unwrap_or(src)), next_hop);
+        let asker = if subnet.cidr.contains(&src) { Some(src) } else { subnet.gateway_ip };
+        let Some(request) = frames::neighbor_question((OUTSIDE_MAC, asker.unwrap_or(src)), next_hop) else {
+            return Err(format!("{src} and {next_hop} are not of one IP version"));
+        };
         let entry = Entry::Uplink(provider.physical_network.clone());
         let has = |host: &&Arc<Host>| host.physical_networks.contains(&provider.physical_network);
         let hosts: Vec<HostId> = self.snapshot.hosts.values().filter(has).map(|host| host.id).collect();
         let mut owners = Vec::new();
         for hop in self.walk_all(&hosts, &entry, request, provider.vlan).await {
-            let answer = walked(&hop.1).and_then(|walked| frames::arp_answer(&walked.frame.0));
+            let answer = walked(&hop.1).and_then(|walked| frames::neighbor_answer(&walked.frame.0));
             if let Some((mac, _)) = answer {
                 owners.push((hop.0, mac));
             }
@@ -234,21 +241,25 @@ impl Tracer<'_> {
 
     /// Whom the outside sends a packet to a VM's own address: the router that translates nothing from there to it, by
     /// its first address outside.
-    fn router_of_own_address(&self, network: &Network, (src, dst): (Ipv4Addr, Ipv4Addr)) -> Option<Ipv4Addr> {
+    fn router_of_own_address(&self, network: &Network, (src, dst): (IpAddr, IpAddr)) -> Option<IpAddr> {
         let mut routers = self.snapshot.routers_of_external_network(network.id);
         routers.find_map(|router| {
             let gateway = router.gateway.as_ref()?;
-            let untranslated = gateway.untranslated_destinations.iter().any(|prefix| prefix.contains(&src));
+            let untranslated = match src {
+                IpAddr::V4(src) => {
+                    gateway.untranslated_destinations.iter().any(|prefix| prefix.contains(&src))
+                }
+                IpAddr::V6(_) => true,
+            };
             let device = router.id.to_string();
             let mut legs = self.snapshot.ports_of_device(&device).flat_map(|port| &port.fixed_ips);
             let behind = legs.any(|leg| {
                 let subnet = self.snapshot.get::<resource::Subnet>(leg.subnet);
-                subnet.is_some_and(|subnet| {
-                    subnet.network != network.id && subnet.cidr.contains(&IpAddr::from(dst))
-                })
+                subnet.is_some_and(|subnet| subnet.network != network.id && subnet.cidr.contains(&dst))
             });
-            let addresses = crate::slices::gateway_addresses(self.snapshot, gateway);
-            addresses.first().copied().filter(|_| untranslated && behind)
+            let mut addresses =
+                crate::slices::gateway_fixed_ips(self.snapshot, gateway).iter().map(|ip| ip.address);
+            addresses.find(|address| address.is_ipv4() == dst.is_ipv4()).filter(|_| untranslated && behind)
         })
     }
 
@@ -463,7 +474,7 @@ fn stop_text(hop: &Hop) -> String {
         }
         HopOutcome::Walked(walked) if walked.verdict.neighbor_silent => {
             let neighbor = walked.verdict.neighbor.map(|address| address.to_string()).unwrap_or_default();
-            format!("{} on {}, but {neighbor} does not answer ARP", walked.verdict.text, hop.host)
+            format!("{} on {}, but {neighbor} does not say its MAC", walked.verdict.text, hop.host)
         }
         HopOutcome::Walked(walked) => format!("{} on {}", walked.verdict.text, hop.host),
         HopOutcome::NoEntry(no_entry) => format!("{}: {}", hop.host, no_entry.text),
@@ -492,20 +503,46 @@ fn compose(packet: &Packet) -> Result<Vec<u8>, Error> {
     packet.compose().map_err(|error| Error::bad_request(error.to_string()))
 }
 
+/// The address that a VM sends from to a destination, and its subnet; of the link-local address, none.
+fn own_address(port: &Port, dst: IpAddr) -> Option<(Option<SubnetId>, IpAddr)> {
+    let link_local = match dst {
+        IpAddr::V6(dst) => dst.is_unicast_link_local() || dst.is_multicast(),
+        IpAddr::V4(_) => false,
+    };
+    if link_local {
+        return Some((None, frames::link_local(MacAddr(port.mac.0))));
+    }
+    let mut own = port.fixed_ips.iter().filter(|ip| ip.address.is_ipv4() == dst.is_ipv4());
+    own.next().map(|ip| (Some(ip.subnet), ip.address))
+}
+
+const fn version(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+const fn unspecified(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
 /// The packet described, sent by that MAC and, unless it says otherwise, from that address.
-fn packet_of(description: &Description, (mac, own): (MacAddr, Option<Ipv4Addr>)) -> Result<Packet, Error> {
+fn packet_of(description: &Description, (mac, own): (MacAddr, Option<IpAddr>)) -> Result<Packet, Error> {
     let src_mac = match &description.source_mac {
         Some(text) => parse_mac("source_mac", text)?,
         None => mac,
     };
-    let src = description.source_ip.or(own);
+    let dst = description.destination_ip;
+    let dst = dst.ok_or_else(|| bad("destination_ip", "the receiver's address is needed"))?;
+    let src = description.source_ip.or(own).ok_or_else(|| {
+        bad("source_ip", format!("the sender's address is needed: its port has no {} address", version(dst)))
+    });
     let packet = Packet {
         src_mac,
         dst_mac: MacAddr::ZERO,
-        src: src.ok_or_else(|| bad("source_ip", "the sender's address is needed"))?,
-        dst: description
-            .destination_ip
-            .ok_or_else(|| bad("destination_ip", "the receiver's address is needed"))?,
+        src: src?,
+        dst,
         transport: transport(description)?,
         ttl: description.ttl.unwrap_or(TTL_DEFAULT),
         dont_fragment: description.dont_fragment,

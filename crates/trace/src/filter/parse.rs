@@ -2,9 +2,9 @@
 
 use super::{Filter, Header, Relation, Side, Test, Value};
 use crate::MacAddr;
-use ipnet::Ipv4Net;
-use packet::{ethernet, ipv4};
-use std::net::Ipv4Addr;
+use ipnet::{IpNet, Ipv4Net};
+use packet::{ethernet, ipv4, ipv6};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Parentheses within one another, and operators in a row.
 const DEPTH_MAX: usize = 64;
@@ -187,11 +187,11 @@ impl<'a> Parser<'a> {
     fn primitive(&mut self) -> Parsed<Filter> {
         let token = self.take("a condition")?;
         let filter = match token.text {
-            "ip" if self.accept(&["proto"]).is_some() => {
-                let wanted = "a protocol: icmp, tcp, udp or a number up to 255";
-                let name = self.take(wanted)?;
-                let number = model::question::protocol(name.text.trim_start_matches('\\'));
-                Test::Protocol(number.map_err(|_| self.unexpected(name, wanted))?)
+            "proto" => self.protocol()?,
+            version @ ("ip" | "ip6") if self.accept(&["proto"]).is_some() => {
+                let ethertype = if version == "ip" { ethernet::TYPE_IPV4 } else { ethernet::TYPE_IPV6 };
+                let of = Filter::Test(Test::Ethertype(ethertype));
+                return Ok(and(of, Filter::Test(self.protocol()?)));
             }
             "ether" => return self.ether(),
             "less" => Test::Compare(Value::Len, Relation::LessOrEqual, Value::Number(self.number()?)),
@@ -202,13 +202,22 @@ impl<'a> Parser<'a> {
                 self.next += usize::from(id.is_some());
                 Test::Vlan(id)
             }
-            "ip6" => Test::Ethertype(0x86dd),
             _ => {
                 self.next -= 1;
                 return self.qualified();
             }
         };
         Ok(Filter::Test(filter))
+    }
+
+    fn protocol(&mut self) -> Parsed<Test> {
+        let wanted = "a protocol: icmp, icmp6, tcp, udp or a number up to 255";
+        let name = self.take(wanted)?;
+        let number = match name.text.trim_start_matches('\\') {
+            "icmp6" => Ok(ipv6::PROTOCOL_ICMP),
+            other => model::question::protocol(other),
+        };
+        number.map(Test::Protocol).map_err(|_| self.unexpected(name, wanted))
     }
 
     fn ether(&mut self) -> Parsed<Filter> {
@@ -219,14 +228,16 @@ impl<'a> Parser<'a> {
         Ok(Filter::Test(Test::Mac(side, mac)))
     }
 
-    /// `[ip|arp|tcp|udp|icmp] [src|dst] [host|net|port|portrange] [value]`.
+    /// `[ip|ip6|arp|tcp|udp|icmp|icmp6] [src|dst] [host|net|port|portrange] [value]`.
     fn qualified(&mut self) -> Parsed<Filter> {
-        let protocol = self.accept(&["ip", "arp", "tcp", "udp", "icmp"]);
+        let protocol = self.accept(&["ip", "ip6", "arp", "tcp", "udp", "icmp", "icmp6"]);
         let kind_of = |name: &str| match name {
             "arp" => (Test::Ethertype(ethernet::TYPE_ARP), None),
             "tcp" => (Test::Protocol(ipv4::PROTOCOL_TCP), Some(ipv4::PROTOCOL_TCP)),
             "udp" => (Test::Protocol(ipv4::PROTOCOL_UDP), Some(ipv4::PROTOCOL_UDP)),
             "icmp" => (Test::Protocol(ipv4::PROTOCOL_ICMP), None),
+            "icmp6" => (Test::Protocol(ipv6::PROTOCOL_ICMP), None),
+            "ip6" => (Test::Ethertype(ethernet::TYPE_IPV6), None),
             _ => (Test::Ethertype(ethernet::TYPE_IPV4), None),
         };
         let protocol = protocol.map(kind_of);
@@ -273,14 +284,14 @@ impl<'a> Parser<'a> {
 
     fn value(&mut self, side: Side, only: Option<u8>, kind: Kind) -> Parsed<Filter> {
         let wanted = match kind {
-            Kind::Host => "an IPv4 address",
-            Kind::Net => "an IPv4 prefix",
+            Kind::Host => "an IP address",
+            Kind::Net => "an IP prefix",
             Kind::Port => "a port",
             Kind::PortRange => "two ports as in 1000-2000",
         };
         let token = self.take(wanted)?;
         let test = match kind {
-            Kind::Host => token.text.parse::<Ipv4Addr>().ok().map(|address| Test::Net(side, address.into())),
+            Kind::Host => token.text.parse::<IpAddr>().ok().map(|address| Test::Net(side, address.into())),
             Kind::Net => net(token.text).map(|net| Test::Net(side, net)),
             Kind::Port => port(token.text).map(|port| Test::Ports(side, only, port..=port)),
             Kind::PortRange => token.text.split_once('-').and_then(|(first, last)| {
@@ -288,7 +299,7 @@ impl<'a> Parser<'a> {
                 (!range.is_empty()).then_some(Test::Ports(side, only, range))
             }),
         };
-        let what = if kind == Kind::Host { "a word of a filter nor an IPv4 address" } else { wanted };
+        let what = if kind == Kind::Host { "a word of a filter nor an IP address" } else { wanted };
         test.map(Filter::Test).ok_or_else(|| self.unexpected(token, what))
     }
 
@@ -343,6 +354,8 @@ impl<'a> Parser<'a> {
             "len" => return Ok(Value::Len),
             "ether" => Header::Ether,
             "ip" => Header::Ip,
+            "ip6" => Header::Ip6,
+            "icmp6" => Header::Transport(ipv6::PROTOCOL_ICMP),
             "tcp" => Header::Transport(ipv4::PROTOCOL_TCP),
             "udp" => Header::Transport(ipv4::PROTOCOL_UDP),
             "icmp" => Header::Transport(ipv4::PROTOCOL_ICMP),
@@ -379,15 +392,18 @@ fn port(text: &str) -> Option<u16> {
     known.iter().find(|(name, _)| *name == text).map(|(_, port)| *port).or_else(|| text.parse().ok())
 }
 
-/// `10.0.0.0/8`, or the parts that matter: `10.1` is 10.1.0.0/16.
-fn net(text: &str) -> Option<Ipv4Net> {
+/// `10.0.0.0/8`, `2001:db8::/32`, or the parts of IPv4 that matter: `10.1` is 10.1.0.0/16.
+fn net(text: &str) -> Option<IpNet> {
     if let Ok(net) = text.parse() {
         return Some(net);
+    }
+    if let Ok(address @ IpAddr::V6(_)) = text.parse() {
+        return Some(address.into());
     }
     let parts: Vec<u8> = text.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
     let bytes: Vec<u8> = parts.iter().copied().chain([0; 4]).take(4).collect();
     let address = Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?);
-    Ipv4Net::new(address, 8 * u8::try_from(parts.len()).ok()?).ok()
+    Ipv4Net::new(address, 8 * u8::try_from(parts.len()).ok()?).ok().map(IpNet::from)
 }
 
 fn constant(name: &str) -> Option<u32> {
@@ -405,6 +421,13 @@ fn constant(name: &str) -> Option<u32> {
         ("icmp-unreach", 3),
         ("icmp-echo", 8),
         ("icmp-timxceed", 11),
+        ("icmp6type", 0),
+        ("icmp6code", 1),
+        ("icmp6-echo", 128),
+        ("icmp6-echoreply", 129),
+        ("icmp6-neighborsolicit", 135),
+        ("icmp6-neighboradvert", 136),
+        ("icmp6-packettoobig", 2),
     ];
     known.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
 }

@@ -10,8 +10,8 @@ fn frame(transport: Transport) -> Vec<u8> {
     let packet = Packet {
         src_mac,
         dst_mac,
-        src: VM,
-        dst: OUTSIDE,
+        src: VM.into(),
+        dst: OUTSIDE.into(),
         transport,
         ttl: 64,
         dont_fragment: true,
@@ -38,7 +38,7 @@ fn expressions_want_what_tcpdump_would() {
         frame(Transport::Tcp { src: 40_000, dst: 443, flags: 2 }),
         frame(Transport::Udp { src: 40_000, dst: 53 }),
         frame(Transport::Echo { id: 7 }),
-        crate::frames::arp_request((VM_MAC, VM), Ipv4Addr::new(10, 0, 0, 1)),
+        crate::frames::neighbor_question((VM_MAC, VM.into()), [10, 0, 0, 1].into()).unwrap(),
     ];
     let (tcp, udp, icmp, arp) = (1, 2, 4, 8);
     for (text, wanted) in [
@@ -93,6 +93,69 @@ fn expressions_want_what_tcpdump_would() {
     }
 }
 
+/// Each expression, and whether it wants a SYN to port 443, a datagram to port 53, an echo request, a question for a MAC,
+/// and the same SYN by IPv4.
+#[test]
+fn expressions_want_of_ipv6_what_tcpdump_would() {
+    let frame6 = |transport| {
+        let (src_mac, dst_mac) = (VM_MAC, MacAddr([2, 0, 0, 0, 0, 2]));
+        let (src, dst) = ("2001:db8:1::5".parse().unwrap(), "2001:db8:ffff::8".parse().unwrap());
+        Packet { src_mac, dst_mac, src, dst, transport, ttl: 64, dont_fragment: false, length: None }
+            .compose()
+            .unwrap()
+    };
+    let syn = Transport::Tcp { src: 40_000, dst: 443, flags: 2 };
+    let asker = (VM_MAC, "2001:db8:1::5".parse().unwrap());
+    let frames = [
+        frame6(syn),
+        frame6(Transport::Udp { src: 40_000, dst: 53 }),
+        frame6(Transport::Echo { id: 7 }),
+        crate::frames::neighbor_question(asker, "2001:db8:1::1".parse().unwrap()).unwrap(),
+        frame(syn),
+    ];
+    let (tcp, udp, icmp, nd, tcp4) = (1, 2, 4, 8, 16);
+    for (text, wanted) in [
+        ("ip6", tcp | udp | icmp | nd),
+        ("ip", tcp4),
+        ("tcp", tcp | tcp4),
+        ("ip6 and tcp", tcp),
+        ("icmp6", icmp | nd),
+        ("icmp", 0),
+        ("ip6 proto 17", udp),
+        ("ip6 proto icmp6", icmp | nd),
+        ("ip proto 6", tcp4),
+        ("proto 6", tcp | tcp4),
+        ("host 2001:db8:ffff::8", tcp | udp | icmp),
+        ("2001:db8:ffff::8", tcp | udp | icmp),
+        ("ip6 host 2001:db8:1:0::5", tcp | udp | icmp | nd),
+        ("ip host 2001:db8:1::5", 0),
+        ("src host 2001:db8:ffff::8", 0),
+        ("dst net 2001:db8:ffff::/48", tcp | udp | icmp),
+        ("net 2001:db8::/32 and not host 2001:db8:ffff::8", nd),
+        ("dst net ff02::/16", nd),
+        ("host 8.8.8.8 or host 2001:db8:ffff::8", tcp | udp | icmp | tcp4),
+        ("port 443", tcp | tcp4),
+        ("udp port 53", udp),
+        ("tcp[tcpflags] & tcp-syn != 0", tcp | tcp4),
+        ("icmp6[icmp6type] = icmp6-echo", icmp),
+        ("icmp6[0] == icmp6-neighborsolicit", nd),
+        ("ip6[7] = 255", nd),
+        ("ip[8] = 64", tcp4),
+    ] {
+        let filter = filter(text);
+        let fits = |number: &usize| filter.matches(&frames[*number], frames[*number].len() as u32);
+        let found: u32 = (0..frames.len()).filter(fits).map(|number| 1 << number).sum();
+        assert_eq!(found, wanted, "{text}: {filter:?}");
+    }
+    let slot = filter("host 2001:db8:ffff::8 and tcp port 443").slot();
+    assert_eq!((slot.ethertype, slot.ethertype_mask, slot.protocol), (0x86dd, u16::MAX, 6));
+    let port_only = End { port: 443, port_mask: u16::MAX, ..End::default() };
+    assert_eq!(slot.ends, [port_only, End::default()], "the programs do not look at IPv6 addresses");
+    for len in 0..frames[0].len() {
+        filter("tcp[13] & 2 != 0 or host 2001:db8::1 or ip6[39] = 1").matches(&frames[0][..len], 200);
+    }
+}
+
 #[test]
 fn a_tag_hides_nothing() {
     let frame = tagged(frame(Transport::Udp { src: 4000, dst: 53 }), 2207);
@@ -110,8 +173,10 @@ fn a_tag_hides_nothing() {
 #[test]
 fn an_error_says_where_and_what() {
     for (text, at, says) in [
-        ("host", 4, "an IPv4 address is missing"),
-        ("hots 8.8.8.8", 0, "'hots' is not a word of a filter nor an IPv4 address"),
+        ("host", 4, "an IP address is missing"),
+        ("hots 8.8.8.8", 0, "'hots' is not a word of a filter nor an IP address"),
+        ("ip6 host 2001:db8::x", 9, "'2001:db8::x' is not a word of a filter nor an IP address"),
+        ("net 2001:db8::/129", 4, "'2001:db8::/129' is not an IP prefix"),
         ("host 8.8.8", 5, "'8.8.8'"),
         ("tcp port http8", 9, "'http8' is not a port"),
         ("port 53 host 8.8.8.8", 8, "'host' is not 'and', 'or' or the end"),
@@ -146,6 +211,7 @@ fn what_the_programs_look_for_lets_through_all_that_fits() {
     assert_eq!((slot.protocol, slot.protocol_mask), (17, 255));
     let port = filter("udp port 53").slot();
     assert_eq!((port.ends[0].port, port.ends[0].port_mask), (53, u16::MAX));
+    assert_eq!((port.protocol, port.protocol_mask), (17, 255));
     // Both may be the same end.
     let overlapping = filter("host 10.0.0.5 and net 10.0.0.0/8").slot();
     assert_eq!(overlapping.ends, [end([10, 0, 0, 5]), End::default()]);

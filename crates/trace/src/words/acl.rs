@@ -1,9 +1,9 @@
 //! What security groups said, in words.
 
-use super::Names;
+use super::{Family, Names};
 use crate::walk::Surroundings;
 use model::SecurityGroupRuleId;
-use model::security::{Direction, Remote};
+use model::security::{Direction, Ethertype, Remote};
 use model::slice::SecurityGroupRule;
 use packet::zerocopy::IntoBytes;
 use pipeline::host::{Look, Step};
@@ -12,7 +12,7 @@ use pipeline::tables::*;
 use pipeline::{Address, Stage};
 
 /// What a stage came to; none: the packet goes to no port of this host.
-pub(super) fn summary(step: &Step, around: &Surroundings<'_>) -> Option<String> {
+pub(super) fn summary(step: &Step, around: &Surroundings<'_>, family: Family) -> Option<String> {
     let port = step.looks.iter().rev().find_map(|look| match look {
         Look::Port(_, port) => Some(*port),
         _ => None,
@@ -31,7 +31,7 @@ pub(super) fn summary(step: &Step, around: &Surroundings<'_>) -> Option<String> 
     });
     Some(match asked {
         Some(address) => refusal(address, step.stage),
-        None => open(&port, step.stage, around),
+        None => open(&port, step.stage, around, family),
     })
 }
 
@@ -50,12 +50,15 @@ fn refusal(address: Address, stage: Stage) -> String {
 }
 
 /// Of a port that may send, or be sent, everything; an answer passes by the list that let its question pass.
-fn open(port: &Port, stage: Stage, around: &Surroundings<'_>) -> String {
+fn open(port: &Port, stage: Stage, around: &Surroundings<'_>, family: Family) -> String {
     let egress_open = port.flags & Port::FLAG_EGRESS_OPEN != 0;
     let ingress_open = port.flags & Port::FLAG_INGRESS_OPEN != 0;
     let egress = if stage == Stage::EgressAcl { egress_open } else { !ingress_open };
     let list = if egress { port.egress_acl } else { port.ingress_acl };
-    let any = Address::v4([0; 4]);
+    let any = match family {
+        Family::Ipv4 => Address::v4([0; 4]),
+        Family::Ipv6 => Address::ZERO,
+    };
     let anyone = Prefix::new(AclRemoteKey::lpm_len(any, 0), AclRemoteKey::new(list, any));
     let class = around.programmed.acl_remotes.get(&anyone).and_then(|classes| classes.ids.first());
     let named = class.and_then(|class| rule(&AclRuleKey { class: *class, ..AclRuleKey::default() }, around));
@@ -83,7 +86,7 @@ pub(super) fn rule_key_text(key: &AclRuleKey) -> String {
     let selector = u16::from_be_bytes(key.selector_be);
     let protocol = crate::frames::protocol_name(key.protocol);
     match key.protocol {
-        packet::ipv4::PROTOCOL_ICMP => {
+        packet::ipv4::PROTOCOL_ICMP | packet::ipv6::PROTOCOL_ICMP => {
             let [kind, code] = key.selector_be;
             format!("{protocol} type {kind} code {code}")
         }
@@ -106,8 +109,12 @@ pub fn rule_entry_text(prefix: &Prefix<AclRuleKey>) -> String {
     match (prefix.len, prefix.key.protocol) {
         (AclRuleKey::LPM_LEN_CLASS, _) => "every protocol".to_owned(),
         (AclRuleKey::LPM_LEN_PROTOCOL, _) => protocol,
-        (AclRuleKey::LPM_LEN, packet::ipv4::PROTOCOL_ICMP) => rule_key_text(&prefix.key),
-        (_, packet::ipv4::PROTOCOL_ICMP) => format!("{protocol} type {}", first >> 8),
+        (AclRuleKey::LPM_LEN, packet::ipv4::PROTOCOL_ICMP | packet::ipv6::PROTOCOL_ICMP) => {
+            rule_key_text(&prefix.key)
+        }
+        (_, packet::ipv4::PROTOCOL_ICMP | packet::ipv6::PROTOCOL_ICMP) => {
+            format!("{protocol} type {}", first >> 8)
+        }
         _ if first == last => format!("{protocol} {first}"),
         _ => format!("{protocol} {first} to {last}"),
     }
@@ -125,8 +132,12 @@ pub(super) fn rule_text(rule: &SecurityGroupRule) -> String {
         Direction::Ingress => ("ingress", "from"),
         Direction::Egress => ("egress", "to"),
     };
-    let protocol = rule.protocol.map_or_else(|| "everything".to_owned(), crate::frames::protocol_name);
-    let icmp = rule.protocol == Some(packet::ipv4::PROTOCOL_ICMP);
+    let protocol = match (rule.protocol, rule.ethertype) {
+        (Some(protocol), _) => crate::frames::protocol_name(protocol),
+        (None, Ethertype::Ipv4) => "everything".to_owned(),
+        (None, Ethertype::Ipv6) => "all IPv6".to_owned(),
+    };
+    let icmp = matches!(rule.protocol, Some(packet::ipv4::PROTOCOL_ICMP | packet::ipv6::PROTOCOL_ICMP));
     let what = match (icmp, rule.port_range_min, rule.port_range_max) {
         (_, None, None) => String::new(),
         (true, Some(kind), Some(code)) => format!(" type {kind} code {code}"),

@@ -11,7 +11,7 @@ use model::HostId;
 use model::rendezvous;
 use model::trace::{Description, HopOutcome, Trace};
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 #[derive(Args, Debug)]
 pub(crate) struct GatewayArgs {
@@ -37,7 +37,11 @@ pub(crate) async fn run(args: GatewayArgs, cx: &Context) -> anyhow::Result<Strin
         facts.external_with(address).with_context(|| format!("no external network has {address}"))?;
     description.from_external = Some(text(external, "id").to_owned());
     description.destination_ip = Some(address);
-    description.source_ip = gateway_of(&facts, external).or(Some(Ipv4Addr::new(192, 0, 2, 1)));
+    let anyone = match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+    };
+    description.source_ip = Some(gateway_of(&facts, external, address).unwrap_or(anyone));
     let (_, trace) = ask(&description, cx).await?;
     let answering = answering(&trace);
     let candidates = candidates(&facts, external, address);
@@ -63,7 +67,7 @@ pub(crate) async fn run(args: GatewayArgs, cx: &Context) -> anyhow::Result<Strin
     Ok(format!("{page}\n{}", table(&["host", "state", "score"], cells)))
 }
 
-fn address_of(facts: &Facts, of: &str) -> anyhow::Result<Ipv4Addr> {
+fn address_of(facts: &Facts, of: &str) -> anyhow::Result<IpAddr> {
     if let Ok(address) = of.parse() {
         return Ok(address);
     }
@@ -78,13 +82,17 @@ fn address_of(facts: &Facts, of: &str) -> anyhow::Result<Ipv4Addr> {
     first.parse().with_context(|| format!("router '{of}' has the address {first}"))
 }
 
-fn gateway_of(facts: &Facts, external: &Value) -> Option<Ipv4Addr> {
+/// Of the address's family.
+fn gateway_of(facts: &Facts, external: &Value, like: IpAddr) -> Option<IpAddr> {
     let id = text(external, "id");
     let mut subnets = facts.subnets.iter().filter(|subnet| text(subnet, "network_id") == id);
-    subnets.find_map(|subnet| text(subnet, "gateway_ip").parse().ok())
+    subnets.find_map(|subnet| {
+        let gateway: IpAddr = text(subnet, "gateway_ip").parse().ok()?;
+        (gateway.is_ipv4() == like.is_ipv4()).then_some(gateway)
+    })
 }
 
-/// The hosts whose own tables answer ARP for it.
+/// The hosts whose own tables answer ARP or neighbour discovery for it.
 fn answering(trace: &Trace) -> Vec<String> {
     let answered = trace.forward.arp.iter().filter(|hop| match &hop.outcome {
         HopOutcome::Walked(walked) => walked.verdict.kind == "uplink",
@@ -94,7 +102,7 @@ fn answering(trace: &Trace) -> Vec<String> {
 }
 
 /// Hosts with the physical network, by score, highest first.
-fn candidates(facts: &Facts, external: &Value, address: Ipv4Addr) -> Vec<Candidate> {
+fn candidates(facts: &Facts, external: &Value, address: IpAddr) -> Vec<Candidate> {
     let hosts = facts.hosts_with(text(external, "provider:physical_network"));
     let candidate = |host: &Value| {
         let id: HostId = text(host, "id").parse().ok()?;
@@ -106,7 +114,7 @@ fn candidates(facts: &Facts, external: &Value, address: Ipv4Addr) -> Vec<Candida
             (_, false, true) => "not programmed yet",
             (_, false, false) => "agent away",
         };
-        let score = rendezvous::score(address.into(), id);
+        let score = rendezvous::score(address, id);
         Some(Candidate {
             host: name(host).to_owned(),
             score,
@@ -122,7 +130,7 @@ fn candidates(facts: &Facts, external: &Value, address: Ipv4Addr) -> Vec<Candida
 fn why(
     facts: &Facts,
     external: &Value,
-    address: Ipv4Addr,
+    address: IpAddr,
     candidates: &[Candidate],
     answering: &[String],
 ) -> Vec<String> {
@@ -147,7 +155,8 @@ fn why(
         lines.push("it is a floating IP that stands for no port: nobody has to answer".to_owned());
         return lines;
     } else if let Some(router) = facts.router_at(address) {
-        lines.push(format!("it is the SNAT address of router {}", name(router)));
+        let what = if address.is_ipv4() { "the SNAT address" } else { "the IPv6 address" };
+        lines.push(format!("it is {what} of router {}", name(router)));
     } else {
         lines.push("it is neither a floating IP nor a SNAT address".to_owned());
         return lines;

@@ -15,7 +15,7 @@ use clap::Args;
 use facts::Facts;
 use model::trace::{Description, Trace};
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 #[derive(Args, Debug)]
 pub(crate) struct ReachArgs {
@@ -23,6 +23,9 @@ pub(crate) struct ReachArgs {
     from: String,
     /// The receiver: an address, or name or id of a port.
     to: String,
+    /// Of a port as the receiver take the first IPv6 address, not the first of all.
+    #[arg(long, short = '6')]
+    ipv6: bool,
     /// An echo request; the default.
     #[arg(long, conflicts_with_all = ["tcp", "udp"])]
     icmp: bool,
@@ -34,11 +37,11 @@ pub(crate) struct ReachArgs {
     udp: Option<u16>,
     /// The sender's address, if not the first of its port.
     #[arg(long, value_name = "ADDRESS")]
-    from_ip: Option<Ipv4Addr>,
-    /// Time to live; 64 if not given.
+    from_ip: Option<IpAddr>,
+    /// Time to live, or hop limit; 64 if not given.
     #[arg(long)]
     ttl: Option<u8>,
-    /// Bytes of the IP packet, which must not be fragmented.
+    /// Bytes of the IP packet; one of IPv4 must not be fragmented.
     #[arg(long, value_name = "BYTES")]
     length: Option<u16>,
 }
@@ -49,7 +52,6 @@ impl ReachArgs {
             source_ip: self.from_ip,
             ttl: self.ttl,
             length: self.length,
-            dont_fragment: self.length.is_some(),
             fresh: true,
             ..Description::default()
         };
@@ -73,7 +75,9 @@ impl ReachArgs {
                 description.from_port = Some(id.parse().context("the API gave an id that is no UUID")?);
             }
         }
-        description.destination_ip = Some(address_of(&self.to, cx).await?);
+        let destination = address_of((&self.to, self.ipv6), cx).await?;
+        description.destination_ip = Some(destination);
+        description.dont_fragment = self.length.is_some() && destination.is_ipv4();
         Ok(description)
     }
 }
@@ -81,7 +85,7 @@ impl ReachArgs {
 pub(crate) async fn run(args: ReachArgs, cx: &Context) -> anyhow::Result<String> {
     let description = args.describe(cx).await?;
     let (raw, trace) = ask(&description, cx).await?;
-    let named = args.to.parse::<Ipv4Addr>().is_err();
+    let named = args.to.parse::<IpAddr>().is_err();
     let finding = if named || !trace.complete {
         let facts = Facts::load(&description, cx).await?;
         let to = if named { Some(cx.client.find(&PORT, &args.to).await?) } else { None };

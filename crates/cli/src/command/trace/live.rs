@@ -43,7 +43,7 @@ impl Following {
 const RATE_DEFAULT: u32 = 100;
 
 pub(super) async fn run(args: TraceArgs, cx: &Context) -> anyhow::Result<String> {
-    let TraceArgs { sender, to, kind, following, .. } = args;
+    let TraceArgs { sender, to, ipv6, kind, following, .. } = args;
     let points = Points {
         port: sender.from,
         network: sender.from_external,
@@ -52,7 +52,7 @@ pub(super) async fn run(args: TraceArgs, cx: &Context) -> anyhow::Result<String>
     };
     let mut words: Vec<String> = Vec::new();
     if let Some(to) = &to {
-        words.push(format!("host {}", address_of(to, cx).await?));
+        words.push(format!("host {}", address_of((to, ipv6), cx).await?));
     }
     words.extend(protocol(kind));
     if !following.filter.is_empty() {
@@ -83,10 +83,10 @@ pub(super) async fn run(args: TraceArgs, cx: &Context) -> anyhow::Result<String>
 /// The filter that a kind is.
 fn protocol(kind: Kind) -> Option<String> {
     match kind {
-        Kind { icmp: true, .. } => Some("icmp".to_owned()),
+        Kind { icmp: true, .. } => Some("(icmp or icmp6)".to_owned()),
         Kind { tcp: Some(port), .. } => Some(format!("tcp port {port}")),
         Kind { udp: Some(port), .. } => Some(format!("udp port {port}")),
-        Kind { protocol: Some(number), .. } => Some(format!("ip proto {number}")),
+        Kind { protocol: Some(number), .. } => Some(format!("proto {number}")),
         _ => None,
     }
 }

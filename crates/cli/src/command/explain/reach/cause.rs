@@ -6,7 +6,7 @@ mod rules;
 use super::facts::{Facts, address, fixed_ips, is, name, text};
 use model::trace::{Hop, HopOutcome, NoEntry, Trace, Verdict, Walked, Way};
 use serde_json::{Map, Value, json};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// What is wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -142,7 +142,7 @@ fn no_way_in(facts: &Facts, way: &Way, hop: &Hop, no_entry: &NoEntry, back: bool
         "no-uplink" => Finding::new("no-uplink", format!("{}: {}", hop.host, no_entry.text)),
         "not-on-link" => {
             let finding = Finding::new("not-external", no_entry.text.clone());
-            match facts.external_with(facts.description.source_ip.unwrap_or(Ipv4Addr::UNSPECIFIED)) {
+            match facts.external_with(facts.description.source_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into())) {
                 Some(network) => {
                     finding.command(format!("nanboku floatingip create {} --port PORT", name(network)))
                 }
@@ -289,7 +289,7 @@ impl Place<'_> {
         match verdict.kind.as_str() {
             "port" | "uplink" if verdict.link_up == Some(false) => self.link_down(),
             "uplink" if verdict.neighbor_silent => {
-                self.unresolved(verdict.neighbor.unwrap_or(Ipv4Addr::UNSPECIFIED))
+                self.unresolved(verdict.neighbor.unwrap_or(Ipv4Addr::UNSPECIFIED.into()))
             }
             "punt" => self.punted(),
             "drop" => self.dropped(way),
@@ -341,11 +341,11 @@ impl Place<'_> {
     }
 
     /// Nobody on the external network answers for the next hop.
-    fn unresolved(&self, neighbor: Ipv4Addr) -> Finding {
+    fn unresolved(&self, neighbor: IpAddr) -> Finding {
         let host = &self.hop.host;
         let external = self.facts.external_with(neighbor);
         let Some(external) = external else {
-            return Finding::new("neighbor", format!("{host} gets no ARP answer from {neighbor}"));
+            return Finding::new("neighbor", format!("{host} gets no answer from {neighbor} about its MAC"));
         };
         let network = name(external);
         let place = match external.get("provider:segmentation_id").and_then(Value::as_u64) {
@@ -354,8 +354,14 @@ impl Place<'_> {
         };
         let gateway = self.facts.subnets.iter().any(|subnet| address(subnet, "gateway_ip") == Some(neighbor));
         let what = if gateway { format!("{network}'s gateway {neighbor}") } else { neighbor.to_string() };
-        Finding::new("neighbor", format!("{what} does not answer ARP on {place}, as {host} sees it"))
-            .command(format!("on {host}: tcpdump -e -n -i UPLINK arp   # is it there, and in that VLAN?"))
+        let (how, filter) = match neighbor {
+            IpAddr::V4(_) => ("ARP", "arp"),
+            IpAddr::V6(_) => ("neighbour discovery", "icmp6"),
+        };
+        Finding::new("neighbor", format!("{what} does not answer {how} on {place}, as {host} sees it"))
+            .command(format!(
+                "on {host}: tcpdump -e -n -i UPLINK {filter}   # is it there, and in that VLAN?"
+            ))
             .command(format!("nanboku network show {network}"))
     }
 
@@ -367,7 +373,7 @@ impl Place<'_> {
             "port-inactive" => admin_down(self.facts, self.sender()),
             "port-policy-missing" => admin_down(self.facts, self.receiver()),
             "no-port" => unplugged(&self.hop.host, self.sender().map_or("PORT", name)),
-            "spoofed-mac" | "spoofed-address" | "spoofed-arp" => self.spoofed(),
+            "spoofed-mac" | "spoofed-address" | "spoofed-arp" | "spoofed-neighbor" => self.spoofed(),
             "no-rule" | "rule-gone" => self.no_rule(),
             "no-route" | "blackhole" => self.no_route(),
             "snat-disabled" => self.no_snat(),
@@ -395,7 +401,7 @@ impl Place<'_> {
         }
     }
 
-    /// The VM's ARP request has no answer.
+    /// The VM's question for a MAC has no answer.
     fn no_next_hop(&self) -> Finding {
         let (Some(port), Some(wanted)) = (self.sender(), self.walked.packet.dst.filter(|_| self.asking))
         else {
@@ -452,9 +458,40 @@ impl Place<'_> {
             return Finding::new("no-external-gateway", cause)
                 .command(format!("nanboku router set {router_name} --external-gateway {external}"));
         }
+        let bits = match wanted {
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 128,
+        };
+        if wanted.is_ipv6()
+            && let Some(finding) = self.no_ipv6_outside(router)
+        {
+            return finding;
+        }
         Finding::new("no-route", format!("router {router_name} has no route to {wanted}")).command(format!(
-            "nanboku router add-route {router_name} --route destination={wanted}/32,gateway=ADDRESS"
+            "nanboku router add-route {router_name} --route destination={wanted}/{bits},gateway=ADDRESS"
         ))
+    }
+
+    /// A router without an IPv6 address on its external network.
+    fn no_ipv6_outside(&self, router: &Value) -> Option<Finding> {
+        let external = self.facts.external_of(router)?;
+        let ips = router.get("external_gateway_info")?.get("external_fixed_ips")?.as_array()?;
+        if ips.iter().filter_map(|ip| address(ip, "ip_address")).any(|ip| ip.is_ipv6()) {
+            return None;
+        }
+        let (router, network) = (name(router), name(external));
+        let has_subnet = self.facts.subnets.iter().any(|subnet| {
+            text(subnet, "network_id") == text(external, "id")
+                && subnet.get("ip_version").and_then(Value::as_u64) == Some(6)
+        });
+        let cause = format!("router {router} has no IPv6 address on {network}");
+        let finding = Finding::new("no-ipv6-outside", cause);
+        let finding = if has_subnet {
+            finding
+        } else {
+            finding.command(format!("nanboku subnet create NAME --network {network} --cidr PREFIX"))
+        };
+        Some(finding.command(format!("nanboku router set {router} --external-gateway {network}")))
     }
 
     fn no_snat(&self) -> Finding {

@@ -5,7 +5,7 @@ use crate::resource::{
 };
 use model::trace::Description;
 use serde_json::Value;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Lists of the API, and the ends among them.
 #[derive(Debug, Default)]
@@ -35,12 +35,12 @@ pub(crate) fn is(object: &Value, key: &str) -> bool {
     object.get(key).and_then(Value::as_bool).unwrap_or(false)
 }
 
-pub(crate) fn address(object: &Value, key: &str) -> Option<Ipv4Addr> {
+pub(crate) fn address(object: &Value, key: &str) -> Option<IpAddr> {
     text(object, key).parse().ok()
 }
 
 /// Addresses of a port with their subnets.
-pub(crate) fn fixed_ips(port: &Value) -> impl Iterator<Item = (Ipv4Addr, &str)> {
+pub(crate) fn fixed_ips(port: &Value) -> impl Iterator<Item = (IpAddr, &str)> {
     let ips = port.get("fixed_ips").and_then(Value::as_array).into_iter().flatten();
     ips.filter_map(|ip| Some((address(ip, "ip_address")?, text(ip, "subnet_id"))))
 }
@@ -67,8 +67,8 @@ impl Facts {
         self.ports.iter().find(|port| text(port, "id") == id)
     }
 
-    pub(crate) fn destination(&self) -> Ipv4Addr {
-        self.description.destination_ip.unwrap_or(Ipv4Addr::UNSPECIFIED)
+    pub(crate) fn destination(&self) -> IpAddr {
+        self.description.destination_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
     }
 
     pub(crate) fn port(&self, id: &str) -> Option<&Value> {
@@ -100,23 +100,24 @@ impl Facts {
     }
 
     /// The router that has a network's gateway address: that of a subnet of it.
-    pub(crate) fn gateway_router(&self, network: &str, gateway: Ipv4Addr) -> Option<&Value> {
+    pub(crate) fn gateway_router(&self, network: &str, gateway: IpAddr) -> Option<&Value> {
         let mut routers = self.routers_of(network);
         routers
             .find(|(_, leg)| fixed_ips(leg).any(|(address, _)| address == gateway))
             .map(|(router, _)| router)
     }
 
-    /// The sender's network, first subnet, and the router that has its gateway address.
+    /// A port's network, its first subnet of the destination's family, and the router that has the gateway address.
     pub(crate) fn way_out<'a>(&'a self, port: &'a Value) -> (&'a str, Option<&'a Value>, Option<&'a Value>) {
         let network = text(port, "network_id");
-        let subnet = fixed_ips(port).next().and_then(|(_, subnet)| self.subnet(subnet));
+        let of_family = |(address, _): &(IpAddr, &str)| address.is_ipv4() == self.destination().is_ipv4();
+        let subnet = fixed_ips(port).find(of_family).and_then(|(_, subnet)| self.subnet(subnet));
         let gateway = subnet.and_then(|subnet| address(subnet, "gateway_ip"));
         (network, subnet, gateway.and_then(|gateway| self.gateway_router(network, gateway)))
     }
 
     /// The VM's port that has an address, seen from the sender: on its network, or on one of the same router.
-    pub(crate) fn port_at(&self, wanted: Ipv4Addr) -> Option<&Value> {
+    pub(crate) fn port_at(&self, wanted: IpAddr) -> Option<&Value> {
         let from = self.from();
         let own = from.map(|port| text(port, "network_id")).unwrap_or_default();
         let routers: Vec<&str> = self.routers_of(own).map(|(router, _)| text(router, "id")).collect();
@@ -132,7 +133,7 @@ impl Facts {
         at.find(|port| near(port))
     }
 
-    pub(crate) fn floating_ip(&self, wanted: Ipv4Addr) -> Option<&Value> {
+    pub(crate) fn floating_ip(&self, wanted: IpAddr) -> Option<&Value> {
         self.floating_ips.iter().find(|ip| address(ip, "floating_ip_address") == Some(wanted))
     }
 
@@ -143,7 +144,7 @@ impl Facts {
     }
 
     /// The router that has an address as its SNAT address.
-    pub(crate) fn router_at(&self, wanted: Ipv4Addr) -> Option<&Value> {
+    pub(crate) fn router_at(&self, wanted: IpAddr) -> Option<&Value> {
         self.routers.iter().find(|router| {
             let ips = router.get("external_gateway_info").and_then(|info| info.get("external_fixed_ips"));
             let mut ips = ips.and_then(Value::as_array).into_iter().flatten();
@@ -152,9 +153,9 @@ impl Facts {
     }
 
     /// An external network that an address could be of.
-    pub(crate) fn external_with(&self, wanted: Ipv4Addr) -> Option<&Value> {
+    pub(crate) fn external_with(&self, wanted: IpAddr) -> Option<&Value> {
         let contains = |subnet: &Value| {
-            text(subnet, "cidr").parse::<ipnet::Ipv4Net>().is_ok_and(|cidr| cidr.contains(&wanted))
+            text(subnet, "cidr").parse::<ipnet::IpNet>().is_ok_and(|cidr| cidr.contains(&wanted))
         };
         let external = |network: &&Value| is(network, "router:external");
         self.networks.iter().filter(external).find(|network| {

@@ -67,6 +67,7 @@ impl Place<'_> {
         let remote = remote.map(|remote| remote.to_string()).unwrap_or_default();
         let said = match packet.protocol.as_str() {
             "icmp" => format!("icmp type {}", if self.back { 0 } else { 8 }),
+            "icmpv6" => format!("icmpv6 type {}", if self.back { 129 } else { 128 }),
             protocol => format!("{protocol} {}", port.unwrap_or_default()),
         };
         Question {
@@ -108,15 +109,18 @@ fn is_near(rule: &Value, port: &Value, question: &Question) -> bool {
     let mut words = question.packet.split_whitespace();
     let protocol = text(rule, "protocol");
     let number = |key: &str| rule.get(key).and_then(Value::as_u64);
-    let same_protocol = protocol.is_empty() || words.next() == Some(protocol);
+    let of_ipv6 = question.remote.contains(':');
+    let is_icmp = matches!(protocol, "icmp" | "icmpv6" | "ipv6-icmp");
+    let asked = words.next().unwrap_or_default();
+    let same_protocol = protocol.is_empty() || asked == protocol || (asked == "icmpv6" && of_ipv6 && is_icmp);
     let wanted = question.packet.split_whitespace().find_map(|word| word.parse::<u64>().ok());
     let in_range = match (number("port_range_min"), number("port_range_max"), wanted) {
         (None, _, _) | (_, _, None) => true,
-        (Some(kind), _, Some(wanted)) if protocol == "icmp" => kind == wanted,
+        (Some(kind), _, Some(wanted)) if is_icmp => kind == wanted,
         (Some(min), max, Some(wanted)) => (min..=max.unwrap_or(min)).contains(&wanted),
     };
     text(rule, "direction") == question.direction
-        && text(rule, "ethertype") == "IPv4"
+        && text(rule, "ethertype") == if of_ipv6 { "IPv6" } else { "IPv4" }
         && of_port.any(|group| group == text(rule, "security_group_id"))
         && same_protocol
         && in_range
@@ -146,7 +150,9 @@ fn join_command(facts: &Facts, port: &Value, group: &str) -> String {
 fn create_command(group: &str, question: &Question) -> String {
     let words: Vec<&str> = question.packet.split_whitespace().collect();
     let what = match &words[..] {
-        ["icmp", "type", kind, ..] => format!("--protocol icmp --icmp-type {kind}"),
+        [protocol @ ("icmp" | "icmpv6"), "type", kind, ..] => {
+            format!("--protocol {protocol} --icmp-type {kind}")
+        }
         [protocol @ ("tcp" | "udp" | "33" | "132" | "136"), port] => {
             format!("--protocol {protocol} --dst-port {port}")
         }

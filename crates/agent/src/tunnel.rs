@@ -4,7 +4,7 @@
 use crate::Error;
 use crate::machine::TunnelLink;
 use crate::state::Tunnel;
-use netlink::{Links, TunnelDevice, TunnelKind};
+use netlink::{Links, Offloads, TunnelDevice, TunnelKind};
 
 /// Name of the device.
 pub(crate) const NAME: &str = "nbk-tunnel";
@@ -66,6 +66,9 @@ async fn finish(links: &Links, index: u32) -> Result<(), Error> {
     // Not every kernel takes the whole; what it takes by default is enough for lone packets.
     if let Err(error) = links.set_mtu(index, MTU).await {
         tracing::debug!(error = crate::chain(&error), "MTU of the tunnel device left as it is");
+    }
+    if let Err(error) = netlink::set_offloads(NAME, Offloads::TUNNEL) {
+        tracing::debug!(error = crate::chain(&error), "offloads of the tunnel device left as they are");
     }
     crate::plug::quiet(NAME);
     links.set_up(index).await?;

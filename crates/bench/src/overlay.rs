@@ -7,7 +7,7 @@ use crate::variant::Way;
 use anyhow::{Context as _, ensure};
 use compiler::{LinkFacts, TunnelFacts, TunnelProtocol};
 use dataplane::{Dataplane, Hook, Settings, Sizes, Sweeper, Timeouts};
-use netlink::{Links, Netns, TunnelDevice, TunnelKind};
+use netlink::{Links, Netns, Offloads, TunnelDevice, TunnelKind};
 use std::path::{Path, PathBuf};
 
 const TUNNEL: &str = "nbk-tunnel";
@@ -141,6 +141,7 @@ fn add_tunnel_device(netns: &Netns) -> anyhow::Result<bool> {
             Err(error) => return Err(error.into()),
         };
         let index = links.get(TUNNEL).await?.index;
+        netns.run(|| netlink::set_offloads(TUNNEL, Offloads::TUNNEL))??;
         links.set_up(index).await?;
         Ok(stand_in)
     })

@@ -25,6 +25,9 @@ pub struct Offloads {
 
 impl Offloads {
     pub const ON: Self = Self { rx_checksum: true, tx_checksum: true, tso: true, gso: true, gro: true };
+    /// A tunnel device's: the NIC's receive offload, by the tunnel's socket, has merged what can be merged, and a second
+    /// attempt only costs.
+    pub const TUNNEL: Self = Self { gro: false, ..Self::ON };
     pub const OFF: Self = Self { rx_checksum: false, tx_checksum: false, tso: false, gso: false, gro: false };
 }
 

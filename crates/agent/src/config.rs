@@ -17,6 +17,10 @@ const FLOW_LOG_BYTES_MAX: u64 = 64 << 20;
 const DHCP_LEASE_S: u32 = 86_400;
 /// Clients ask again after half of it.
 const DHCP_LEASE_S_MIN: u32 = 60;
+/// RFC 6887 §15: a day.
+const PORT_CONTROL_LIFETIME_S: u32 = 86_400;
+/// A year: a VM that is gone for so long is gone.
+const PORT_CONTROL_LIFETIME_S_MAX: u32 = 31_536_000;
 /// Names the kernel accepts for links are shorter than this.
 const LINK_NAME_LEN_MAX: usize = 15;
 
@@ -58,6 +62,8 @@ pub struct Config {
     pub acl_sizes: AclSizes,
     /// For how long DHCP gives an address.
     pub dhcp_lease_s: u32,
+    /// Longest life of a mapping that a VM asked for, between two requests.
+    pub port_control_lifetime_s: u32,
     /// Where VMs' requests for metadata go; none: nowhere.
     pub metadata: Option<metadata::Settings>,
     /// Take programs, pins and the tunnel device away and exit, instead of running.
@@ -92,6 +98,7 @@ struct File {
     acl_remotes_max: Option<u32>,
     acl_rules_max: Option<u32>,
     dhcp_lease_s: Option<u32>,
+    port_control_lifetime_s: Option<u32>,
     metadata: Option<MetadataFile>,
 }
 
@@ -285,6 +292,7 @@ fn build(file: File, flags: &Flags) -> Result<Config, ConfigError> {
             rules: file.acl_rules_max.unwrap_or(ACL_RULES_MAX) as usize,
         },
         dhcp_lease_s: flags.dhcp_lease_s.or(file.dhcp_lease_s).unwrap_or(DHCP_LEASE_S),
+        port_control_lifetime_s: file.port_control_lifetime_s.unwrap_or(PORT_CONTROL_LIFETIME_S),
         metadata,
         detach: flags.detach,
         host,
@@ -375,6 +383,15 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             "dhcp_lease_s",
             format!("is {}, not {DHCP_LEASE_S_MIN} or more", config.dhcp_lease_s),
         );
+    }
+    let lifetimes = pcp::LIFETIME_MIN_S..=PORT_CONTROL_LIFETIME_S_MAX;
+    if !lifetimes.contains(&config.port_control_lifetime_s) {
+        let reason = format!(
+            "is {}, not {} to {PORT_CONTROL_LIFETIME_S_MAX}",
+            config.port_control_lifetime_s,
+            pcp::LIFETIME_MIN_S
+        );
+        return invalid("port_control_lifetime_s", reason);
     }
     let mut used = BTreeMap::new();
     for (network, link) in &config.physical_networks {
@@ -523,6 +540,11 @@ mod tests {
             ("vtep =", "sessions_per_vm_max = 5\nvtep =", "`sessions_per_vm_max` is 5, not 1024 to 262144"),
             ("vtep =", "acl_rules_max = 5\nvtep =", "`acl_rules_max` is 5, not 1024 to 131072"),
             ("vtep =", "dhcp_lease_s = 5\nvtep =", "`dhcp_lease_s` is 5, not 60 or more"),
+            (
+                "vtep =",
+                "port_control_lifetime_s = 5\nvtep =",
+                "`port_control_lifetime_s` is 5, not 120 to 31536000",
+            ),
             ("vtep =", "bfd_multiplier = 1\nvtep =", "`bfd_multiplier` is 1, not 2 to 20"),
             ("vtep =", "state_dir = \"here\"\nvtep =", "`state_dir` is here, not an absolute path"),
         ];

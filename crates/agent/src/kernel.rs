@@ -5,8 +5,8 @@ use crate::control::HookStatus;
 use crate::frames::Again;
 use crate::machine::{BlockUses, Plan};
 use dataplane::{
-    Attachment, Dataplane, EventReader, FrameReader, SessionTables, Settings, Sizes, Sweeper, Timeouts,
-    Watching,
+    Attachment, Dataplane, EventReader, FrameReader, OpenPort, SessionTables, Settings, Sizes, Sweeper,
+    Timeouts, Watching,
 };
 use model::NatTimeouts;
 use netlink::{IpSocket, PacketSocket};
@@ -69,8 +69,9 @@ impl Kernel {
         self.dataplane.exchange_programs(watching)
     }
 
-    /// Programs first, then tables, then what is no longer wanted. After an error it can be repeated.
-    pub(crate) fn carry_out(&mut self, plan: &Plan) -> Result<(), dataplane::Error> {
+    /// Programs first, then tables, then what is no longer wanted. After an error it can be repeated. What ended of that
+    /// which VMs asked for.
+    pub(crate) fn carry_out(&mut self, plan: &Plan) -> Result<Vec<OpenPort>, dataplane::Error> {
         for attachment in &plan.hooks {
             if self.attached.contains(attachment) {
                 continue;
@@ -114,11 +115,11 @@ impl Kernel {
 
     /// Ends mappings in blocks that are no longer ours: another host's connections may use them. Those of a block
     /// that is only retiring live on.
-    fn purge(&mut self, tables: &TableSet) -> Result<(), dataplane::Error> {
+    fn purge(&mut self, tables: &TableSet) -> Result<Vec<OpenPort>, dataplane::Error> {
         let owned = tables.block_owners.iter().filter(|(_, owner)| owner.vtep.is_zero());
         let own: BTreeMap<BlockOwnerKey, u32> = owned.map(|(key, owner)| (*key, owner.router_vni)).collect();
         if self.own_blocks == own {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let purged = self.dataplane.purge_mappings(|key, mapping| {
             let router = RouterKey { router_vni: key.router_vni };
@@ -131,7 +132,7 @@ impl Kernel {
             tracing::info!(purged = purged.mappings, "mappings of blocks that are not ours any more ended");
         }
         self.own_blocks = own;
-        Ok(())
+        Ok(purged.openings)
     }
 
     pub(crate) fn send(&mut self, outgoing: &Outgoing) {
@@ -180,6 +181,11 @@ impl Kernel {
     /// Handles for the thread that sweeps.
     pub(crate) fn sweeper(&self) -> Result<Sweeper, dataplane::Error> {
         self.dataplane.sweeper()
+    }
+
+    /// For what VMs ask for.
+    pub(crate) fn dataplane(&mut self) -> &mut Dataplane {
+        &mut self.dataplane
     }
 
     /// What the tables hold, as far as they were written.

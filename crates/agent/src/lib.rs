@@ -39,6 +39,7 @@ mod observe;
 mod plug;
 mod rivals;
 mod run;
+mod port_control;
 mod scene;
 mod sessions;
 mod state;

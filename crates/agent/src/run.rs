@@ -19,6 +19,7 @@ use crate::metadata::{self, Metadata, WhoIs};
 use crate::meters::{self, Meters, Sample, SampleQuestion};
 use crate::observe::{Answerer, Materials, Unanswered};
 use crate::plug::Views;
+use crate::port_control::{Chance, PortControl};
 use crate::scene::Scene;
 use crate::state::{Tunnel, TunnelSettings};
 use crate::sweep::{self, Sweeping};
@@ -89,6 +90,7 @@ struct Agent {
     inputs: Option<Inputs>,
     frames: Frames,
     dhcp: Dhcp,
+    port_control: PortControl,
     metadata: Option<Metadata>,
     liveness: Liveness,
     answerer: Answerer,
@@ -195,6 +197,7 @@ impl Agent {
             terminate: signal(SignalKind::terminate()).map_err(Error::Runtime)?,
             interrupt: signal(SignalKind::interrupt()).map_err(Error::Runtime)?,
         };
+        let port_control = PortControl::new(config.port_control_lifetime_s);
         let mut agent = Self {
             config,
             machine,
@@ -209,6 +212,7 @@ impl Agent {
             liveness,
             frames: Frames::default(),
             dhcp: Dhcp::default(),
+            port_control,
             metadata: None,
             answerer: Answerer::default(),
             captures,
@@ -234,7 +238,8 @@ impl Agent {
 
     fn guests_counters(&self) -> BTreeMap<String, u64> {
         let metadata = self.metadata.iter().flat_map(|metadata| metadata.counters.by_name());
-        self.dhcp.counters().into_iter().chain(metadata).collect()
+        let port_control = self.port_control.counters();
+        self.dhcp.counters().into_iter().chain(port_control).chain(metadata).collect()
     }
 
     async fn run(&mut self) -> Result<(), Error> {
@@ -298,7 +303,8 @@ impl Agent {
         if self.sweeping.due().is_some_and(|due| due <= now) {
             let timeouts = kernel::timeouts(self.machine.nat_timeouts());
             let scene = self.config.flow_log.as_ref().map(|_| self.machine.scene(&self.config.host));
-            self.sweeping.begin(sweep::Job { timeouts, programmed: self.kernel.programmed(), scene });
+            let closed = self.port_control.take_closed();
+            self.sweeping.begin(sweep::Job { timeouts, programmed: self.kernel.programmed(), closed, scene });
         }
     }
 
@@ -307,6 +313,16 @@ impl Agent {
             self.meters.swept(swept, outcome.elapsed);
         }
         self.sweeping.ended(Instant::now(), outcome);
+        self.expire_openings();
+    }
+
+    /// Ends what VMs asked for and may no longer have.
+    fn expire_openings(&mut self) {
+        let tables = self.kernel.programmed();
+        let (dataplane, now_ns) = (self.kernel.dataplane(), dataplane::clock_ns());
+        if let Err(error) = self.port_control.expire(dataplane, &tables, now_ns) {
+            tracing::warn!(error = chain(&error), "mappings that VMs asked for not ended");
+        }
     }
 
     fn program(&mut self, now: Instant) {
@@ -322,7 +338,9 @@ impl Agent {
             return;
         }
         match block_in_place(|| self.kernel.carry_out(&plan)) {
-            Ok(()) => {
+            Ok(lost) => {
+                self.port_control.lost(&lost);
+                self.expire_openings();
                 for problem in &plan.compiled.problems {
                     tracing::warn!(object = ?problem.object, problem = problem.text, "left out");
                 }
@@ -617,9 +635,21 @@ impl Agent {
             Punt::Dhcp => self.dhcp.answer(self.machine.lease(ifindex).as_ref(), &handed.frame),
             Punt::Dhcp6 => self.dhcp.answer_v6(self.machine.lease_v6(ifindex).as_ref(), &handed.frame),
             Punt::RouterSolicitation => return Some(self.machine.solicited(ifindex)),
+            Punt::PortControl => self.control_port(ifindex, &handed.frame),
             _ => return None,
         };
         Some(frame.into_iter().map(|frame| Outgoing { ifindex, frame }).collect())
+    }
+
+    /// What a VM is answered that asks for a mapping.
+    fn control_port(&mut self, ifindex: u32, frame: &[u8]) -> Option<Vec<u8>> {
+        let (tables, now) = (self.kernel.programmed(), Instant::now());
+        let chance = Chance { now, now_ns: dataplane::clock_ns(), random: &mut rand::random };
+        let answered = self.port_control.answer(chance, self.kernel.dataplane(), &tables, (ifindex, frame));
+        if let Some(router_vni) = answered.blocks_low {
+            self.machine.request_block(now, router_vni);
+        }
+        answered.frame
     }
 
     /// Handles waiting events, not too many at a time. True if none is left.

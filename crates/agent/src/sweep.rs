@@ -6,6 +6,7 @@ use crate::flows::SharedLedger;
 use crate::scene::Scene;
 use dataplane::{Fate, Sweeper, Swept, Timeouts};
 use pipeline::table_set::TableSet;
+use pipeline::nat::BindingKey;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ pub(crate) struct Job {
     /// What the kernel's tables hold.
     pub(crate) programmed: Arc<TableSet>,
     /// For the flow log; none: there is none.
+    /// External endpoints that were closed: what came in by them ends.
+    pub(crate) closed: Vec<BindingKey>,
     pub(crate) scene: Option<Scene>,
 }
 
@@ -102,6 +105,7 @@ impl Worker {
                 return;
             }
         }
+            self.sweeper.close(job.closed.iter().copied());
     }
 
     /// Ends what is over, and takes down what ended and what began.

@@ -341,6 +341,7 @@ pub mod check {
             _ => {
                 Err(format!("'{}' is not between 1 and {PORTS_PER_VM_MAX}, or 0 for no limit", shown(value)))
             }
+            ("nanboku:port_control", boolean),
         }
     }
 

@@ -203,6 +203,7 @@ fn add_router(slice: &mut Slice) -> anyhow::Result<()> {
         filtering: slice::Filtering::default(),
         ports_per_vm_max: 0,
         mappings_per_second_max: 0,
+        port_control: false,
         untranslated_destinations: Vec::new(),
     };
     let router = slice::Router {

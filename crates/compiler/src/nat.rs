@@ -97,13 +97,14 @@ fn snat(
             Filtering::AddressDependent => Snat::FLAG_ADDRESS_FILTERING,
             Filtering::EndpointIndependent => Snat::FLAG_INDEPENDENT_FILTERING,
         };
+        let port_control = if gateway.port_control { Snat::FLAG_PORT_CONTROL } else { 0 };
         let value = Snat {
             external_vni: external.vni.get(),
             block_count: layout.blocks,
             address_count: layout.addresses,
             ports_max: gateway.ports_per_vm_max,
             mappings_per_second: gateway.mappings_per_second_max,
-            flags: filtering,
+            flags: filtering | port_control,
         };
         let key = RouterKey { router_vni: router.vni.get() };
         builder.put(&SNAT, key, value, by(object, "SNAT of the router"));

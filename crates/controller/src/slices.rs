@@ -207,6 +207,7 @@ impl Builder<'_> {
             ports_per_vm_max: gateway.ports_per_vm_max,
             mappings_per_second_max: gateway.mappings_per_second_max,
             untranslated_destinations: gateway.untranslated_destinations.clone(),
+            port_control: gateway.port_control,
         });
         let known = |port: &&resource::Port| self.slice.networks.contains_key(&port.network);
         let legs = interface_ports(self.snapshot, router.id).into_iter().filter(known);

@@ -263,6 +263,9 @@ pub struct GatewayInfo {
     #[serde(default)]
     pub untranslated_destinations: Vec<ipnet::Ipv4Net>,
     /// Other routers that say so too may have the same SNAT addresses.
+    /// VMs may ask for mappings that anyone outside may send to, by PCP (RFC 6888 REQ-9).
+    #[serde(default)]
+    pub port_control: bool,
     #[serde(default)]
     pub snat_shared: bool,
 }

@@ -185,6 +185,9 @@ pub struct RouterGateway {
     pub mappings_per_second_max: u32,
     /// To and from these prefixes outside, VMs of the router have their own addresses (RFC 6888 REQ-6).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// VMs may ask for mappings that anyone outside may send to, by PCP.
+    #[serde(default)]
+    pub port_control: bool,
     pub untranslated_destinations: Vec<Ipv4Net>,
 }
 

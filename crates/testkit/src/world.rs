@@ -328,6 +328,7 @@ impl World {
             filtering: self.options.filtering,
             ports_per_vm_max: self.options.ports_per_vm_max,
             mappings_per_second_max: self.options.mappings_per_second_max,
+            port_control: false,
             untranslated_destinations: Vec::new(),
         };
         let router = slice::Router {

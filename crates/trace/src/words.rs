@@ -213,6 +213,9 @@ fn state_worded(look: &Look, names: &Names) -> Option<(&'static str, String, Opt
             let key = format!("{} towards {}", binding_text(&key.binding), key.remote);
             ("contacts", key, found.then(|| "used towards it".to_owned()))
         }
+        Look::Opening(key, found) => {
+            ("openings", binding_text(key), found.then(|| "opened to anyone".to_owned()))
+        }
         Look::Binding(key, value) => {
             ("bindings", binding_text(key), value.map(|internal| internal_text(&internal)))
         }

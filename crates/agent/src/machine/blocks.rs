@@ -85,7 +85,7 @@ impl BlockUses {
 
 impl Machine {
     /// The data path says that the blocks of a router run low.
-    pub(super) fn request_block(&mut self, now: Instant, router_vni: u32) {
+    pub(crate) fn request_block(&mut self, now: Instant, router_vni: u32) {
         let mut routers = self.slice.iter().flat_map(|slice| &slice.routers);
         let Some((id, _)) = routers.find(|(_, router)| router.vni.get() == router_vni) else { return };
         let id = *id;

@@ -73,6 +73,7 @@ pub(super) fn slice() -> Slice {
         filtering: Default::default(),
         ports_per_vm_max: 0,
         mappings_per_second_max: 0,
+        port_control: false,
         untranslated_destinations: Vec::new(),
     };
     let router = Router {

@@ -149,6 +149,7 @@ impl Bench {
             sessions_per_vm_max: 0,
             acl_sizes: Default::default(),
             dhcp_lease_s: 86_400,
+            port_control_lifetime_s: 86_400,
             metadata: None,
             detach: false,
         }
@@ -349,6 +350,7 @@ fn add_outside(slice: &mut Slice, host: HostId) {
         filtering: Default::default(),
         ports_per_vm_max: 0,
         mappings_per_second_max: 0,
+        port_control: false,
         untranslated_destinations: Vec::new(),
     };
     let router = Router {

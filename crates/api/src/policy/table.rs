@@ -61,6 +61,7 @@ pub(crate) const ROUTER: Policy = Policy {
         AttributeRule::new("external_gateway_info:external_fixed_ips", Who::Admin),
         AttributeRule::new("external_gateway_info:nanboku:ports_per_vm_max", Who::Admin),
         AttributeRule::new("external_gateway_info:nanboku:mappings_per_second_max", Who::Admin),
+        AttributeRule::new("external_gateway_info:nanboku:port_control", Who::Admin),
         AttributeRule::new("external_gateway_info:nanboku:untranslated_destinations", Who::Admin),
         AttributeRule::new("external_gateway_info:nanboku:snat_shared", Who::Admin),
     ],

@@ -70,6 +70,8 @@ pub struct GatewayRequest {
     #[serde(rename = "nanboku:untranslated_destinations")]
     pub untranslated_destinations: Option<Vec<Ipv4Net>>,
     #[serde(rename = "nanboku:snat_shared")]
+    #[serde(rename = "nanboku:port_control")]
+    pub port_control: Option<bool>,
     pub snat_shared: Option<bool>,
 }
 
@@ -109,6 +111,8 @@ pub struct GatewayView {
     #[serde(rename = "nanboku:snat_shared")]
     pub snat_shared: bool,
 }
+    #[serde(rename = "nanboku:port_control")]
+    pub port_control: bool,
 
 #[derive(Clone, Debug, Serialize)]
 pub struct RouterView {
@@ -145,6 +149,7 @@ impl RouterView {
             }),
             routes: router.routes.iter().map(RouteView::from).collect(),
             availability_zone_hints: [],
+                port_control: gateway.port_control,
             availability_zones: [],
             flavor_id: None,
             standard: StandardView::of(&router.standard),

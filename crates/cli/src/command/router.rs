@@ -79,6 +79,9 @@ struct NatArgs {
     /// New mappings one VM may make per second; 0: no limit [default: 0].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     mappings_per_second_max: Option<u32>,
+    /// Whether VMs may open ports of its SNAT addresses to anyone outside, by PCP [default: false].
+    #[arg(long, value_name = "BOOL")]
+    port_control: Option<bool>,
     /// Whether its SNAT addresses may be those of other routers that say so too [default: false].
     #[arg(long, value_name = "BOOL")]
     snat_shared: Option<bool>,
@@ -215,6 +218,7 @@ impl NatArgs {
         self.filtering.is_none()
             && self.ports_per_vm_max.is_none()
             && self.mappings_per_second_max.is_none()
+            && self.port_control.is_none()
             && self.snat_shared.is_none()
             && self.untranslated_destinations.is_none()
     }
@@ -224,6 +228,7 @@ impl NatArgs {
             .with_some("nanboku:filtering", self.filtering.map(Filtering::word))
             .with_some("nanboku:ports_per_vm_max", self.ports_per_vm_max)
             .with_some("nanboku:mappings_per_second_max", self.mappings_per_second_max)
+            .with_some("nanboku:port_control", self.port_control)
             .with_some("nanboku:snat_shared", self.snat_shared)
             .with_some("nanboku:untranslated_destinations", self.untranslated_destinations.as_ref())
     }

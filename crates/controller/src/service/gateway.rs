@@ -70,6 +70,9 @@ fn policy(request: &GatewayRequest, former: Option<&GatewayInfo>, port: PortId) 
         mappings_per_second_max: request
             .mappings_per_second_max
             .unwrap_or_else(|| kept(|former| former.mappings_per_second_max, 0)),
+        port_control: request
+            .port_control
+            .unwrap_or_else(|| former.is_some_and(|former| former.port_control)),
         untranslated_destinations: request.untranslated_destinations.clone().unwrap_or_else(|| {
             former.map_or_else(Vec::new, |former| former.untranslated_destinations.clone())
         }),

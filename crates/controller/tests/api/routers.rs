@@ -222,12 +222,38 @@ async fn the_nat_of_a_router_is_chosen_shown_and_kept() {
             bad("'many' is not an integer"),
         ),
         refusal(
+            "port control",
+            with("nanboku:port_control", json!("perhaps")),
+            bad("'perhaps' cannot be converted to boolean"),
+        ),
+        refusal(
             "shared",
             with("nanboku:snat_shared", json!("perhaps")),
             bad("'perhaps' cannot be converted to boolean"),
         ),
     ])
     .await;
+}
+
+/// Off until the administrator says otherwise, and then it stays so.
+#[tokio::test]
+async fn rfc6888_req9a_port_control_is_the_administrators_to_allow() {
+    let api = Api::new();
+    let (external, _) = api.external().await;
+    let allowed = |router: &Value| router["external_gateway_info"]["nanboku:port_control"].clone();
+    let info = |more: Value| {
+        let mut info = json!({"network_id": external["id"]});
+        info.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"external_gateway_info": info})
+    };
+    let router = api.create("router", info(json!({}))).await;
+    assert_eq!(allowed(&router), json!(false));
+    let on = api.update("router", &router["id"], info(json!({"nanboku:port_control": "true"}))).await;
+    assert_eq!(allowed(&on), json!(true));
+    let kept = api.update("router", &router["id"], info(json!({"enable_snat": true}))).await;
+    assert_eq!(allowed(&kept), json!(true));
+    let off = api.update("router", &router["id"], info(json!({"nanboku:port_control": false}))).await;
+    assert_eq!(allowed(&off), json!(false));
 }
 
 /// RFC 6888 REQ-6: where addresses stay as they are is the administrator's to say, and refused where it cannot be.

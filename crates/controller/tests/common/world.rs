@@ -205,6 +205,7 @@ impl World {
                 mappings_per_second_max: 0,
                 untranslated_destinations: Vec::new(),
                 snat_shared: false,
+                port_control: false,
             };
             router.gateway = Some(gateway);
         });

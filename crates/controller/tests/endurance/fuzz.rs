@@ -135,6 +135,7 @@ const KEYS: &[&str] = &[
 
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
+    "nanboku:port_control",
         8 => prop::sample::select(TEXTS).prop_map(str::to_owned),
         1 => ".{0,40}",
         1 => (1_usize..5000).prop_map(|length| "x".repeat(length)),

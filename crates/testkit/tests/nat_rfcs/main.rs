@@ -8,6 +8,7 @@
 #[path = "../object/mod.rs"]
 mod object;
 
+mod port_control;
 mod rfc4787;
 mod rfc5382;
 mod rfc5508;

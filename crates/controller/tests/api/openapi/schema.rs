@@ -18,6 +18,7 @@ const KEYS: &[&str] = &[
     "mac_address",
     "nanboku:filtering",
     "nanboku:mappings_per_second_max",
+    "nanboku:port_control",
     "nanboku:ports_per_vm_max",
     "nanboku:snat_shared",
     "nanboku:untranslated_destinations",

@@ -34,6 +34,7 @@ mod liveness;
 mod machine;
 pub mod metadata;
 mod meters;
+mod metering;
 mod neighbors;
 mod observe;
 mod plug;

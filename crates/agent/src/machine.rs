@@ -11,6 +11,7 @@ use crate::discovery::{self, Speaker};
 use crate::gateway_watch::GatewayWatch;
 use crate::liveness::Verdicts;
 use crate::metadata::Guest;
+use crate::metering::Meters;
 use crate::neighbors::{Probe, Resolver, Target};
 use crate::rivals::Rivals;
 use crate::state::{Tunnel, TunnelSettings, Welcome};
@@ -206,6 +207,11 @@ impl Machine {
     /// By which sessions end.
     pub(crate) fn nat_timeouts(&self) -> NatTimeouts {
         self.welcome.as_ref().map(|welcome| welcome.nat_timeouts).unwrap_or_default()
+    }
+
+    /// What the labels of the routers count.
+    pub(crate) fn meters(&self) -> Meters {
+        self.slice.as_ref().map(Meters::of).unwrap_or_default()
     }
 
     pub(crate) fn tunnel_ready(&mut self, tunnel: Option<TunnelLink>) {

@@ -5,8 +5,10 @@
 use crate::Error;
 use crate::control::Status;
 use crate::machine::BlockUses;
+use crate::metering::Count;
 use dataplane::{SessionTables, Swept};
 use metrics::{Latency, Page, families};
+use model::MeteringLabelId;
 use pipeline::table_set::TableSet;
 use pipeline::tables::PortCounters;
 use std::net::SocketAddr;
@@ -63,6 +65,8 @@ pub(crate) struct Sample {
     pub(crate) blocks: BlockUses,
     pub(crate) sessions: Option<SessionTables>,
 }
+    /// What crossed gateways, by metering label.
+    pub(crate) metered: BTreeMap<MeteringLabelId, Count>,
 
 /// Binds the endpoint.
 pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
@@ -108,6 +112,11 @@ fn page(mut sample: Sample) -> Page {
         page.counter(&families::SWEPT, &[what], count as u64);
     }
     page.latency(&families::SWEEP_SECONDS, &[], &meters.sweep);
+    for (label, count) in &sample.metered {
+        let label = label.to_string();
+        page.counter(&families::METERING_PACKETS, &[&label], count.packets);
+        page.counter(&families::METERING_BYTES, &[&label], count.bytes);
+    }
     page.latency(&families::PROGRAMMING_SECONDS, &[], &meters.programming);
     page.counter(&families::PROGRAMMING_FAILURES, &[], meters.programming_failures);
     let [active, retiring, granted, used] = blocks.sums();
@@ -229,6 +238,7 @@ mod tests {
             tables: Some(TableSet { vteps: BTreeMap::new(), ..TableSet::default() }),
             blocks: BlockUses::default(),
             sessions: None,
+            metered: BTreeMap::from([(MeteringLabelId::MIN, Count { packets: 7, bytes: 700 })]),
         };
         let text = page(sample).text();
         for want in [
@@ -246,6 +256,7 @@ mod tests {
             "nanboku_agent_programming_seconds_bucket{le=\"0.05\"} 1\n",
             "nanboku_agent_programming_seconds_count 1\n",
             "nanboku_agent_table_entries{table=\"vteps\"} 0.0\n",
+            "nanboku_metering_bytes_total{label_id=\"00000000-0000-0000-0000-000000000000\"} 700\n",
         ] {
             assert!(text.contains(want), "'{want}' in\n{text}");
         }

@@ -9,7 +9,9 @@ use crate::flows::{self, SharedLedger};
 use crate::scene::Scene;
 use crate::sessions::{self, Ends};
 use crate::tables::{self, PortRow};
+use crate::metering;
 use dataplane::SessionTables;
+use model::MeteringLabelId;
 use model::capture::{CaptureRow, Count};
 use model::question::{Question, SessionFilter};
 use model::trace::WalkAnswer;
@@ -43,6 +45,8 @@ pub(crate) struct Materials {
     pub(crate) ports: Vec<PortRow>,
     pub(crate) ledger: SharedLedger,
     /// Of [`Question::Walk`].
+    /// What crossed gateways, by metering label.
+    pub(crate) metered: BTreeMap<MeteringLabelId, metering::Count>,
     pub(crate) walked: Option<WalkAnswer>,
     /// Of [`Question::Capture`]; none: nothing of what it looks at is here.
     pub(crate) capture: Option<Subscriber>,
@@ -191,6 +195,15 @@ fn tell<F: FnMut(Vec<u8>) -> ControlFlow<()>>(
             if let Some(subscriber) = &materials.capture {
                 tell_capture(subscriber, rows)?;
             }
+        Question::Metering(filter) => {
+            let wanted = materials.metered.iter().filter(|(id, _)| filter.label.is_none_or(|of| of == **id));
+            let row = |(id, count): (&MeteringLabelId, &metering::Count)| metering::Row {
+                host: &scene.host,
+                label_id: *id,
+                count: *count,
+            };
+            push_all(wanted.map(row), rows)?;
+        }
         }
     }
     let _ = rows.flush();

@@ -16,6 +16,7 @@ use crate::kernel::{self, Kernel};
 use crate::liveness::{self, Liveness, Timing, Verdicts};
 use crate::machine::{Link, Machine, Settings};
 use crate::metadata::{self, Metadata, WhoIs};
+use crate::metering::{self, Metering, SharedCounts};
 use crate::meters::{self, Meters, Sample, SampleQuestion};
 use crate::observe::{Answerer, Materials, Unanswered};
 use crate::plug::Views;
@@ -98,6 +99,8 @@ struct Agent {
     meters: Meters,
     /// What sessions that ended did.
     ledger: SharedLedger,
+    /// What crossed gateways, by metering label.
+    metered: SharedCounts,
     sweeping: Sweeping,
 }
 
@@ -171,7 +174,13 @@ impl Agent {
         let flow_log = config.flow_log.clone().map(FlowLog::start).transpose().map_err(Error::FlowLog)?;
         let ledger = SharedLedger::default();
         let (outcome, swept) = mpsc::channel(1);
-        let worker = sweep::Worker { sweeper: kernel.sweeper()?, flow_log, ledger: Arc::clone(&ledger) };
+        let metered = SharedCounts::default();
+        let worker = sweep::Worker {
+            sweeper: kernel.sweeper()?,
+            flow_log,
+            ledger: Arc::clone(&ledger),
+            metering: Metering::new(Arc::clone(&metered), dataplane::clock_ns()),
+        };
         let sweeping = Sweeping::start(worker, outcome, now).map_err(Error::Runtime)?;
         let (sampler, samples) = mpsc::channel(1);
         if let Some(address) = config.metrics_listen {
@@ -218,6 +227,7 @@ impl Agent {
             captures,
             meters: Meters::default(),
             ledger,
+            metered,
             sweeping,
         };
         agent.serve_metadata(who_is).await?;
@@ -303,8 +313,8 @@ impl Agent {
         if self.sweeping.due().is_some_and(|due| due <= now) {
             let timeouts = kernel::timeouts(self.machine.nat_timeouts());
             let scene = self.config.flow_log.as_ref().map(|_| self.machine.scene(&self.config.host));
-            let closed = self.port_control.take_closed();
-            self.sweeping.begin(sweep::Job { timeouts, programmed: self.kernel.programmed(), closed, scene });
+            let (programmed, meters) = (self.kernel.programmed(), self.machine.meters());
+            self.sweeping.begin(sweep::Job { timeouts, programmed, scene, meters });
         }
     }
 
@@ -465,6 +475,7 @@ impl Agent {
             tables: self.machine.programmed().map(|plan| plan.compiled.tables.clone()),
             blocks: self.machine.own_blocks(),
             sessions: self.kernel.session_tables().ok(),
+            metered: metering::counts(&self.metered),
         }
     }
 
@@ -478,6 +489,7 @@ impl Agent {
                 sessions,
                 ports: Vec::new(),
                 ledger: SharedLedger::default(),
+                metered: BTreeMap::new(),
                 walked: None,
                 capture: None,
             };
@@ -496,6 +508,7 @@ impl Agent {
                     materials.scene = self.machine.scene(&self.config.host);
                     materials.ports = tables::ports(&materials.scene, &self.kernel.port_counters()?);
                     materials.ledger = Arc::clone(&self.ledger);
+                    materials.metered = metering::counts(&self.metered);
                 }
             }
             Ok(materials)

@@ -3,6 +3,7 @@
 
 use crate::flow_log::FlowLog;
 use crate::flows::SharedLedger;
+use crate::metering::{Metering, Meters};
 use crate::scene::Scene;
 use dataplane::{Fate, Sweeper, Swept, Timeouts};
 use pipeline::table_set::TableSet;
@@ -27,6 +28,8 @@ pub(crate) struct Job {
     /// External endpoints that were closed: what came in by them ends.
     pub(crate) closed: Vec<BindingKey>,
     pub(crate) scene: Option<Scene>,
+    /// Labels to count for.
+    pub(crate) meters: Meters,
 }
 
 /// What came of it.
@@ -94,6 +97,8 @@ pub(crate) struct Worker {
     pub(crate) flow_log: Option<FlowLog>,
     /// What sessions that ended did.
     pub(crate) ledger: SharedLedger,
+    /// What crossed gateways, by label.
+    pub(crate) metering: Metering,
 }
 
 impl Worker {
@@ -117,6 +122,7 @@ impl Worker {
             .zip(job.scene.as_ref())
             .map(|(log, scene)| log.look(scene, clock_ns, time));
         let ledger = &self.ledger;
+        let mut metering = self.metering.look(&job.meters, &job.programmed, clock_ns);
         let swept = self.sweeper.sweep(clock_ns, &job.timeouts, &job.programmed, &mut |session, fate| {
             if fate == Fate::Ended {
                 // Numbers only: whole between any two statements.
@@ -125,7 +131,9 @@ impl Worker {
             if let Some(look) = &mut look {
                 look.seen(session, fate);
             }
+            metering.seen(session, fate);
         });
+        metering.finish(swept.is_ok());
         if let Some(look) = look {
             look.finish();
         }

@@ -71,6 +71,7 @@ pub mod check {
     use uuid::Uuid;
 
     const TEXT_LENGTH_MAX: usize = 255;
+    const LONG_TEXT_LENGTH_MAX: usize = 1024;
     const LIST_LENGTH_MAX: usize = 100;
     /// More than the blocks of a router on one host have, whatever their size.
     const PORTS_PER_VM_MAX: u64 = 131_072;
@@ -95,11 +96,20 @@ pub mod check {
     }
 
     pub fn text(value: &Value) -> Checked {
+        text_up_to(value, TEXT_LENGTH_MAX)
+    }
+
+    fn text_up_to(value: &Value, length_max: usize) -> Checked {
         let text = value.as_str().ok_or_else(|| format!("'{}' is not a valid string", shown(value)))?;
-        if text.chars().count() > TEXT_LENGTH_MAX {
-            return Err(format!("'{text}' exceeds maximum length of {TEXT_LENGTH_MAX}"));
+        if text.chars().count() > length_max {
+            return Err(format!("'{text}' exceeds maximum length of {length_max}"));
         }
         Ok(value.clone())
+    }
+
+    /// Longer than other texts, as Neutron's older descriptions are.
+    pub fn long_text(value: &Value) -> Checked {
+        text_up_to(value, LONG_TEXT_LENGTH_MAX)
     }
 
     pub fn boolean(value: &Value) -> Checked {

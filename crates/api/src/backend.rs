@@ -6,6 +6,7 @@ use crate::resources::{
 };
 use crate::{Caller, Error, Resource};
 use model::question::Question;
+use model::metering::{MeteringLabel, MeteringLabelRule};
 use model::quota::{Counted, DefaultQuota};
 use model::rbac::RbacPolicy;
 use model::resource::{FloatingIp, Host, Network, Port, Router, Subnet};
@@ -332,6 +333,8 @@ impl<T> Backend for T where
         + SubnetPoolActions
         + Handles<AddressScope>
         + Handles<SecurityGroup>
+    + Handles<MeteringLabel>
+    + Handles<MeteringLabelRule>
         + Handles<SecurityGroupRule>
         + Handles<DefaultSecurityGroupRule>
         + AddressGroupActions
@@ -342,3 +345,5 @@ impl<T> Backend for T where
         + Admin
 {
 }
+        + Handles<MeteringLabel>
+        + Handles<MeteringLabelRule>

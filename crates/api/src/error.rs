@@ -117,6 +117,7 @@ errors! {
             "Unable to update address scope {scope} : {reason}"
         PortHasPortForwarding { port: PortId }
             "Cannot associate floating IP to port {port} because it already has a Port Forwarding binding."
+        Invalid { message: String } "{message}"
         InvalidMTU { mtu: u16, reason: String } "Invalid MTU {mtu}: {reason}."
     }
     401 {
@@ -141,6 +142,8 @@ errors! {
         DefaultSecurityGroupRuleNotFound { id: String } "Default security group rule {id} does not exist"
         RbacPolicyNotFound { id: String } "RBAC policy of type unknown with ID {id} not found"
         AddressGroupNotFound { id: String } "Address group {id} could not be found."
+        MeteringLabelNotFound { id: String } "Metering label {id} does not exist"
+        MeteringLabelRuleNotFound { id: String } "Metering label rule {id} does not exist"
         AddressesNotFound { addresses: String, group: AddressGroupId }
             "Addresses {addresses} not found in the address group {group}."
         SubnetPoolNotFound { id: String } "Subnet pool {id} could not be found."
@@ -238,6 +241,8 @@ errors! {
             "Unable to complete operation on address scope {scope}. There are one or more subnet pools in use on the address scope"
         AgentInUse { id: String }
             "Agent {id} is alive or has ports bound to its host; stop it and move them first."
+        MeteringLabelRuleOverlaps { prefix: String }
+            "Metering label rule with remote_ip_prefix {prefix} overlaps another"
     }
     412 {
         RevisionNumberConstraintFailed { expected: u64, current: u64 }

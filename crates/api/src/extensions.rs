@@ -36,6 +36,12 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ),
     ("ip-substring-filtering", "IP address substring filtering", "Filters ports by part of an address."),
     ("nanboku", "Nanboku", "Egress mode and port block size of external networks."),
+    ("metering", "Neutron Metering", "Counts what crosses the gateways of routers."),
+    (
+        "metering_source_and_destination_fields",
+        "Neutron Metering with source and destination filtering",
+        "Rules of metering labels about sources and destinations.",
+    ),
     ("nanboku-nat", "Nanboku NAT", "Filtering, ports per VM and shared SNAT addresses of routers."),
     ("net-mtu", "Network MTU", "Shows the MTU of a network."),
     ("net-mtu-writable", "Network MTU (writable)", "Sets the MTU of a network."),

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use model::question::{FlowFilter, NetworkFilter, Question, SessionFilter, protocol};
+use model::question::{FlowFilter, MeteringFilter, NetworkFilter, Question, SessionFilter, protocol};
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::str::FromStr;
@@ -86,6 +86,24 @@ pub(crate) async fn flows<B: Admin>(
         }
     }
     Ok(streamed("flows", backend.ask(Question::Flows(filter), host.as_deref())?, &headers, false))
+}
+
+/// `?host=&label_id=`.
+pub(crate) async fn metering<B: Admin>(
+    State(backend): State<Arc<B>>,
+    Query(pairs): Pairs,
+    headers: HeaderMap,
+) -> Answer {
+    let mut host = None;
+    let mut filter = MeteringFilter::default();
+    for (key, value) in pairs {
+        match key.as_str() {
+            "host" => host = Some(value),
+            "label_id" => filter.label = Some(parsed(&key, &value)?),
+            _ => return Err(unknown(&key)),
+        }
+    }
+    Ok(streamed("metering", backend.ask(Question::Metering(filter), host.as_deref())?, &headers, false))
 }
 
 /// `?host=`.

@@ -53,6 +53,8 @@ pub(crate) enum See {
     GroupOwner,
     /// Everyone: it is nobody's own, and administrators alone make it.
     Everyone,
+    /// Administrators, who alone make it: not even those it belongs to.
+    Administrators,
 }
 
 /// `name` is that of an attribute, or `attribute:key` for a key within it.
@@ -175,13 +177,14 @@ impl<'a, F: Facts> Judge<'a, F> {
 
     fn sees<R: Resource>(&self, view: &View) -> bool {
         let is = |name: &str| view.get(name) == Some(&Value::Bool(true));
-        self.owns(view)
+        (self.owns(view) && !R::POLICY.see.contains(&See::Administrators))
             || R::POLICY.see.iter().any(|see| match see {
                 See::Shared => is("shared"),
                 See::External => is("router:external") && self.reaches_outside(view),
                 See::NetworkOwner => self.owns_network_of(view),
                 See::GroupOwner => self.owns_group_of(view),
                 See::Everyone => true,
+                See::Administrators => false,
             })
     }
 
@@ -230,8 +233,11 @@ impl<'a, F: Facts> Judge<'a, F> {
         if self.caller.is_admin() {
             return Ok(());
         }
-        let nobodys = R::POLICY.see.contains(&See::Everyone);
-        if nobodys || self.caller.rank < Rank::Member || self.caller.project_id.is_empty() {
+        let administrators = [See::Everyone, See::Administrators];
+        if R::POLICY.see.iter().any(|see| administrators.contains(see))
+            || self.caller.rank < Rank::Member
+            || self.caller.project_id.is_empty()
+        {
             return Err(forbidden("create", R::NAME));
         }
         let project = ["project_id", "tenant_id"].iter().find_map(|key| given.get(*key)?.as_str());

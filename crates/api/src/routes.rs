@@ -15,6 +15,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use axum::{Json, http::HeaderName};
+use model::metering::{MeteringLabel, MeteringLabelRule};
 use model::rbac::RbacPolicy;
 use model::resource;
 use model::security::{AddressGroup, DefaultSecurityGroupRule, SecurityGroup, SecurityGroupRule};
@@ -102,12 +103,14 @@ fn routes<B: Backend>() -> Routes<Arc<B>> {
                 .delete(port_forwardings::delete::<B>),
         )
         .merge(tagged::<SecurityGroup, B>())
-        .merge(rules::<SecurityGroupRule, B>())
-        .merge(rules::<DefaultSecurityGroupRule, B>())
+        .merge(fixed::<SecurityGroupRule, B>())
+        .merge(fixed::<DefaultSecurityGroupRule, B>())
         .merge(plain::<AddressGroup, B>())
         .route("/v2.0/address-groups/{id}/{action}", put(address_actions::act::<B>))
         .merge(plain::<RbacPolicy, B>())
         .merge(tagged::<SubnetPool, B>())
+        .merge(fixed::<MeteringLabel, B>())
+        .merge(fixed::<MeteringLabelRule, B>())
         .merge(plain::<AddressScope, B>())
         .merge(agents::<B>())
         .route("/v2.0/subnetpools/{id}/{action}", put(pool_actions::act::<B>))
@@ -138,6 +141,7 @@ fn routes<B: Backend>() -> Routes<Arc<B>> {
         .route("/nanboku/v1/neighbors", get(observe::neighbors::<B>))
         .route("/nanboku/v1/flows", get(observe::flows::<B>))
         .route("/nanboku/v1/port-counters", get(observe::ports::<B>))
+        .route("/nanboku/v1/metering", get(observe::metering::<B>))
         .fallbacks()
 }
 
@@ -159,8 +163,8 @@ fn tagged<R: Resource, B: Handles<R> + Facts>() -> Routes<Arc<B>> {
         .route(&format!("{one}/tags/{{tag}}"), one_tag)
 }
 
-/// Rules never change and have no tags.
-fn rules<R: Resource, B: Handles<R> + Facts>() -> Routes<Arc<B>> {
+/// What never changes and has no tags.
+fn fixed<R: Resource, B: Handles<R> + Facts>() -> Routes<Arc<B>> {
     let collection = format!("/v2.0/{}", R::PATH);
     let all = get(handlers::list::<R, B>).post(handlers::create::<R, B>);
     let one = get(handlers::show::<R, B>).delete(handlers::delete::<R, B>);
@@ -226,6 +230,8 @@ async fn resources(Root(root): Root) -> Json<Value> {
 
 async fn extension(Path(alias): Path<String>) -> Answer {
     Ok(Json(extensions::show(&alias)?).into_response())
+        (MeteringLabel::NAME, MeteringLabel::PATH),
+        (MeteringLabelRule::NAME, MeteringLabelRule::PATH),
 }
 
 /// What the framework refuses by itself (a path that is not UTF-8) is told like everything else.

@@ -205,6 +205,7 @@ fn add_router(slice: &mut Slice) -> anyhow::Result<()> {
         mappings_per_second_max: 0,
         port_control: false,
         untranslated_destinations: Vec::new(),
+        meters: Vec::new(),
     };
     let router = slice::Router {
         vni: vni(1000)?,

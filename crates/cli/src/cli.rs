@@ -119,6 +119,9 @@ pub(crate) enum Command {
     /// Address groups: named sets of prefixes that rules of security groups may name.
     #[command(subcommand, name = "addressgroup", alias = "address-group")]
     AddressGroup(command::addressgroup::AddressGroupCommand),
+    /// Metering labels: what crosses the gateways of routers, counted.
+    #[command(subcommand, name = "meteringlabel", alias = "metering-label")]
+    MeteringLabel(command::meteringlabel::MeteringLabelCommand),
     /// RBAC policies: what is shared with which projects.
     #[command(subcommand)]
     Rbac(command::rbac::RbacCommand),

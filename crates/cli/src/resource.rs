@@ -81,6 +81,19 @@ pub(crate) const RBAC_POLICY: Kind = Kind {
     collection: "rbac-policies",
     ..Kind::neutron("rbac_policy", "rbac_policies")
 };
+pub(crate) const METERING_LABEL: Kind = Kind {
+    noun: "metering label",
+    command: "meteringlabel",
+    collection: "metering/metering-labels",
+    ..Kind::neutron("metering_label", "metering_labels")
+};
+pub(crate) const METERING_LABEL_RULE: Kind = Kind {
+    noun: "metering label rule",
+    command: "meteringlabel rule",
+    name_key: "id",
+    collection: "metering/metering-label-rules",
+    ..Kind::neutron("metering_label_rule", "metering_label_rules")
+};
 pub(crate) const AGENT: Kind = Kind::neutron("agent", "agents");
 pub(crate) const HOST: Kind = Kind { root: "/nanboku/v1", ..Kind::neutron("host", "hosts") };
 

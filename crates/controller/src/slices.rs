@@ -19,10 +19,11 @@ mod routed;
 mod security;
 
 use crate::virtual_addresses::{holder, host_of_address};
+use model::metering::MeteringLabel;
 use model::resource::{self, device_owner};
 use model::slice::{
-    Block, BlockId, DhcpOption, ExternalNetwork, FloatingIp, Guest, Host, Interface, Network, Port,
-    PortForwarding, Router, RouterGateway, Slice, Subnet, SubnetDhcp, VirtualAddress, VirtualAddressId,
+    Block, BlockId, DhcpOption, ExternalNetwork, FloatingIp, Guest, Host, Interface, Meter, MeterRule, Network,
+    Port, PortForwarding, Router, RouterGateway, Slice, Subnet, SubnetDhcp, VirtualAddress, VirtualAddressId,
 };
 use model::{HostId, IpVersion, NetworkId, PortForwardingId, RouterId, SubnetId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -207,6 +208,8 @@ impl Builder<'_> {
             ports_per_vm_max: gateway.ports_per_vm_max,
             mappings_per_second_max: gateway.mappings_per_second_max,
             untranslated_destinations: gateway.untranslated_destinations.clone(),
+            untranslated_destinations: gateway.untranslated_destinations.clone(),
+            meters: meters(self.snapshot, router),
             port_control: gateway.port_control,
         });
         let known = |port: &&resource::Port| self.slice.networks.contains_key(&port.network);
@@ -301,6 +304,19 @@ pub(crate) fn told_forwardings<'a>(
 pub(crate) fn block_id(block: &resource::PortBlock) -> BlockId {
     BlockId { external_network: block.external_network, address: block.address, first_port: block.first_port }
 }
+/// The labels of the router's project and the shared ones, by id, with their rules.
+fn meters(snapshot: &Snapshot, router: &resource::Router) -> Vec<Meter> {
+    let meter = |label: &Arc<MeteringLabel>| {
+        let rules = snapshot.rules_of_metering_label(label.id).map(|rule| MeterRule {
+            direction: rule.direction,
+            excluded: rule.excluded,
+            prefixes: rule.prefixes,
+        });
+        Meter { label: label.id, rules: rules.collect() }
+    };
+    snapshot.metering_labels_for(&router.standard.project_id).map(meter).collect()
+}
+
 
 fn interface_ports(snapshot: &Snapshot, router: RouterId) -> Vec<&resource::Port> {
     let device = router.to_string();

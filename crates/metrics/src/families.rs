@@ -53,6 +53,10 @@ families! {
         "Packets of all VMs of the host: sent by them, delivered to them";
     PORT_BYTES = Counter "nanboku_agent_port_bytes" ["direction"]
         "Bytes of frames of all VMs of the host";
+    METERING_PACKETS = Counter "nanboku_metering_packets" ["label_id"]
+        "Packets across the gateways of routers, by metering label; of the VMs of the host";
+    METERING_BYTES = Counter "nanboku_metering_bytes" ["label_id"]
+        "Bytes of IP packets across the gateways of routers, by metering label; of the VMs of the host";
     PORTS = Gauge "nanboku_agent_ports" ["state"]
         "Ports of VMs that are here: programmed, and waiting for it";
     SESSIONS = Gauge "nanboku_agent_sessions" []

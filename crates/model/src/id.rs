@@ -66,6 +66,8 @@ ids! {
     AddressGroupId
     DefaultSecurityGroupRuleId
     RbacPolicyId
+    MeteringLabelId
+    MeteringLabelRuleId
     HostId
 }
 

@@ -9,6 +9,7 @@ pub mod id;
 pub mod identity;
 pub mod ip;
 pub mod mac;
+pub mod metering;
 pub mod moment;
 pub mod question;
 pub mod quota;
@@ -23,9 +24,9 @@ pub mod trace;
 pub mod vni;
 
 pub use id::{
-    AddressGroupId, AddressScopeId, DefaultSecurityGroupRuleId, FloatingIpId, HostId, NetworkId,
-    PortForwardingId, PortId, RbacPolicyId, RouterId, SecurityGroupId, SecurityGroupRuleId, SubnetId,
-    SubnetPoolId,
+    AddressGroupId, AddressScopeId, DefaultSecurityGroupRuleId, FloatingIpId, HostId, MeteringLabelId,
+    MeteringLabelRuleId, NetworkId, PortForwardingId, PortId, RbacPolicyId, RouterId, SecurityGroupId,
+    SecurityGroupRuleId, SubnetId, SubnetPoolId,
 };
 pub use ip::IpVersion;
 pub use mac::Mac;

@@ -5,7 +5,7 @@
 
 use crate::capture::CaptureRequest;
 use crate::trace::WalkRequest;
-use crate::{NetworkId, PortId, RouterId};
+use crate::{MeteringLabelId, NetworkId, PortId, RouterId};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -31,6 +31,8 @@ pub enum Question {
     Ports,
     /// Real packets as they pass, until the asker leaves: [`crate::capture::CaptureRow`]s.
     Capture(Box<CaptureRequest>),
+    /// What metering labels counted.
+    Metering(MeteringFilter),
     /// The way of a frame that somebody describes: one row, a [`crate::trace::WalkAnswer`].
     Walk(Box<WalkRequest>),
 }
@@ -64,6 +66,32 @@ pub struct SessionFilter {
 
 /// Rows of one network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Which mappings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MappingFilter {
+    /// The router that translates.
+    pub router: Option<RouterId>,
+}
+
+/// An internal endpoint and the external one that it has, whatever it talks to. Of ICMP the ports are identifiers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappingRow {
+    pub router: RouterId,
+    /// IP protocol number.
+    pub protocol: u8,
+    pub internal: SocketAddrV4,
+    pub external: SocketAddrV4,
+    pub age_ms: u64,
+}
+
+/// Counts of one label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MeteringFilter {
+    pub label: Option<MeteringLabelId>,
+}
+
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkFilter {
     pub network: Option<NetworkId>,
@@ -269,6 +297,7 @@ mod tests {
         ] {
             let text = serde_json::to_string(&question).unwrap();
             assert_eq!(serde_json::from_str::<Question>(&text).unwrap(), question, "{text}");
+            Question::Metering(MeteringFilter { label: Some(MeteringLabelId::MAX) }),
         }
     }
 

@@ -6,6 +6,7 @@
 //! their ports can reach, their security groups with what these name, and, on hosts that have a physical network,
 //! the addresses and port blocks of its external networks.
 
+mod meter;
 mod routed;
 mod security;
 mod virtual_address;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+pub use meter::{Meter, MeterRule};
 pub use routed::{RoutedAddress, RoutedPort};
 pub use security::{Member, MemberId, MemberOf, NotAMemberId, SecurityGroup, SecurityGroupRule};
 pub use virtual_address::{NotAVirtualAddressId, VirtualAddress, VirtualAddressId};
@@ -189,6 +191,9 @@ pub struct RouterGateway {
     #[serde(default)]
     pub port_control: bool,
     pub untranslated_destinations: Vec<Ipv4Net>,
+    /// Labels that count what crosses it, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub meters: Vec<Meter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

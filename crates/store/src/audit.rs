@@ -4,6 +4,7 @@
 
 use crate::Snapshot;
 use crate::record::Record;
+use model::metering::MeteringLabelRule;
 use model::resource::{FloatingIp, Network, Port, Router, Subnet, device_owner};
 use model::security::{Remote, SecurityGroupRule};
 use model::{NetworkId, SubnetId};
@@ -21,6 +22,7 @@ impl Snapshot {
         self.routers.values().for_each(|router| audit.router(router));
         self.floating_ips.values().for_each(|floating_ip| audit.floating_ip(floating_ip));
         self.security_group_rules.values().for_each(|rule| audit.rule(rule));
+        self.metering_label_rules.values().for_each(|rule| audit.metering_rule(rule));
         audit.default_groups();
         audit.wrong
     }
@@ -35,7 +37,8 @@ impl Snapshot {
         }
         index! {
             networks subnets ports routers floating_ips subnet_pools address_scopes security_groups
-            security_group_rules address_groups default_security_group_rules rbac_policies hosts blocks
+            security_group_rules address_groups default_security_group_rules rbac_policies metering_labels
+            metering_label_rules hosts blocks
             resting_blocks virtual_addresses domains projects users roles assignments application_credentials tokens quotas
         }
         fresh
@@ -195,6 +198,11 @@ impl Audit<'_> {
         };
         let holds = groups.contains_key(&rule.group) && remote_exists;
         self.check(holds, || format!("rule {} is of, or names, a group that is not there", rule.id));
+    }
+
+    fn metering_rule(&mut self, rule: &MeteringLabelRule) {
+        let holds = self.snapshot.metering_labels.contains_key(&rule.label);
+        self.check(holds, || format!("metering rule {} is of a label that is not there", rule.id));
     }
 
     fn default_groups(&mut self) {

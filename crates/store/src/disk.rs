@@ -5,6 +5,7 @@ use crate::record::Record;
 use crate::transaction::Finished;
 use crate::{Doing, Snapshot, StoreError};
 use model::identity::{ApplicationCredential, Assignment, Domain, Project, Role, Token, User};
+use model::metering::{MeteringLabel, MeteringLabelRule};
 use model::quota::Quota;
 use model::rbac::RbacPolicy;
 use model::resource::{
@@ -104,6 +105,8 @@ impl Disk {
         load_table::<AddressGroup>(&read, &mut snapshot)?;
         load_table::<DefaultSecurityGroupRule>(&read, &mut snapshot)?;
         load_table::<RbacPolicy>(&read, &mut snapshot)?;
+        load_table::<MeteringLabel>(&read, &mut snapshot)?;
+        load_table::<MeteringLabelRule>(&read, &mut snapshot)?;
         load_table::<Host>(&read, &mut snapshot)?;
         load_table::<PortBlock>(&read, &mut snapshot)?;
         load_table::<RestingBlock>(&read, &mut snapshot)?;

@@ -6,6 +6,7 @@ use model::identity::{
     ApplicationCredential, ApplicationCredentialId, Assignment, Domain, DomainId, Project, ProjectId, Role,
     RoleId, Token, TokenId, User, UserId,
 };
+use model::metering::{MeteringLabel, MeteringLabelRule};
 use model::quota::{Counted, Quota, QuotaId};
 use model::rbac::RbacPolicy;
 use model::resource::{
@@ -15,8 +16,9 @@ use model::security::{AddressGroup, DefaultSecurityGroupRule, SecurityGroup, Sec
 use model::slice::{BlockId, VirtualAddressId};
 use model::subnet_pool::{AddressScope, SubnetPool};
 use model::{
-    AddressGroupId, AddressScopeId, DefaultSecurityGroupRuleId, FloatingIpId, HostId, NetworkId, PortId,
-    RbacPolicyId, RouterId, SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId,
+    AddressGroupId, AddressScopeId, DefaultSecurityGroupRuleId, FloatingIpId, HostId, MeteringLabelId,
+    MeteringLabelRuleId, NetworkId, PortId, RbacPolicyId, RouterId, SecurityGroupId, SecurityGroupRuleId,
+    SubnetId, SubnetPoolId,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -107,6 +109,8 @@ records! {
     AddressGroup, AddressGroupId, address_groups;
     DefaultSecurityGroupRule, DefaultSecurityGroupRuleId, default_security_group_rules;
     RbacPolicy, RbacPolicyId, rbac_policies;
+    MeteringLabel, MeteringLabelId, metering_labels;
+    MeteringLabelRule, MeteringLabelRuleId, metering_label_rules;
     Host, HostId, hosts;
     PortBlock, BlockId, blocks;
     RestingBlock, BlockId, resting_blocks;
@@ -145,6 +149,8 @@ mod identity {
         address_groups: AddressGroup -> AddressGroupId;
         default_security_group_rules: DefaultSecurityGroupRule -> DefaultSecurityGroupRuleId;
         rbac_policies: RbacPolicy -> RbacPolicyId;
+        metering_labels: MeteringLabel -> MeteringLabelId;
+        metering_label_rules: MeteringLabelRule -> MeteringLabelRuleId;
         hosts: Host -> HostId;
         domains: Domain -> DomainId;
         projects: Project -> ProjectId;

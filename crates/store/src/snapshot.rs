@@ -1,6 +1,7 @@
 //! The state at one revision: immutable, cheap to clone, with the indexes that keep questions short.
 
 mod identity;
+mod metering;
 mod security;
 mod subnet_pool;
 
@@ -10,6 +11,7 @@ use model::identity::{
     ApplicationCredential, Assignment, Domain, DomainId, Project, ProjectId, Role, RoleId, Token, TokenId,
     User, UserId,
 };
+use model::metering::{MeteringLabel, MeteringLabelRule};
 use model::quota::{Counted, Quota, QuotaId};
 use model::rbac::{RbacPolicy, SharedObject};
 use model::resource::{
@@ -19,8 +21,9 @@ use model::security::{AddressGroup, DefaultSecurityGroupRule, SecurityGroup, Sec
 use model::slice::{BlockId, VirtualAddressId};
 use model::subnet_pool::{AddressScope, SubnetPool};
 use model::{
-    AddressGroupId, AddressScopeId, FloatingIpId, HostId, Mac, NetworkId, PortId, RbacPolicyId, RouterId,
-    SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId, Vni,
+    AddressGroupId, AddressScopeId, FloatingIpId, HostId, Mac, MeteringLabelId, MeteringLabelRuleId,
+    NetworkId, PortId, RbacPolicyId, RouterId, SecurityGroupId, SecurityGroupRuleId, SubnetId, SubnetPoolId,
+    Vni,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -44,6 +47,8 @@ pub struct Snapshot {
     pub address_groups: Table<AddressGroup>,
     pub default_security_group_rules: Table<DefaultSecurityGroupRule>,
     pub rbac_policies: Table<RbacPolicy>,
+    pub metering_labels: Table<MeteringLabel>,
+    pub metering_label_rules: Table<MeteringLabelRule>,
     pub hosts: Table<Host>,
     pub blocks: Table<PortBlock>,
     pub resting_blocks: Table<RestingBlock>,
@@ -83,6 +88,9 @@ pub(crate) struct Indexes {
     pub(crate) rules_by_address_group: OrdSet<(AddressGroupId, SecurityGroupRuleId)>,
     pub(crate) ports_by_group: OrdSet<(SecurityGroupId, PortId)>,
     pub(crate) rbac_by_object: OrdSet<(SharedObject, RbacPolicyId)>,
+    /// By project; none: shared.
+    pub(crate) metering_labels: OrdSet<(Option<String>, MeteringLabelId)>,
+    pub(crate) rules_by_metering_label: OrdSet<(MeteringLabelId, MeteringLabelRuleId)>,
     pub(crate) hosts_by_name: OrdMap<String, HostId>,
     pub(crate) blocks_by_router: OrdSet<(RouterId, BlockId)>,
     pub(crate) blocks_by_host: OrdSet<(HostId, BlockId)>,
@@ -114,6 +122,8 @@ impl Snapshot {
             address_groups: Table::<AddressGroup>::new(),
             default_security_group_rules: Table::<DefaultSecurityGroupRule>::new(),
             rbac_policies: Table::<RbacPolicy>::new(),
+            metering_labels: Table::<MeteringLabel>::new(),
+            metering_label_rules: Table::<MeteringLabelRule>::new(),
             hosts: Table::<Host>::new(),
             blocks: Table::<PortBlock>::new(),
             resting_blocks: Table::<RestingBlock>::new(),

@@ -330,6 +330,7 @@ impl World {
             mappings_per_second_max: self.options.mappings_per_second_max,
             port_control: false,
             untranslated_destinations: Vec::new(),
+            meters: Vec::new(),
         };
         let router = slice::Router {
             vni: vni(transit),

@@ -75,6 +75,7 @@ pub(super) fn slice() -> Slice {
         mappings_per_second_max: 0,
         port_control: false,
         untranslated_destinations: Vec::new(),
+        meters: Vec::new(),
     };
     let router = Router {
         vni: vni(ROUTER_VNI),

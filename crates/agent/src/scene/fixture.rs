@@ -119,6 +119,7 @@ pub(crate) fn slice() -> Slice {
         mappings_per_second_max: 0,
         port_control: false,
         untranslated_destinations: Vec::new(),
+        meters: Vec::new(),
     };
     let object = Router {
         vni: vni(ROUTER),

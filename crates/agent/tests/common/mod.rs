@@ -352,6 +352,7 @@ fn add_outside(slice: &mut Slice, host: HostId) {
         mappings_per_second_max: 0,
         port_control: false,
         untranslated_destinations: Vec::new(),
+        meters: Vec::new(),
     };
     let router = Router {
         vni: vni(301),

@@ -109,6 +109,12 @@ pub(crate) const ADDRESS_SCOPE: Policy = Policy {
     hidden: &[],
 };
 
+pub(crate) const METERING_LABEL: Policy =
+    Policy { see: &[See::Administrators], network_owner_changes: false, attributes: &[], hidden: &[] };
+
+pub(crate) const METERING_LABEL_RULE: Policy =
+    Policy { see: &[See::Administrators], network_owner_changes: false, attributes: &[], hidden: &[] };
+
 /// Nobody's: administrators alone see them.
 pub(crate) const AGENT: Policy =
     Policy { see: &[], network_owner_changes: false, attributes: &[], hidden: &[] };

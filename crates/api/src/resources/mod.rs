@@ -5,6 +5,8 @@ mod address_scope;
 mod agent;
 mod default_security_group_rule;
 mod floating_ip;
+mod metering_label;
+mod metering_label_rule;
 mod network;
 mod port;
 mod port_forwarding;
@@ -22,6 +24,8 @@ pub use default_security_group_rule::{
     DefaultSecurityGroupRuleCreate, DefaultSecurityGroupRuleUpdate, DefaultSecurityGroupRuleView, PARENT,
 };
 pub use floating_ip::{FloatingIpCreate, FloatingIpUpdate, FloatingIpView, PortDetails};
+pub use metering_label::{MeteringLabelCreate, MeteringLabelUpdate, MeteringLabelView};
+pub use metering_label_rule::{MeteringLabelRuleCreate, MeteringLabelRuleUpdate, MeteringLabelRuleView};
 pub use network::{NetworkCreate, NetworkType, NetworkUpdate, NetworkView};
 pub use port::{
     AddressPairRequest, DhcpOptionChange, FixedIpRequest, FixedIpView, PortCreate, PortFacts, PortUpdate,

@@ -13,6 +13,7 @@ pub(crate) mod flows;
 pub(crate) mod host;
 pub(crate) mod known;
 pub(crate) mod lab;
+pub(crate) mod meteringlabel;
 pub(crate) mod network;
 pub(crate) mod port;
 pub(crate) mod rbac;
@@ -52,6 +53,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::AddressGroup(command) => {
             api(global, |cx| async move { addressgroup::run(command, &cx).await })?;
+        }
+        Command::MeteringLabel(command) => {
+            api(global, |cx| async move { meteringlabel::run(command, &cx).await })?;
         }
         Command::Rbac(command) => api(global, |cx| async move { rbac::run(command, &cx).await })?,
         Command::Host(command) => api(global, |cx| async move { host::run(command, &cx).await })?,

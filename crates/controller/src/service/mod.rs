@@ -12,6 +12,8 @@ mod default_rules;
 mod floating_ip;
 mod gateway;
 mod interface;
+mod metering;
+mod nat;
 mod network;
 mod pools;
 mod port;

@@ -187,7 +187,8 @@ impl Api {
 
 /// The collection of what has that envelope.
 pub(crate) fn path_of(name: &str) -> String {
-    let path = name.replace('_', "-");
+    let below = if name.starts_with("metering") { "metering/" } else { "" };
+    let path = format!("{below}{}", name.replace('_', "-"));
     path.strip_suffix('y').map_or_else(|| format!("/v2.0/{path}s"), |stem| format!("/v2.0/{stem}ies"))
 }
 

@@ -4,6 +4,7 @@
 use crate::common::{Api, UNKNOWN, path_of, text};
 use api::{Attribute, Resource};
 use controller::service::Service;
+use model::metering::{MeteringLabel, MeteringLabelRule};
 use model::quota::Counted;
 use model::rbac::RbacPolicy;
 use model::resource::{FloatingIp, Host, Network, Port, PortForwarding, Router, Subnet};
@@ -38,6 +39,8 @@ pub(crate) fn kinds() -> Vec<Kind> {
         kind::<RbacPolicy>(),
         kind::<SubnetPool>(),
         kind::<AddressScope>(),
+        kind::<MeteringLabel>(),
+        kind::<MeteringLabelRule>(),
         kind::<Host>(),
     ]
 }
@@ -57,14 +60,21 @@ const OTHER_LISTS: [(&str, &str); 6] = [
     ("/v2.0/service-providers", "addresses_left_are_counted_per_network"),
 ];
 
-/// What is counted by another name than its own, or (`None`) not at all, as in Neutron.
-const NOT_COUNTED: [&str; 3] = ["address_group", "address_scope", "default_security_group_rule"];
+/// What is not counted, as in Neutron.
+const NOT_COUNTED: [&str; 5] = [
+    "address_group",
+    "address_scope",
+    "default_security_group_rule",
+    "metering_label",
+    "metering_label_rule",
+];
 
 /// What the bodies below name.
 struct World {
     external: Value,
     network: Value,
     group: Value,
+    label: Value,
 }
 
 async fn world(api: &Api, token: &str) -> World {
@@ -78,7 +88,8 @@ async fn world(api: &Api, token: &str) -> World {
     let addresses = json!({"network_id": network["id"], "ip_version": 4, "cidr": "10.0.0.0/24"});
     api.create_as(token, "subnet", addresses).await;
     let group = api.create_as(token, "security_group", json!({"name": "all"})).await;
-    World { external, network, group }
+    let label = api.create_as("a/admin", "metering_label", json!({"name": "all"})).await;
+    World { external, network, group, label }
 }
 
 fn body(name: &str, world: &World) -> Value {
@@ -100,6 +111,10 @@ fn body(name: &str, world: &World) -> Value {
         }),
         "subnetpool" => json!({"name": "new", "prefixes": ["10.64.0.0/16"]}),
         "address_scope" => json!({"name": "new", "ip_version": 4}),
+        "metering_label" => json!({"name": "new", "description": "words"}),
+        "metering_label_rule" => json!({
+            "metering_label_id": world.label["id"], "direction": "ingress", "remote_ip_prefix": "10.0.0.0/24",
+        }),
         other => panic!("no body for {other}: add one"),
     }
 }

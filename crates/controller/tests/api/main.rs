@@ -10,6 +10,7 @@ mod floating_ips;
 mod ipv6;
 mod lists;
 mod looking;
+mod metering;
 mod networks;
 mod openapi;
 mod policy;

@@ -38,6 +38,10 @@ const PATHS: &[(&str, &[&str])] = &[
     ("/v2.0/rbac-policies/{id}", &["GET", "PUT", "DELETE"]),
     ("/v2.0/default-security-group-rules", &["GET", "POST"]),
     ("/v2.0/default-security-group-rules/{id}", &["GET", "DELETE"]),
+    ("/v2.0/metering/metering-labels", &["GET", "POST"]),
+    ("/v2.0/metering/metering-labels/{id}", &["GET", "DELETE"]),
+    ("/v2.0/metering/metering-label-rules", &["GET", "POST"]),
+    ("/v2.0/metering/metering-label-rules/{id}", &["GET", "DELETE"]),
     ("/v2.0/security-group-rules", &["GET", "POST"]),
     ("/v2.0/security-group-rules/{id}", &["GET", "DELETE"]),
 ];

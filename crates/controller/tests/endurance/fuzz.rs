@@ -9,6 +9,7 @@ use api::attribute::STANDARD;
 use api::{Attribute, Resource};
 use axum::body::Body;
 use axum::http::{Method, Request};
+use model::metering::{MeteringLabel, MeteringLabelRule};
 use model::rbac::RbacPolicy;
 use model::resource::{FloatingIp, Network, Port, Router, Subnet};
 use model::security::{AddressGroup, SecurityGroup, SecurityGroupRule};
@@ -49,6 +50,10 @@ fn tables() -> Vec<Table> {
         table::<AddressGroup>(json!({"addresses": ["10.0.0.0/8"]})),
         table::<SubnetPool>(json!({"name": "p", "prefixes": ["10.64.0.0/16"]})),
         table::<AddressScope>(json!({"name": "s", "ip_version": 4})),
+        table::<MeteringLabel>(json!({"name": "m"})),
+        table::<MeteringLabelRule>(json!({
+            "metering_label_id": "$metering_label", "direction": "egress", "source_ip_prefix": "10.9.0.0/24",
+        })),
         table::<RbacPolicy>(json!({
             "object_type": "network", "object_id": "$network", "action": "access_as_shared", "target_tenant": "*",
         })),
@@ -235,6 +240,8 @@ impl Ids {
         let mut add = |name: &str, id: Option<String>| ids.extend(id.map(|id| (name.to_owned(), id)));
         // Before those that their names begin with.
         add("$security_group_rule", snapshot.security_group_rules.keys().next().map(ToString::to_string));
+        add("$metering_label_rule", snapshot.metering_label_rules.keys().next().map(ToString::to_string));
+        add("$metering_label", snapshot.metering_labels.keys().next().map(ToString::to_string));
         add("$security_group", snapshot.security_groups.keys().next().map(ToString::to_string));
         add("$subnetpool", snapshot.subnet_pools.keys().next().map(ToString::to_string));
         add("$address_group", snapshot.address_groups.keys().next().map(ToString::to_string));

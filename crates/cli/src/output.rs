@@ -27,17 +27,18 @@ pub(crate) struct Column {
     pub(crate) header: &'static str,
     /// The attribute, for `--column` and JSON.
     pub(crate) key: &'static str,
-    pub(crate) text: fn(&Value) -> String,
+    /// None: as [`text_of`] has it.
+    pub(crate) text: Option<fn(&Value) -> String>,
 }
 
 impl Column {
     /// A column that shows one attribute as it is.
     pub(crate) const fn plain(header: &'static str, key: &'static str) -> Self {
-        Self { header, key, text: text_of }
+        Self { header, key, text: None }
     }
 
     fn show(&self, row: &Value) -> String {
-        (self.text)(row.get(self.key).unwrap_or(&Value::Null))
+        (self.text.unwrap_or(text_of))(row.get(self.key).unwrap_or(&Value::Null))
     }
 
     pub(crate) fn is_named(&self, name: &str) -> bool {
@@ -166,7 +167,7 @@ pub(super) mod tests {
     pub(in crate::output) const COLUMNS: &[Column] = &[
         Column::plain("id", "id"),
         Column::plain("name", "name"),
-        Column { header: "addresses", key: "fixed_ips", text: text_of },
+        Column { header: "addresses", key: "fixed_ips", text: Some(text_of) },
     ];
 
     pub(in crate::output) fn rows() -> Vec<Value> {

@@ -83,7 +83,7 @@ fn prefix(text: &str) -> Result<IpNet, String> {
 const COLUMNS: &[Column] = &[
     Column::plain("id", "id"),
     Column::plain("name", "name"),
-    Column { header: "addresses", key: "addresses", text: lines },
+    Column { header: "addresses", key: "addresses", text: Some(lines) },
     Column::plain("shared", "shared"),
     Column::plain("description", "description"),
 ];

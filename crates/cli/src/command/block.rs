@@ -31,8 +31,8 @@ const COLUMNS: &[Column] = &[
     Column::plain("last port", "last_port"),
     Column::plain("router", "router"),
     Column::plain("host", "host"),
-    Column { header: "age", key: "age_seconds", text: age },
-    Column { header: "retiring", key: "retiring", text: yes },
+    Column { header: "age", key: "age_seconds", text: Some(age) },
+    Column { header: "retiring", key: "retiring", text: Some(yes) },
 ];
 
 fn yes(value: &Value) -> String {

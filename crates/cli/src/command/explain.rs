@@ -40,7 +40,7 @@ const HOLDERS: &[Column] = &[
     Column::plain("project", "project_id"),
     Column::plain("host", "host"),
     Column::plain("since", "since"),
-    Column { header: "until", key: "until", text: until },
+    Column { header: "until", key: "until", text: Some(until) },
 ];
 
 const SESSIONS: &[Column] = &[

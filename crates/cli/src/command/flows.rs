@@ -39,7 +39,7 @@ const COLUMNS: &[Column] = &[
     Column::plain("sessions", "sessions"),
     Column::plain("packets", "packets"),
     Column::plain("bytes", "bytes"),
-    Column { header: "idle", key: "idle_ms", text: seconds },
+    Column { header: "idle", key: "idle_ms", text: Some(seconds) },
     Column::plain("made by", "object_kind"),
     Column::plain("object", "object"),
     Column::plain("why", "why"),

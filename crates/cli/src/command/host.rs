@@ -21,7 +21,7 @@ const COLUMNS: &[Column] = &[
     Column::plain("name", "name"),
     Column::plain("vtep", "vtep"),
     Column::plain("dvr mac", "dvr_mac"),
-    Column { header: "physical networks", key: "physical_networks", text: words },
+    Column { header: "physical networks", key: "physical_networks", text: Some(words) },
     Column::plain("live", "live"),
     Column::plain("drained", "drained"),
     Column::plain("revision", "programmed_revision"),

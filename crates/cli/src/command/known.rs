@@ -25,7 +25,7 @@ const WHERE_ON: [Column; 4] = [
 const HOW: [Column; 4] = [
     Column::plain("mac", "mac"),
     Column::plain("where", "location"),
-    Column { header: "age", key: "age_ms", text: seconds },
+    Column { header: "age", key: "age_ms", text: Some(seconds) },
     Column::plain("known", "known"),
 ];
 

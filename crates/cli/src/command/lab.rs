@@ -96,7 +96,7 @@ const COLUMNS: &[Column] = &[
 ];
 
 const CHECK_COLUMNS: &[Column] = &[
-    Column { header: "result", key: "ok", text: verdict },
+    Column { header: "result", key: "ok", text: Some(verdict) },
     Column::plain("check", "name"),
     Column::plain("detail", "detail"),
 ];

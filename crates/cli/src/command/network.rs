@@ -115,7 +115,7 @@ const COLUMNS: &[Column] = &[
     Column::plain("id", "id"),
     Column::plain("name", "name"),
     Column::plain("status", "status"),
-    Column { header: "kind", key: "router:external", text: kind },
+    Column { header: "kind", key: "router:external", text: Some(kind) },
     Column::plain("physical", "provider:physical_network"),
     Column::plain("segment", "provider:segmentation_id"),
     Column::plain("mtu", "mtu"),

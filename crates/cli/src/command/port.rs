@@ -145,7 +145,7 @@ const COLUMNS: &[Column] = &[
     Column::plain("id", "id"),
     Column::plain("name", "name"),
     Column::plain("mac", "mac_address"),
-    Column { header: "addresses", key: "fixed_ips", text: |value| nested(value, "ip_address") },
+    Column { header: "addresses", key: "fixed_ips", text: Some(|value| nested(value, "ip_address")) },
     Column::plain("owner", "device_owner"),
     Column::plain("host", "binding:host_id"),
     Column::plain("status", "status"),

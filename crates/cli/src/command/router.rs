@@ -183,8 +183,8 @@ const COLUMNS: &[Column] = &[
     Column::plain("id", "id"),
     Column::plain("name", "name"),
     Column::plain("status", "status"),
-    Column { header: "external network", key: "external_gateway_info", text: external_network },
-    Column { header: "snat addresses", key: "external_gateway_info", text: snat_addresses },
+    Column { header: "external network", key: "external_gateway_info", text: Some(external_network) },
+    Column { header: "snat addresses", key: "external_gateway_info", text: Some(snat_addresses) },
 ];
 
 fn external_network(gateway: &Value) -> String {

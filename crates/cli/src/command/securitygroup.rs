@@ -71,7 +71,7 @@ pub(crate) struct SetArgs {
 const COLUMNS: &[Column] = &[
     Column::plain("id", "id"),
     Column::plain("name", "name"),
-    Column { header: "rules", key: "security_group_rules", text: count },
+    Column { header: "rules", key: "security_group_rules", text: Some(count) },
     Column::plain("stateful", "stateful"),
     Column::plain("shared", "shared"),
     Column::plain("description", "description"),

@@ -122,7 +122,7 @@ const COLUMNS: &[Column] = &[
     Column::plain("network", "network_id"),
     Column::plain("range", "cidr"),
     Column::plain("gateway", "gateway_ip"),
-    Column { header: "pools", key: "allocation_pools", text: pools_text },
+    Column { header: "pools", key: "allocation_pools", text: Some(pools_text) },
 ];
 
 fn pools_text(pools: &Value) -> String {

@@ -1,12 +1,14 @@
-//! Rows that are printed as they come: a million of them take no more memory than a few.
+//! Rows that are printed as they come: a million of them take no more memory than a few, and hardly any allocation.
 
-use super::{Column, Format, Output};
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use super::{Column, Format, Output, text_of};
+use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Display, Write as _};
 use std::io::{self, BufWriter, Write};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 /// Rows of a table whose widths are decided by the first of them.
 const WIDTH_ROWS: usize = 500;
@@ -17,9 +19,13 @@ pub(crate) struct RowWriter<'a, W: Write> {
     output: &'a Output,
     columns: Vec<Column>,
     /// Rows of a table that wait for its widths.
-    waiting: Vec<Vec<String>>,
+    waiting: Vec<Cells>,
     widths: Option<Vec<usize>>,
     rows: u64,
+    /// A row without attributes.
+    nothing: Cells,
+    /// The row that is being shown.
+    cells: Cells,
     /// The line that is being made.
     line: Vec<u8>,
     writer: BufWriter<W>,
@@ -29,7 +35,9 @@ impl<'a, W: Write> RowWriter<'a, W> {
     pub(crate) fn new(output: &'a Output, columns: &[Column], writer: W) -> Self {
         let columns = output.choose(columns);
         let writer = BufWriter::with_capacity(1 << 16, writer);
-        Self { output, columns, waiting: Vec::new(), widths: None, rows: 0, line: Vec::new(), writer }
+        let (waiting, mut nothing, cells, line) = <(_, Cells, _, _)>::default();
+        columns.iter().for_each(|column| nothing.push(&column.show(&Value::Null)));
+        Self { output, columns, waiting, widths: None, rows: 0, nothing, cells, line, writer }
     }
 
     /// A row as the API sent it. Break: nobody reads any more.
@@ -43,24 +51,31 @@ impl<'a, W: Write> RowWriter<'a, W> {
         if self.output.format == Format::Json {
             return self.row(&serde_json::from_slice(row)?);
         }
-        let cells = Cells(&self.columns).deserialize(&mut serde_json::Deserializer::from_slice(row))?;
-        Ok(ended(self.shown(cells)))
+        // Checked as a whole: faster than each of its strings.
+        let mut row = serde_json::Deserializer::from_str(std::str::from_utf8(row)?);
+        self.cells.clone_from(&self.nothing);
+        ReadCells { columns: &self.columns, cells: &mut self.cells }.deserialize(&mut row)?;
+        Ok(ended(self.shown()))
     }
 
     pub(crate) fn row(&mut self, row: &Value) -> anyhow::Result<ControlFlow<()>> {
         if self.output.format != Format::Json {
-            return Ok(ended(self.shown(self.columns.iter().map(|column| column.show(row)).collect())));
+            self.cells.clear();
+            for column in &self.columns {
+                self.cells.push(&column.show(row));
+            }
+            return Ok(ended(self.shown()));
         }
         let separator = if self.rows == 0 { "[\n" } else { ",\n" };
         self.rows += 1;
         Ok(ended(write!(self.writer, "{separator}{}", self.output.pick(row))))
     }
 
-    /// A row of a table or of bare values.
-    fn shown(&mut self, cells: Vec<String>) -> io::Result<()> {
+    /// The row in `cells`, of a table or of bare values.
+    fn shown(&mut self) -> io::Result<()> {
         if self.output.format == Format::Value {
             self.line.clear();
-            for cell in &cells {
+            for cell in self.cells.iter() {
                 self.line.extend(cell.bytes().map(|byte| if byte == b'\n' { b',' } else { byte }));
                 self.line.push(b'\t');
             }
@@ -68,37 +83,29 @@ impl<'a, W: Write> RowWriter<'a, W> {
             self.line.push(b'\n');
             return self.writer.write_all(&self.line);
         }
-        if self.widths.is_some() {
-            return self.line(&cells);
+        if let Some(widths) = &self.widths {
+            return print_line(&mut self.writer, &mut self.line, widths, &self.cells);
         }
-        self.waiting.push(cells);
+        self.waiting.push(std::mem::take(&mut self.cells));
         if self.waiting.len() < WIDTH_ROWS { Ok(()) } else { self.begin() }
     }
 
     /// Decides the widths and prints what waited.
     fn begin(&mut self) -> io::Result<()> {
-        let header: Vec<String> = self.columns.iter().map(|column| column.header.to_uppercase()).collect();
-        let waiting = std::mem::take(&mut self.waiting);
-        let width = |column: usize| {
-            let cells = waiting.iter().chain([&header]).filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        self.widths = Some((0..header.len()).map(width).collect());
-        self.line(&header)?;
-        waiting.iter().try_for_each(|cells| self.line(cells))
-    }
-
-    fn line(&mut self, cells: &[String]) -> io::Result<()> {
-        let widths = self.widths.as_deref().unwrap_or_default();
-        self.line.clear();
-        for (cell, width) in cells.iter().zip(widths) {
-            self.line.extend_from_slice(cell.as_bytes());
-            let padding = width.saturating_sub(cell.chars().count()) + 2;
-            self.line.resize(self.line.len() + padding, b' ');
+        let mut header = Cells::default();
+        self.columns.iter().for_each(|column| header.push(&column.header.to_uppercase()));
+        self.waiting.insert(0, header);
+        let mut widths = vec![0; self.columns.len()];
+        for row in &self.waiting {
+            for (width, cell) in widths.iter_mut().zip(row.iter()) {
+                *width = cell.chars().count().max(*width);
+            }
         }
-        self.line.truncate(self.line.trim_ascii_end().len());
-        self.line.push(b'\n');
-        self.writer.write_all(&self.line)
+        for row in self.waiting.drain(..) {
+            print_line(&mut self.writer, &mut self.line, &widths, &row)?;
+        }
+        self.widths = Some(widths);
+        Ok(())
     }
 
     /// What is left to print.
@@ -113,49 +120,170 @@ impl<'a, W: Write> RowWriter<'a, W> {
     }
 }
 
-/// What a row's text says for each of the columns, which show an attribute each; of the rest nothing is made.
-struct Cells<'a>(&'a [Column]);
+/// One line of a table. `line`: room to make it in.
+fn print_line(
+    writer: &mut impl Write,
+    line: &mut Vec<u8>,
+    widths: &[usize],
+    cells: &Cells,
+) -> io::Result<()> {
+    line.clear();
+    for (cell, width) in cells.iter().zip(widths) {
+        line.extend_from_slice(cell.as_bytes());
+        let padding = width.saturating_sub(cell.chars().count()) + 2;
+        line.resize(line.len() + padding, b' ');
+    }
+    line.truncate(line.trim_ascii_end().len());
+    line.push(b'\n');
+    writer.write_all(line)
+}
+
+/// What a row shows: all its cells in one text, which is used again for the next row.
+#[derive(Debug, Default)]
+struct Cells {
+    text: String,
+    /// By column.
+    places: Vec<Range<usize>>,
+}
+
+impl Clone for Cells {
+    fn clone(&self) -> Self {
+        Self { text: self.text.clone(), places: self.places.clone() }
+    }
+
+    /// Keeps the room there is.
+    fn clone_from(&mut self, source: &Self) {
+        self.text.clone_from(&source.text);
+        self.places.clone_from(&source.places);
+    }
+}
+
+impl Cells {
+    fn clear(&mut self) {
+        self.text.clear();
+        self.places.clear();
+    }
+
+    fn push(&mut self, cell: &str) {
+        let start = self.text.len();
+        self.text.push_str(cell);
+        self.places.push(start..self.text.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        self.places.iter().map(|place| self.text.get(place.clone()).unwrap_or_default())
+    }
+}
+
+/// Reads what a row's text says for each of the columns, which show an attribute each; of the rest nothing is made.
+struct ReadCells<'a> {
+    columns: &'a [Column],
+    cells: &'a mut Cells,
+}
 
 /// Borrowed, unless something in it is escaped.
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl<'de> DeserializeSeed<'de> for Cells<'_> {
-    type Value = Vec<String>;
+impl<'de> DeserializeSeed<'de> for ReadCells<'_> {
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<String>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Cells<'_> {
-    type Value = Vec<String>;
+impl<'de> Visitor<'de> for ReadCells<'_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a row")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut row: A) -> Result<Vec<String>, A::Error> {
-        let mut cells: Vec<Option<String>> = vec![None; self.0.len()];
+    fn visit_map<A: MapAccess<'de>>(self, mut row: A) -> Result<(), A::Error> {
+        let Self { columns, cells: Cells { text, places } } = self;
         // Most rows have their attributes in the order of the columns.
         let mut expected = 0;
         while let Some(Key(key)) = row.next_key()? {
-            let after = self.0.iter().enumerate().skip(expected);
-            let mut places = after.chain(self.0.iter().enumerate().take(expected));
-            let found = places.find(|(_, column)| column.key == key);
-            let Some(((place, column), cell)) = found.and_then(|at| Some((at, cells.get_mut(at.0)?))) else {
+            let mut order = (expected..columns.len()).chain(0..expected);
+            let found = order.find(|place| columns.get(*place).is_some_and(|column| column.key == key));
+            let column = found.and_then(|place| Some((place, columns.get(place)?, places.get_mut(place)?)));
+            let Some((number, column, place)) = column else {
                 row.next_value::<IgnoredAny>()?;
                 continue;
             };
-            expected = place + 1;
-            *cell = Some((column.text)(&row.next_value::<Value>()?));
+            expected = number + 1;
+            let start = text.len();
+            match column.text {
+                None => row.next_value_seed(AsItIs(text))?,
+                Some(words) => text.push_str(&words(&row.next_value()?)),
+            }
+            *place = start..text.len();
         }
-        let nothing = |column: &Column| (column.text)(&Value::Null);
-        Ok(cells
-            .into_iter()
-            .zip(self.0)
-            .map(|(cell, column)| cell.unwrap_or_else(|| nothing(column)))
-            .collect())
+        Ok(())
+    }
+}
+
+/// Appends a value to a text as [`text_of`] has it, which is asked only where a value has parts.
+struct AsItIs<'a>(&'a mut String);
+
+impl AsItIs<'_> {
+    fn plain<E: Error>(self, value: impl Display) -> Result<(), E> {
+        write!(self.0, "{value}").map_err(E::custom)
+    }
+
+    fn parts<'de, D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
+        self.0.push_str(&text_of(&Value::deserialize(value)?));
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for AsItIs<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for AsItIs<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.0.push_str(if value.is_empty() { "-" } else { value });
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.plain(value)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.plain(value)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.plain(Value::from(value))
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.plain(value)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.plain("-")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<(), A::Error> {
+        self.parts(SeqAccessDeserializer::new(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<(), A::Error> {
+        self.parts(MapAccessDeserializer::new(fields))
     }
 }
 
@@ -194,6 +322,26 @@ mod tests {
             assert_eq!(parse(&streamed(&output, &rows())), parse(&output.list(COLUMNS, &rows())));
             assert_eq!(parse(&streamed(&output, &[])), Vec::<Value>::new());
         }
+    }
+
+    #[test]
+    fn values_of_every_kind_look_like_those_of_a_list() {
+        let values = [
+            json!(null),
+            json!(true),
+            json!(-7),
+            json!(u64::MAX),
+            json!(2.0),
+            json!("süd \"a\"\n\tb"),
+            json!([]),
+            json!([1, [2, "x"]]),
+            json!({}),
+            json!({"a": ["b"], "c": null}),
+        ];
+        let rows: Vec<Value> =
+            values.iter().map(|value| json!({"fixed_ips": 1, "name": value, "id": value})).collect();
+        let output = output(Format::Value, &[]);
+        assert_eq!(streamed(&output, &rows), output.list(COLUMNS, &rows));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use metrics::{Latency, Page, families};
 use model::MeteringLabelId;
 use pipeline::table_set::TableSet;
 use pipeline::tables::PortCounters;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -64,9 +65,9 @@ pub(crate) struct Sample {
     /// Without their use.
     pub(crate) blocks: BlockUses,
     pub(crate) sessions: Option<SessionTables>,
-}
     /// What crossed gateways, by metering label.
     pub(crate) metered: BTreeMap<MeteringLabelId, Count>,
+}
 
 /// Binds the endpoint.
 pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
@@ -111,12 +112,12 @@ fn page(mut sample: Sample) -> Page {
     ] {
         page.counter(&families::SWEPT, &[what], count as u64);
     }
-    page.latency(&families::SWEEP_SECONDS, &[], &meters.sweep);
     for (label, count) in &sample.metered {
         let label = label.to_string();
         page.counter(&families::METERING_PACKETS, &[&label], count.packets);
         page.counter(&families::METERING_BYTES, &[&label], count.bytes);
     }
+    page.latency(&families::SWEEP_SECONDS, &[], &meters.sweep);
     page.latency(&families::PROGRAMMING_SECONDS, &[], &meters.programming);
     page.counter(&families::PROGRAMMING_FAILURES, &[], meters.programming_failures);
     let [active, retiring, granted, used] = blocks.sums();
@@ -201,7 +202,6 @@ fn table_entries(page: &mut Page, tables: &TableSet) {
 mod tests {
     use super::*;
     use crate::control::{PortStatus, UplinkStatus};
-    use std::collections::BTreeMap;
 
     #[test]
     fn a_page_tells_what_the_agent_knows() {

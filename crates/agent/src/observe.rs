@@ -18,6 +18,7 @@ use model::trace::WalkAnswer;
 use proto::AnswerPart;
 use proto::controller_client::ControllerClient;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -44,9 +45,9 @@ pub(crate) struct Materials {
     pub(crate) sessions: SessionTables,
     pub(crate) ports: Vec<PortRow>,
     pub(crate) ledger: SharedLedger,
-    /// Of [`Question::Walk`].
     /// What crossed gateways, by metering label.
     pub(crate) metered: BTreeMap<MeteringLabelId, metering::Count>,
+    /// Of [`Question::Walk`].
     pub(crate) walked: Option<WalkAnswer>,
     /// Of [`Question::Capture`]; none: nothing of what it looks at is here.
     pub(crate) capture: Option<Subscriber>,
@@ -190,11 +191,6 @@ fn tell<F: FnMut(Vec<u8>) -> ControlFlow<()>>(
             push_all(flows::flows(scene, &materials.sessions, &materials.ledger, filter)?, rows)?;
         }
         Question::Ports => push_all(&materials.ports, rows)?,
-        Question::Walk(_) => push_all(&materials.walked, rows)?,
-        Question::Capture(_) => {
-            if let Some(subscriber) = &materials.capture {
-                tell_capture(subscriber, rows)?;
-            }
         Question::Metering(filter) => {
             let wanted = materials.metered.iter().filter(|(id, _)| filter.label.is_none_or(|of| of == **id));
             let row = |(id, count): (&MeteringLabelId, &metering::Count)| metering::Row {
@@ -204,6 +200,11 @@ fn tell<F: FnMut(Vec<u8>) -> ControlFlow<()>>(
             };
             push_all(wanted.map(row), rows)?;
         }
+        Question::Walk(_) => push_all(&materials.walked, rows)?,
+        Question::Capture(_) => {
+            if let Some(subscriber) = &materials.capture {
+                tell_capture(subscriber, rows)?;
+            }
         }
     }
     let _ = rows.flush();

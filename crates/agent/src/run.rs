@@ -313,8 +313,9 @@ impl Agent {
         if self.sweeping.due().is_some_and(|due| due <= now) {
             let timeouts = kernel::timeouts(self.machine.nat_timeouts());
             let scene = self.config.flow_log.as_ref().map(|_| self.machine.scene(&self.config.host));
+            let closed = self.port_control.take_closed();
             let (programmed, meters) = (self.kernel.programmed(), self.machine.meters());
-            self.sweeping.begin(sweep::Job { timeouts, programmed, scene, meters });
+            self.sweeping.begin(sweep::Job { timeouts, programmed, closed, scene, meters });
         }
     }
 

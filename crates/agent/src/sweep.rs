@@ -6,8 +6,8 @@ use crate::flows::SharedLedger;
 use crate::metering::{Metering, Meters};
 use crate::scene::Scene;
 use dataplane::{Fate, Sweeper, Swept, Timeouts};
-use pipeline::table_set::TableSet;
 use pipeline::nat::BindingKey;
+use pipeline::table_set::TableSet;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,9 +24,9 @@ pub(crate) struct Job {
     pub(crate) timeouts: Timeouts,
     /// What the kernel's tables hold.
     pub(crate) programmed: Arc<TableSet>,
-    /// For the flow log; none: there is none.
     /// External endpoints that were closed: what came in by them ends.
     pub(crate) closed: Vec<BindingKey>,
+    /// For the flow log; none: there is none.
     pub(crate) scene: Option<Scene>,
     /// Labels to count for.
     pub(crate) meters: Meters,
@@ -105,12 +105,12 @@ impl Worker {
     fn run(mut self, jobs: &Receiver<Job>, outcomes: &mpsc::Sender<Outcome>) {
         while let Ok(job) = jobs.recv() {
             let begin = Instant::now();
+            self.sweeper.close(job.closed.iter().copied());
             let swept = self.sweep(&job);
             if outcomes.blocking_send(Outcome { swept, elapsed: begin.elapsed() }).is_err() {
                 return;
             }
         }
-            self.sweeper.close(job.closed.iter().copied());
     }
 
     /// Ends what is over, and takes down what ended and what began.

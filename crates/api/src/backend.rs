@@ -5,8 +5,8 @@ use crate::resources::{
     PortForwardingUpdate, PortForwardingView, RouteList, SubnetPoolAction, SubnetPoolView,
 };
 use crate::{Caller, Error, Resource};
-use model::question::Question;
 use model::metering::{MeteringLabel, MeteringLabelRule};
+use model::question::Question;
 use model::quota::{Counted, DefaultQuota};
 use model::rbac::RbacPolicy;
 use model::resource::{FloatingIp, Host, Network, Port, Router, Subnet};
@@ -317,6 +317,8 @@ pub trait Backend:
     + Handles<DefaultSecurityGroupRule>
     + AddressGroupActions
     + Handles<RbacPolicy>
+    + Handles<MeteringLabel>
+    + Handles<MeteringLabelRule>
     + Sharing
     + Handles<Host>
     + Quotas
@@ -333,17 +335,15 @@ impl<T> Backend for T where
         + SubnetPoolActions
         + Handles<AddressScope>
         + Handles<SecurityGroup>
-    + Handles<MeteringLabel>
-    + Handles<MeteringLabelRule>
         + Handles<SecurityGroupRule>
         + Handles<DefaultSecurityGroupRule>
         + AddressGroupActions
         + Handles<RbacPolicy>
+        + Handles<MeteringLabel>
+        + Handles<MeteringLabelRule>
         + Sharing
         + Handles<Host>
         + Quotas
         + Admin
 {
 }
-        + Handles<MeteringLabel>
-        + Handles<MeteringLabelRule>

@@ -140,10 +140,10 @@ errors! {
         SecurityGroupNotFound { id: String } "Security group {id} does not exist"
         SecurityGroupRuleNotFound { id: String } "Security group rule {id} does not exist"
         DefaultSecurityGroupRuleNotFound { id: String } "Default security group rule {id} does not exist"
-        RbacPolicyNotFound { id: String } "RBAC policy of type unknown with ID {id} not found"
-        AddressGroupNotFound { id: String } "Address group {id} could not be found."
         MeteringLabelNotFound { id: String } "Metering label {id} does not exist"
         MeteringLabelRuleNotFound { id: String } "Metering label rule {id} does not exist"
+        RbacPolicyNotFound { id: String } "RBAC policy of type unknown with ID {id} not found"
+        AddressGroupNotFound { id: String } "Address group {id} could not be found."
         AddressesNotFound { addresses: String, group: AddressGroupId }
             "Addresses {addresses} not found in the address group {group}."
         SubnetPoolNotFound { id: String } "Subnet pool {id} could not be found."
@@ -239,10 +239,10 @@ errors! {
             "Failed to associate address scope: subnetpools within an address scope must have unique prefixes."
         AddressScopeInUse { scope: AddressScopeId }
             "Unable to complete operation on address scope {scope}. There are one or more subnet pools in use on the address scope"
-        AgentInUse { id: String }
-            "Agent {id} is alive or has ports bound to its host; stop it and move them first."
         MeteringLabelRuleOverlaps { prefix: String }
             "Metering label rule with remote_ip_prefix {prefix} overlaps another"
+        AgentInUse { id: String }
+            "Agent {id} is alive or has ports bound to its host; stop it and move them first."
     }
     412 {
         RevisionNumberConstraintFailed { expected: u64, current: u64 }

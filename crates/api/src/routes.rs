@@ -108,9 +108,9 @@ fn routes<B: Backend>() -> Routes<Arc<B>> {
         .merge(plain::<AddressGroup, B>())
         .route("/v2.0/address-groups/{id}/{action}", put(address_actions::act::<B>))
         .merge(plain::<RbacPolicy, B>())
-        .merge(tagged::<SubnetPool, B>())
         .merge(fixed::<MeteringLabel, B>())
         .merge(fixed::<MeteringLabelRule, B>())
+        .merge(tagged::<SubnetPool, B>())
         .merge(plain::<AddressScope, B>())
         .merge(agents::<B>())
         .route("/v2.0/subnetpools/{id}/{action}", put(pool_actions::act::<B>))
@@ -140,8 +140,8 @@ fn routes<B: Backend>() -> Routes<Arc<B>> {
         .route("/nanboku/v1/fdb", get(observe::fdb::<B>))
         .route("/nanboku/v1/neighbors", get(observe::neighbors::<B>))
         .route("/nanboku/v1/flows", get(observe::flows::<B>))
-        .route("/nanboku/v1/port-counters", get(observe::ports::<B>))
         .route("/nanboku/v1/metering", get(observe::metering::<B>))
+        .route("/nanboku/v1/port-counters", get(observe::ports::<B>))
         .fallbacks()
 }
 
@@ -216,6 +216,8 @@ async fn resources(Root(root): Root) -> Json<Value> {
         (DefaultSecurityGroupRule::NAME, DefaultSecurityGroupRule::PATH),
         (AddressGroup::NAME, AddressGroup::PATH),
         (RbacPolicy::NAME, RbacPolicy::PATH),
+        (MeteringLabel::NAME, MeteringLabel::PATH),
+        (MeteringLabelRule::NAME, MeteringLabelRule::PATH),
         (SubnetPool::NAME, SubnetPool::PATH),
         (AddressScope::NAME, AddressScope::PATH),
         (resource::Host::NAME, resource::Host::COLLECTION),
@@ -230,8 +232,6 @@ async fn resources(Root(root): Root) -> Json<Value> {
 
 async fn extension(Path(alias): Path<String>) -> Answer {
     Ok(Json(extensions::show(&alias)?).into_response())
-        (MeteringLabel::NAME, MeteringLabel::PATH),
-        (MeteringLabelRule::NAME, MeteringLabelRule::PATH),
 }
 
 /// What the framework refuses by itself (a path that is not UTF-8) is told like everything else.

@@ -208,9 +208,7 @@ impl Builder<'_> {
             ports_per_vm_max: gateway.ports_per_vm_max,
             mappings_per_second_max: gateway.mappings_per_second_max,
             untranslated_destinations: gateway.untranslated_destinations.clone(),
-            untranslated_destinations: gateway.untranslated_destinations.clone(),
             meters: meters(self.snapshot, router),
-            port_control: gateway.port_control,
         });
         let known = |port: &&resource::Port| self.slice.networks.contains_key(&port.network);
         let legs = interface_ports(self.snapshot, router.id).into_iter().filter(known);
@@ -304,6 +302,7 @@ pub(crate) fn told_forwardings<'a>(
 pub(crate) fn block_id(block: &resource::PortBlock) -> BlockId {
     BlockId { external_network: block.external_network, address: block.address, first_port: block.first_port }
 }
+
 /// The labels of the router's project and the shared ones, by id, with their rules.
 fn meters(snapshot: &Snapshot, router: &resource::Router) -> Vec<Meter> {
     let meter = |label: &Arc<MeteringLabel>| {
@@ -316,7 +315,6 @@ fn meters(snapshot: &Snapshot, router: &resource::Router) -> Vec<Meter> {
     };
     snapshot.metering_labels_for(&router.standard.project_id).map(meter).collect()
 }
-
 
 fn interface_ports(snapshot: &Snapshot, router: RouterId) -> Vec<&resource::Port> {
     let device = router.to_string();

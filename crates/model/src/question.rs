@@ -29,10 +29,10 @@ pub enum Question {
     Flows(FlowFilter),
     /// What is going on now: ports with their counters.
     Ports,
-    /// Real packets as they pass, until the asker leaves: [`crate::capture::CaptureRow`]s.
-    Capture(Box<CaptureRequest>),
     /// What metering labels counted.
     Metering(MeteringFilter),
+    /// Real packets as they pass, until the asker leaves: [`crate::capture::CaptureRow`]s.
+    Capture(Box<CaptureRequest>),
     /// The way of a frame that somebody describes: one row, a [`crate::trace::WalkAnswer`].
     Walk(Box<WalkRequest>),
 }
@@ -64,8 +64,6 @@ pub struct SessionFilter {
     pub asked: BTreeSet<Ipv4Addr>,
 }
 
-/// Rows of one network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 /// Which mappings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -92,6 +90,8 @@ pub struct MeteringFilter {
     pub label: Option<MeteringLabelId>,
 }
 
+/// Rows of one network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworkFilter {
     pub network: Option<NetworkId>,
@@ -294,10 +294,10 @@ mod tests {
             Question::Fdb(NetworkFilter::default()),
             Question::Flows(FlowFilter { stage: Some("route".to_owned()) }),
             Question::Ports,
+            Question::Metering(MeteringFilter { label: Some(MeteringLabelId::MAX) }),
         ] {
             let text = serde_json::to_string(&question).unwrap();
             assert_eq!(serde_json::from_str::<Question>(&text).unwrap(), question, "{text}");
-            Question::Metering(MeteringFilter { label: Some(MeteringLabelId::MAX) }),
         }
     }
 

@@ -214,10 +214,9 @@ pub(super) fn dvr() -> Fixture {
             filtering: Default::default(),
             ports_per_vm_max: 0,
             mappings_per_second_max: 0,
-            untranslated_destinations: Vec::new(),
+            port_control: false,
             untranslated_destinations: Vec::new(),
             meters: Vec::new(),
-            port_control: false,
         }),
         routes: vec![route("10.50.0.0/16", "10.16.0.50"), route("10.51.0.0/16", "192.168.111.51")],
     };

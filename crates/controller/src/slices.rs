@@ -207,6 +207,7 @@ impl Builder<'_> {
             filtering: gateway.filtering,
             ports_per_vm_max: gateway.ports_per_vm_max,
             mappings_per_second_max: gateway.mappings_per_second_max,
+            port_control: gateway.port_control,
             untranslated_destinations: gateway.untranslated_destinations.clone(),
             meters: meters(self.snapshot, router),
         });

@@ -331,6 +331,7 @@ pub mod check {
             ("nanboku:filtering", filtering),
             ("nanboku:ports_per_vm_max", ports_per_vm_max),
             ("nanboku:mappings_per_second_max", mappings_per_second_max),
+            ("nanboku:port_control", boolean),
             ("nanboku:untranslated_destinations", untranslated_destinations),
             ("nanboku:snat_shared", boolean),
         ];
@@ -351,7 +352,6 @@ pub mod check {
             _ => {
                 Err(format!("'{}' is not between 1 and {PORTS_PER_VM_MAX}, or 0 for no limit", shown(value)))
             }
-            ("nanboku:port_control", boolean),
         }
     }
 

@@ -136,6 +136,8 @@ errors! {
         FloatingIPNotFound { id: String } "Floating IP {id} could not be found"
         PortForwardingNotFound { id: String } "Port Forwarding {id} could not be found."
         AgentNotFound { id: String } "Agent {id} could not be found."
+        AvailabilityZoneNotFound { availability_zone: String }
+            "AvailabilityZone {availability_zone} could not be found."
         HostNotFound { id: String } "Host {id} could not be found."
         SecurityGroupNotFound { id: String } "Security group {id} does not exist"
         SecurityGroupRuleNotFound { id: String } "Security group rule {id} does not exist"

@@ -8,6 +8,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("address-scope", "Address scope", "Pools without common addresses."),
     ("agent", "agent", "The agents of the hosts."),
     ("allowed-address-pairs", "Allowed Address Pairs", "Further addresses a port may use."),
+    ("availability_zone", "Availability Zone", "The one zone there is."),
     ("binding", "Port Binding", "Binds a port to a host."),
     ("default-subnetpools", "Default Subnetpools", "A pool for subnets that name none."),
     ("empty-string-filtering", "Empty String Filtering", "Filters by empty values."),
@@ -46,6 +47,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("net-mtu", "Network MTU", "Shows the MTU of a network."),
     ("net-mtu-writable", "Network MTU (writable)", "Sets the MTU of a network."),
     ("network-ip-availability", "Network IP Availability", "Shows how many addresses are left."),
+    ("network_availability_zone", "Network Availability Zone", "Zones that a network is wished in."),
     ("pagination", "Pagination support", "Lists in pages."),
     ("port-security", "Port Security", "Anti-spoofing of ports."),
     (
@@ -67,6 +69,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ),
     ("revision-if-match", "If-Match constraints based on revision_number", "Changes only the revision seen."),
     ("router", "Neutron L3 Router", "Routers and floating IPs."),
+    ("router_availability_zone", "Router Availability Zone", "Zones that a router is wished in."),
     ("security-group", "security-group", "What ports may send and receive."),
     (
         "security-groups-default-rules",

@@ -27,6 +27,7 @@ mod resource;
 pub mod resources;
 mod routes;
 mod trace;
+mod zone;
 
 pub use attribute::Attribute;
 pub use backend::{
@@ -39,3 +40,4 @@ pub use handlers::Root;
 pub use policy::Policy;
 pub use resource::{Resource, attributes};
 pub use routes::{BODY_BYTES_MAX, authenticated, paths, router};
+pub use zone::known_zones;

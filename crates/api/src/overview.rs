@@ -3,6 +3,7 @@
 use crate::backend::{Backend, Handles, Hints};
 use crate::handlers::Answer;
 use crate::resources::{NetworkView, SubnetView};
+use crate::zone::ZONE;
 use crate::{Caller, Error, Resource};
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -11,9 +12,6 @@ use model::ip::number;
 use model::resource::{Network, Port, Subnet};
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-/// The one zone that there is: all hosts.
-const ZONE: &str = "nova";
 
 type Filters = Query<Vec<(String, String)>>;
 

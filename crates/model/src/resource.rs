@@ -44,6 +44,8 @@ pub struct Network {
     pub external: bool,
     pub is_default: bool,
     pub port_security_enabled: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub availability_zone_hints: Vec<String>,
 }
 
 /// `provider:*` of a network of type flat or vlan.
@@ -243,6 +245,8 @@ pub struct Router {
     pub vni: Vni,
     pub gateway: Option<GatewayInfo>,
     pub routes: Vec<Route>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub availability_zone_hints: Vec<String>,
 }
 
 /// `external_gateway_info`. Its addresses are the fixed IPs of the gateway port.
@@ -259,13 +263,13 @@ pub struct GatewayInfo {
     /// New mappings of one VM on a host per second, 0: no limit.
     #[serde(default)]
     pub mappings_per_second_max: u32,
+    /// VMs may ask for mappings that anyone outside may send to, by PCP (RFC 6888 REQ-9).
+    #[serde(default)]
+    pub port_control: bool,
     /// To and from these prefixes outside, VMs of the router have their own addresses (RFC 6888 REQ-6).
     #[serde(default)]
     pub untranslated_destinations: Vec<ipnet::Ipv4Net>,
     /// Other routers that say so too may have the same SNAT addresses.
-    /// VMs may ask for mappings that anyone outside may send to, by PCP (RFC 6888 REQ-9).
-    #[serde(default)]
-    pub port_control: bool,
     #[serde(default)]
     pub snat_shared: bool,
 }

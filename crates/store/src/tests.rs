@@ -32,6 +32,7 @@ pub(crate) fn network(vni: u32) -> Network {
         external: false,
         is_default: false,
         port_security_enabled: true,
+        availability_zone_hints: Vec::new(),
     }
 }
 

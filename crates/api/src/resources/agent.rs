@@ -3,6 +3,7 @@
 use crate::attribute::check;
 use crate::policy::{Policy, table};
 use crate::resource::present;
+use crate::zone::ZONE;
 use crate::{Attribute, Error, Resource};
 use model::moment;
 use model::resource::Host;
@@ -74,7 +75,7 @@ pub struct AgentView {
     pub host: String,
     pub admin_state_up: bool,
     pub alive: bool,
-    pub availability_zone: Option<String>,
+    pub availability_zone: &'static str,
     pub configurations: AgentConfigurations,
     pub created_at: String,
     pub started_at: String,
@@ -95,7 +96,7 @@ impl AgentView {
             host: host.name.clone(),
             admin_state_up: !host.drained,
             alive,
-            availability_zone: None,
+            availability_zone: ZONE,
             configurations: AgentConfigurations {
                 vtep: host.vtep,
                 dvr_mac: host.dvr_mac,

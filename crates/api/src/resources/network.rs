@@ -3,6 +3,7 @@
 use super::{StandardCreate, StandardUpdate, StandardView, yes};
 use crate::attribute::check;
 use crate::policy::{Policy, table};
+use crate::zone::ZONES;
 use crate::{Attribute, Error, Resource};
 use model::resource::Network;
 use model::slice::Egress;
@@ -30,6 +31,8 @@ impl Resource for Network {
         Attribute::writable("nanboku:egress", check::egress),
         Attribute::fixed("nanboku:block_size", check::block_size),
         Attribute::read_only("subnets", check::any).not_filterable(),
+        Attribute::fixed("availability_zone_hints", check::texts).not_filterable(),
+        Attribute::read_only("availability_zones", check::any).not_filterable(),
     ];
 
     const POLICY: &'static Policy = &table::NETWORK;
@@ -75,6 +78,8 @@ pub struct NetworkCreate {
     pub egress: Option<Egress>,
     #[serde(rename = "nanboku:block_size")]
     pub block_size: Option<u16>,
+    #[serde(default)]
+    pub availability_zone_hints: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -105,8 +110,8 @@ pub struct NetworkView {
     pub external: bool,
     pub is_default: bool,
     pub port_security_enabled: bool,
-    pub availability_zone_hints: [String; 0],
-    pub availability_zones: [String; 0],
+    pub availability_zone_hints: Vec<String>,
+    pub availability_zones: [&'static str; 1],
     pub ipv4_address_scope: Option<AddressScopeId>,
     pub ipv6_address_scope: Option<AddressScopeId>,
     pub l2_adjacency: bool,
@@ -146,8 +151,8 @@ impl NetworkView {
             external: network.external,
             is_default: network.is_default,
             port_security_enabled: network.port_security_enabled,
-            availability_zone_hints: [],
-            availability_zones: [],
+            availability_zone_hints: network.availability_zone_hints.clone(),
+            availability_zones: ZONES,
             ipv4_address_scope: None,
             ipv6_address_scope: None,
             l2_adjacency: true,

@@ -5,6 +5,7 @@ use super::{StandardCreate, StandardUpdate, StandardView, yes};
 use crate::attribute::check;
 use crate::policy::{Policy, table};
 use crate::resource::present;
+use crate::zone::ZONES;
 use crate::{Attribute, Error, Resource};
 use ipnet::{IpNet, Ipv4Net};
 use model::resource::{Route, Router};
@@ -25,6 +26,8 @@ impl Resource for Router {
         Attribute::writable("admin_state_up", check::boolean),
         Attribute::writable("external_gateway_info", check::gateway_info).not_filterable(),
         Attribute { post: false, ..Attribute::writable("routes", check::routes).not_filterable() },
+        Attribute::fixed("availability_zone_hints", check::texts).not_filterable(),
+        Attribute::read_only("availability_zones", check::any).not_filterable(),
     ];
 
     const POLICY: &'static Policy = &table::ROUTER;
@@ -67,11 +70,11 @@ pub struct GatewayRequest {
     pub ports_per_vm_max: Option<u32>,
     #[serde(rename = "nanboku:mappings_per_second_max")]
     pub mappings_per_second_max: Option<u32>,
+    #[serde(rename = "nanboku:port_control")]
+    pub port_control: Option<bool>,
     #[serde(rename = "nanboku:untranslated_destinations")]
     pub untranslated_destinations: Option<Vec<Ipv4Net>>,
     #[serde(rename = "nanboku:snat_shared")]
-    #[serde(rename = "nanboku:port_control")]
-    pub port_control: Option<bool>,
     pub snat_shared: Option<bool>,
 }
 
@@ -82,6 +85,8 @@ pub struct RouterCreate {
     #[serde(default = "yes")]
     pub admin_state_up: bool,
     pub external_gateway_info: Option<GatewayRequest>,
+    #[serde(default)]
+    pub availability_zone_hints: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -106,13 +111,13 @@ pub struct GatewayView {
     pub ports_per_vm_max: u32,
     #[serde(rename = "nanboku:mappings_per_second_max")]
     pub mappings_per_second_max: u32,
+    #[serde(rename = "nanboku:port_control")]
+    pub port_control: bool,
     #[serde(rename = "nanboku:untranslated_destinations")]
     pub untranslated_destinations: Vec<Ipv4Net>,
     #[serde(rename = "nanboku:snat_shared")]
     pub snat_shared: bool,
 }
-    #[serde(rename = "nanboku:port_control")]
-    pub port_control: bool,
 
 #[derive(Clone, Debug, Serialize)]
 pub struct RouterView {
@@ -122,8 +127,8 @@ pub struct RouterView {
     pub admin_state_up: bool,
     pub external_gateway_info: Option<GatewayView>,
     pub routes: Vec<RouteView>,
-    pub availability_zone_hints: [String; 0],
-    pub availability_zones: [String; 0],
+    pub availability_zone_hints: Vec<String>,
+    pub availability_zones: [&'static str; 1],
     pub flavor_id: Option<String>,
     #[serde(flatten)]
     pub standard: StandardView,
@@ -144,13 +149,13 @@ impl RouterView {
                 filtering: gateway.filtering,
                 ports_per_vm_max: gateway.ports_per_vm_max,
                 mappings_per_second_max: gateway.mappings_per_second_max,
+                port_control: gateway.port_control,
                 untranslated_destinations: gateway.untranslated_destinations.clone(),
                 snat_shared: gateway.snat_shared,
             }),
             routes: router.routes.iter().map(RouteView::from).collect(),
-            availability_zone_hints: [],
-                port_control: gateway.port_control,
-            availability_zones: [],
+            availability_zone_hints: router.availability_zone_hints.clone(),
+            availability_zones: ZONES,
             flavor_id: None,
             standard: StandardView::of(&router.standard),
         }

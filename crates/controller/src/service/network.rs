@@ -98,6 +98,7 @@ fn create(write: &mut Write<'_>, caller: &Caller, request: NetworkCreate) -> Res
         external: request.external,
         is_default: request.is_default,
         port_security_enabled: request.port_security_enabled,
+        availability_zone_hints: api::known_zones(request.availability_zone_hints)?,
     };
     write.default_group(&network.standard.project_id);
     write.tx.put(network.clone());

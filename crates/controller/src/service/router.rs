@@ -115,6 +115,7 @@ fn create(write: &mut Write<'_>, caller: &Caller, request: RouterCreate) -> Resu
         vni,
         gateway: None,
         routes: Vec::new(),
+        availability_zone_hints: api::known_zones(request.availability_zone_hints)?,
     };
     gateway::set(write, caller, &mut router, request.external_gateway_info)?;
     write.tx.put(router.clone());

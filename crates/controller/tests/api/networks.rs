@@ -11,7 +11,7 @@ async fn a_network_has_neutrons_defaults() {
         "id": network["id"], "name": "blue", "description": "a VPC", "status": "ACTIVE",
         "admin_state_up": true, "mtu": 1450, "shared": false, "subnets": [], "router:external": false,
         "is_default": false, "port_security_enabled": true, "availability_zone_hints": [],
-        "availability_zones": [], "ipv4_address_scope": null, "ipv6_address_scope": null,
+        "availability_zones": ["nova"], "ipv4_address_scope": null, "ipv6_address_scope": null,
         "l2_adjacency": true, "provider:network_type": "geneve", "provider:physical_network": null,
         "provider:segmentation_id": 1, "project_id": "fake_project_id", "tenant_id": "fake_project_id",
         "tags": [], "created_at": "2026-11-22T06:00:00Z", "updated_at": "2026-11-22T06:00:00Z",

@@ -146,17 +146,45 @@ async fn addresses_left_are_counted_per_network() {
     assert_eq!(none["network_ip_availabilities"], json!([]));
     let bad = api.call("GET", "/v2.0/network-ip-availabilities?x=1", Value::Null).await;
     assert_eq!(bad.status, 400);
-    let zones = api.get("/v2.0/availability_zones?resource=router").await;
-    assert_eq!(
-        zones["availability_zones"],
-        json!([{"name": "nova", "resource": "router", "state": "available"}])
-    );
     let providers = api.get("/v2.0/service-providers").await;
     assert_eq!(providers["service_providers"][0]["service_type"], "L3_ROUTER_NAT");
     let members = Api::with_callers();
     members.create_as("red/member", "network", json!({})).await;
     let answer = members.call_as("red/member", "GET", "/v2.0/network-ip-availabilities", Value::Null).await;
     assert_eq!(answer.body["network_ip_availabilities"], json!([]), "for administrators");
+}
+
+#[tokio::test]
+async fn networks_and_routers_are_in_the_one_zone_there_is() {
+    let api = Api::new();
+    let zones = api.get("/v2.0/availability_zones?resource=router").await;
+    assert_eq!(
+        zones["availability_zones"],
+        json!([{"name": "nova", "resource": "router", "state": "available"}])
+    );
+    for alias in ["availability_zone", "network_availability_zone", "router_availability_zone"] {
+        assert_eq!(api.get(&format!("/v2.0/extensions/{alias}")).await["extension"]["alias"], alias);
+    }
+    for kind in ["network", "router"] {
+        let made = api.create(kind, json!({"availability_zone_hints": ["nova"]})).await;
+        assert_eq!(made["availability_zone_hints"], json!(["nova"]), "{kind}");
+        assert_eq!(made["availability_zones"], json!(["nova"]), "{kind}");
+        let path = format!("/v2.0/{kind}s");
+        for (hints, status, why) in [
+            (json!(["mars"]), 404, "AvailabilityZoneNotFound"),
+            (json!(["nova", "nova"]), 400, "HTTPBadRequest"),
+            (json!("nova"), 400, "HTTPBadRequest"),
+        ] {
+            let body = json!({kind: {"name": "none", "availability_zone_hints": hints}});
+            let answer = api.call("POST", &path, body).await;
+            assert_eq!(answer.status, status, "{kind}: {}", answer.body);
+            assert_eq!(answer.body["NeutronError"]["type"], why, "{kind}");
+        }
+        let body = json!({kind: {"availability_zone_hints": []}});
+        let answer = api.call("PUT", &format!("{path}/{}", text(&made["id"])), body).await;
+        assert_eq!(answer.status, 400, "a hint is for the beginning: {}", answer.body);
+        assert_eq!(api.get(&format!("{path}?name=none")).await[format!("{kind}s")], json!([]), "{kind}");
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ async fn a_router_has_neutrons_defaults() {
     let want = json!({
         "id": router["id"], "name": "blue", "description": "", "status": "ACTIVE", "admin_state_up": true,
         "external_gateway_info": null, "routes": [], "availability_zone_hints": [],
-        "availability_zones": [], "flavor_id": null, "project_id": "fake_project_id",
+        "availability_zones": ["nova"], "flavor_id": null, "project_id": "fake_project_id",
         "tenant_id": "fake_project_id", "tags": [], "created_at": "2026-11-22T06:00:00Z",
         "updated_at": "2026-11-22T06:00:00Z", "revision_number": 1,
     });

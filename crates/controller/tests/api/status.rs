@@ -111,7 +111,7 @@ async fn agents_are_the_hosts() {
     let agents = api.get("/v2.0/agents?host=ahv01").await;
     let want = json!({
         "id": live.id, "agent_type": "Nanboku agent", "binary": "nanboku", "topic": "N/A", "host": "ahv01",
-        "admin_state_up": true, "alive": true, "availability_zone": null,
+        "admin_state_up": true, "alive": true, "availability_zone": "nova",
         "configurations": {
             "vtep": "10.255.0.1", "dvr_mac": "fa:16:3f:00:00:01", "physical_networks": ["physnet1"],
             "version": "0.1.0", "programmed_revision": null,

@@ -146,6 +146,7 @@ impl World {
             provider,
             is_default: false,
             port_security_enabled: true,
+            availability_zone_hints: Vec::new(),
         }
     }
 
@@ -180,6 +181,7 @@ impl World {
             vni: self.vni(),
             gateway: None,
             routes: vec![],
+            availability_zone_hints: vec![],
         });
     }
 
@@ -203,9 +205,9 @@ impl World {
                 filtering: Default::default(),
                 ports_per_vm_max: 0,
                 mappings_per_second_max: 0,
+                port_control: false,
                 untranslated_destinations: Vec::new(),
                 snat_shared: false,
-                port_control: false,
             };
             router.gateway = Some(gateway);
         });

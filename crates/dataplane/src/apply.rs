@@ -276,11 +276,15 @@ fn add<K: Ord + Copy, Kernel: KernelKey<K>, V: FromBytes + IntoBytes + PartialEq
     Ok(changed)
 }
 
+/// After [`add`]: everything desired is there.
 fn remove<K: Ord + Copy, Kernel: KernelKey<K>, V: FromBytes + IntoBytes>(
     kernel: &MapFd<Kernel, V>,
     current: &mut BTreeMap<K, V>,
     desired: &BTreeMap<K, V>,
 ) -> std::io::Result<usize> {
+    if current.len() == desired.len() {
+        return Ok(0);
+    }
     let extra: Vec<K> = current.keys().filter(|key| !desired.contains_key(key)).copied().collect();
     for key in &extra {
         kernel.delete(&Kernel::of(*key))?;

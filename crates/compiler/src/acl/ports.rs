@@ -29,13 +29,19 @@ pub(super) fn entries<'a>(
     }
     // Shorter ones first: what they say is complete when a longer one asks.
     let mut all: BTreeMap<Prefix<AclRuleKey>, u32> = BTreeMap::new();
+    let mut lengths: Vec<u32> = Vec::new();
     for (prefix, (kind, _)) in &own {
-        let protocol = (AclRuleKey::LPM_LEN_PROTOCOL..prefix.len).rev();
-        let mut around = protocol.chain([AclRuleKey::LPM_LEN_CLASS]).filter(|len| *len < prefix.len);
-        let said = around.find_map(|len| all.get(&Prefix::new(len, prefix.key)));
+        let mut around = lengths.iter().rev().filter(|len| **len < prefix.len);
+        let said = around.find_map(|len| all.get(&Prefix::new(*len, prefix.key)));
         all.insert(*prefix, kind | said.copied().unwrap_or(0));
+        if lengths.last() != Some(&prefix.len) {
+            lengths.push(prefix.len);
+        }
     }
-    own.into_iter().map(|(prefix, (_, object))| (prefix, all[&prefix], object)).collect()
+    own.into_iter()
+        .zip(all.into_values())
+        .map(|((prefix, (_, object)), said)| (prefix, said, object))
+        .collect()
 }
 
 fn prefixes(class: AclId, rule: &SecurityGroupRule) -> Vec<Prefix<AclRuleKey>> {

@@ -68,7 +68,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     // Development only: nobody uses these outside tests.
-    ("testkit", &["compiler", "dataplane", "model", "netlink", "packet", "pipeline"]),
+    ("testkit", &["compiler", "dataplane", "model", "netlink", "packet", "pipeline", "trace"]),
     ("bench", &["compiler", "dataplane", "model", "netlink", "pipeline"]),
     ("nanboku-fuzz", &["compiler", "dhcp", "model", "packet", "pcp", "pipeline", "testkit"]),
     ("xtask", &[]),

@@ -66,6 +66,21 @@ async fn a_packet_that_cannot_be_is_refused_by_its_field() {
         ),
         bad("no such protocol", from(json!({"protocol": "sctp"})), "protocol: 'sctp'"),
         bad("too short", from(json!({"length": 20})), "length: 20 bytes are fewer than the 28"),
+        bad(
+            "two IP versions",
+            from(json!({"source_ip": "10.0.0.1", "destination_ip": "2001:db8::8"})),
+            "source_ip: 10.0.0.1 and the receiver's 2001:db8::8 are not of one IP version",
+        ),
+        bad(
+            "a sender without such an address",
+            from(json!({"destination_ip": "2001:db8::8"})),
+            "source_ip: the sender's address is needed: its port has no IPv6 address",
+        ),
+        bad(
+            "IPv6 that must not be fragmented",
+            from(json!({"source_ip": "2001:db8::1", "destination_ip": "2001:db8::8", "dont_fragment": true})),
+            "dont_fragment: no router fragments IPv6",
+        ),
         bad("no MAC", from(json!({"destination_mac": "fa:16"})), "destination_mac:"),
         bad(
             "a tenant's network outside",

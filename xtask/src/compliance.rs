@@ -172,11 +172,13 @@ fn collect_tests(folder: &Path, tests: &mut BTreeMap<String, PathBuf>) -> Result
     Ok(())
 }
 
-/// Functions marked `#[test]` on the line before, whose names begin with an RFC.
+/// Functions marked as tests on the line before, whose names begin with an RFC.
 fn test_names(text: &str) -> impl Iterator<Item = &str> {
     let lines = text.lines().map(str::trim);
-    lines.clone().zip(lines.skip(1)).filter(|(mark, _)| *mark == "#[test]").filter_map(|(_, line)| {
-        let (name, _) = line.strip_prefix("fn ")?.split_once('(')?;
+    let is_mark = |line: &str| matches!(line, "#[test]" | "#[tokio::test]");
+    lines.clone().zip(lines.skip(1)).filter(move |(mark, _)| is_mark(mark)).filter_map(|(_, line)| {
+        let function = line.strip_prefix("async ").unwrap_or(line);
+        let (name, _) = function.strip_prefix("fn ")?.split_once('(')?;
         let number = name.strip_prefix("rfc")?.get(..4)?;
         number.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)
     })
@@ -267,7 +269,7 @@ mod tests {
     #[test]
     fn only_tests_count() {
         let text = "#[test]\nfn rfc4787_req1_a() {}\nfn rfc4787_req2_helper() {}\n    #[test]\n    fn other() {}\n\
-                    #[test]\nfn rfc4787_req3_b() {\n";
+                    #[test]\nfn rfc4787_req3_b() {\n#[tokio::test]\nasync fn rfc4787_req4_c() {\n";
         assert_eq!(test_names(text).collect::<Vec<_>>(), ["rfc4787_req1_a", "rfc4787_req3_b"]);
     }
 

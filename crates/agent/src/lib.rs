@@ -32,6 +32,7 @@ mod gateway_watch;
 mod kernel;
 mod liveness;
 mod machine;
+mod mappings;
 pub mod metadata;
 mod metering;
 mod meters;

@@ -9,7 +9,7 @@ use crate::flows::{self, SharedLedger};
 use crate::scene::Scene;
 use crate::sessions::{self, Ends};
 use crate::tables::{self, PortRow};
-use crate::metering;
+use crate::{mappings, metering};
 use dataplane::SessionTables;
 use model::MeteringLabelId;
 use model::capture::{CaptureRow, Count};
@@ -184,6 +184,10 @@ fn tell<F: FnMut(Vec<u8>) -> ControlFlow<()>>(
             let tables = &materials.sessions;
             let ending = matches!(question, Question::EndSessions(_)).then_some(tables);
             tell_sessions(tables.rows(), filter, scene, ending, rows)?;
+        }
+        Question::Mappings(filter) => {
+            let now_ns = dataplane::clock_ns();
+            mappings::tell(materials.sessions.mappings(), filter, scene, now_ns, rows)?;
         }
         Question::Fdb(filter) => push_all(tables::fdb(scene, filter, Instant::now()), rows)?,
         Question::Neighbors(filter) => push_all(tables::neighbors(scene, filter, Instant::now()), rows)?,

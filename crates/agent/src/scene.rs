@@ -32,6 +32,7 @@ struct Index {
     /// Names of networks and routers, by VNI.
     names: HashMap<u32, String>,
     network_ids: HashMap<u32, NetworkId>,
+    router_ids: HashMap<u32, RouterId>,
     /// A VM's port by the VNI of its network, or of its network's router, and its address.
     places: HashMap<(u32, IpAddr), (PortId, Option<HostId>)>,
     /// VNI of the router by the VNI of a network it has an interface on.
@@ -80,6 +81,11 @@ impl Scene {
 
     pub(crate) fn router_of(&self, router: RouterId) -> Option<u32> {
         self.slice.routers.get(&router).map(|router| router.vni.get())
+    }
+
+    /// The router with that transit network.
+    pub(crate) fn router_id(&self, vni: u32) -> Option<RouterId> {
+        self.index.router_ids.get(&vni).copied()
     }
 
     /// VNI of the router with an interface on a network; 0: none.
@@ -133,7 +139,8 @@ impl Index {
             index.names.insert(network.vni.get(), network.name.clone());
             index.network_ids.insert(network.vni.get(), *id);
         }
-        for router in slice.routers.values() {
+        for (id, router) in &slice.routers {
+            index.router_ids.insert(router.vni.get(), *id);
             index.names.insert(router.vni.get(), router.name.clone());
             for interface in &router.interfaces {
                 if let Some(network) = slice.networks.get(&interface.network) {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Who may use a path at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
-    /// No token: clients look at versions before they log in.
+    /// No token: clients look at versions, and where things are, before they log in.
     Nothing,
     Rank(Rank),
 }
@@ -23,7 +23,7 @@ enum Need {
 fn need(method: &Method, path: Option<&str>) -> Need {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match path {
-        Some("/" | "/v2.0") => Need::Nothing,
+        Some("/" | "/v2.0" | "/.well-known/host-meta") => Need::Nothing,
         // Everybody with a token learns that it is not there.
         None => Need::Rank(Rank::Nobody),
         Some(path) if path.starts_with("/v2.0/") && reads => Need::Rank(Rank::Reader),

@@ -4,6 +4,7 @@ use crate::resources::{
     AddressGroupView, AddressesChange, InterfaceRequest, InterfaceView, PortForwardingCreate,
     PortForwardingUpdate, PortForwardingView, RouteList, SubnetPoolAction, SubnetPoolView,
 };
+use crate::restconf::instance::NatInstance;
 use crate::{Caller, Error, Resource};
 use model::metering::{MeteringLabel, MeteringLabelRule};
 use model::question::Question;
@@ -251,6 +252,21 @@ pub trait Admin: Send + Sync + 'static {
     fn trace(&self, description: Description) -> impl Future<Output = Result<Trace, Error>> + Send;
 }
 
+/// The NAT as network management knows it (RFC 8512).
+pub trait Nat: Admin {
+    /// Counts every change of what is configured.
+    fn revision(&self) -> u64;
+
+    /// The ids of all instances, in their order, and their routers.
+    fn nats(&self) -> Vec<(u32, RouterId)>;
+
+    /// None: the router is no instance.
+    fn nat(&self, router: RouterId) -> Option<NatInstance>;
+
+    /// Asks the hosts that have mappings of it: [`model::question::MappingRow`]s.
+    fn mappings(&self, nat: &NatInstance) -> Self::Inquiry;
+}
+
 /// Limit and use of one kind of thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuotaUse {
@@ -323,6 +339,7 @@ pub trait Backend:
     + Handles<Host>
     + Quotas
     + Admin
+    + Nat
 {
 }
 
@@ -345,5 +362,6 @@ impl<T> Backend for T where
         + Handles<Host>
         + Quotas
         + Admin
+        + Nat
 {
 }

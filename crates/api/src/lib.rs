@@ -25,13 +25,14 @@ mod query;
 mod quotas;
 mod resource;
 pub mod resources;
+mod restconf;
 mod routes;
 mod trace;
 mod zone;
 
 pub use attribute::Attribute;
 pub use backend::{
-    AddressGroupActions, Admin, Backend, Handles, Hints, PageHint, Part, Parts, Precondition, QuotaUse,
+    AddressGroupActions, Admin, Backend, Handles, Hints, Nat, PageHint, Part, Parts, Precondition, QuotaUse,
     Quotas, RouterActions, Sharing, SubnetPoolActions, TagChange,
 };
 pub use caller::{Authenticate, AuthenticationError, Caller, Rank};
@@ -39,5 +40,6 @@ pub use error::Error;
 pub use handlers::Root;
 pub use policy::Policy;
 pub use resource::{Resource, attributes};
+pub use restconf::instance::{NatInstance, Pool, Snat, StaticMapping};
 pub use routes::{BODY_BYTES_MAX, authenticated, paths, router};
 pub use zone::known_zones;

@@ -6,7 +6,7 @@ use crate::handlers::{self, Answer, Root};
 use crate::policy::Facts;
 use crate::{
     Error, Resource, access, actions, address_actions, admin, capture, extensions, observe, overview,
-    pool_actions, port_forwardings, quotas, trace,
+    pool_actions, port_forwardings, quotas, restconf, trace,
 };
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Request};
@@ -50,6 +50,7 @@ fn finished<B: Backend>(router: Router<Arc<B>>, backend: Arc<B>) -> Router {
         .layer(middleware::from_fn(request_id))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::map_response(one_error_body))
+        .layer(middleware::from_fn(restconf::in_restconf_form))
         .with_state(backend)
 }
 
@@ -142,7 +143,20 @@ fn routes<B: Backend>() -> Routes<Arc<B>> {
         .route("/nanboku/v1/flows", get(observe::flows::<B>))
         .route("/nanboku/v1/metering", get(observe::metering::<B>))
         .route("/nanboku/v1/port-counters", get(observe::ports::<B>))
+        .merge(management::<B>())
         .fallbacks()
+}
+
+/// RESTCONF.
+fn management<B: Backend>() -> Routes<Arc<B>> {
+    let everywhere = |methods: MethodRouter<Arc<B>>| methods.options(restconf::options);
+    Routes::new()
+        .route("/.well-known/host-meta", get(restconf::host_meta))
+        .route("/restconf", everywhere(get(restconf::root)))
+        .route("/restconf/operations", everywhere(get(restconf::operations)))
+        .route("/restconf/yang-library-version", everywhere(get(restconf::version)))
+        .route("/restconf/data", everywhere(get(restconf::data::<B>)))
+        .route("/restconf/data/{*path}", everywhere(get(restconf::data::<B>)))
 }
 
 fn tagged<R: Resource, B: Handles<R> + Facts>() -> Routes<Arc<B>> {
@@ -237,7 +251,8 @@ async fn extension(Path(alias): Path<String>) -> Answer {
 /// What the framework refuses by itself (a path that is not UTF-8) is told like everything else.
 async fn one_error_body(response: Response) -> Response {
     let status = response.status();
-    let json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let json = kind.is_some_and(|kind| kind == "application/json" || kind == restconf::MEDIA_TYPE);
     if json || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }

@@ -300,6 +300,7 @@ fn api_service(
             Protocol::Vxlan => NetworkType::Vxlan,
         },
         quotas: config.quotas,
+        nat: service::NatSettings { timeouts: config.nat.timeouts, block_hold: config.nat.block_hold },
         ..service::Settings::default()
     };
     let service = service::Service::new(Arc::clone(store), Arc::clone(hub), settings, agents::now_s);

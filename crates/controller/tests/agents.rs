@@ -2,6 +2,10 @@
 //! do.
 
 mod common;
+#[path = "agents/lost.rs"]
+mod lost;
+#[path = "agents/management.rs"]
+mod management;
 
 use common::agent::{Cluster, PATIENCE, hello, until};
 use common::world::{World, floating_ip_id, host_id, network_id, port_id, router_id};

@@ -21,6 +21,8 @@ pub enum Question {
     Sessions(SessionFilter),
     /// Ends the connections that match, and tells which they were.
     EndSessions(SessionFilter),
+    /// Ports of SNAT addresses and whose they are now: [`MappingRow`]s.
+    Mappings(MappingFilter),
     /// Who has which MAC, and where.
     Fdb(NetworkFilter),
     /// Who has which address, and how that is known.
@@ -291,6 +293,7 @@ mod tests {
         for question in [
             Question::Sessions(filter.clone()),
             Question::EndSessions(filter),
+            Question::Mappings(MappingFilter { router: Some(RouterId::MAX) }),
             Question::Fdb(NetworkFilter::default()),
             Question::Flows(FlowFilter { stage: Some("route".to_owned()) }),
             Question::Ports,

@@ -107,7 +107,7 @@ fn check_capture(request: &CaptureRequest) -> Result<(), Error> {
 }
 
 /// The answer of the hosts asked.
-pub struct Parts(Inquiry);
+pub struct Parts(pub(super) Inquiry);
 
 impl api::Parts for Parts {
     async fn next(&mut self) -> Option<api::Part> {

@@ -40,6 +40,7 @@ use api::resources::NetworkType;
 use api::{Error, Hints, PageHint};
 use model::Vni;
 use model::quota::DefaultQuota;
+pub use nat::NatSettings;
 use rbac::shared_with;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,6 +58,7 @@ pub struct Settings {
     pub vnis: VniRange,
     /// Of projects for which nothing was said.
     pub quotas: DefaultQuota,
+    pub nat: NatSettings,
 }
 
 impl Default for Settings {
@@ -71,6 +73,7 @@ impl Default for Settings {
             overlay: NetworkType::Geneve,
             vnis,
             quotas: DefaultQuota::default(),
+            nat: NatSettings::default(),
         }
     }
 }

@@ -81,7 +81,12 @@ impl Api {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        let kind = parts.headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let body = match kind {
+            _ if bytes.is_empty() => Value::Null,
+            "application/xrd+xml" => String::from_utf8(bytes.to_vec()).unwrap().into(),
+            _ => serde_json::from_slice(&bytes).unwrap(),
+        };
         Answer { status: parts.status, headers: parts.headers, body }
     }
 

@@ -18,6 +18,7 @@ mod port_forwardings;
 mod ports;
 mod protocol;
 mod quotas;
+mod restconf;
 mod routers;
 mod security_groups;
 mod sharing;

@@ -27,7 +27,9 @@ async fn the_document_says_what_is_served() {
 async fn document(api: &Api) -> Value {
     let kinds: Vec<Kind> = nested().into_iter().chain(kinds()).collect();
     let mut paths = Map::new();
-    for path in api::paths::<Service>() {
+    // RESTCONF is described by RFC 8040 and its modules.
+    let described = |path: &String| !path.starts_with("/restconf") && !path.starts_with("/.well-known/");
+    for path in api::paths::<Service>().into_iter().filter(described) {
         let kind = kinds.iter().find(|kind| {
             let rest = path.strip_prefix("/v2.0/").and_then(|rest| rest.strip_prefix(kind.path));
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

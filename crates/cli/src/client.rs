@@ -4,8 +4,8 @@ use crate::answers::Answers;
 use crate::clouds::Cloud;
 use crate::login::{Session, log_in};
 use crate::nearest;
-use crate::resource::Kind;
-use anyhow::{Context as _, bail};
+use crate::resource::{HOST, Kind};
+use anyhow::{Context as _, anyhow, bail};
 use reqwest::header::HeaderValue;
 use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde_json::Value;
@@ -165,7 +165,11 @@ impl Client {
         let response = self.send(method, (path, query), as_rows).await?;
         let status = response.status();
         if !status.is_success() {
-            return Err(refusal(status, &response.bytes().await.unwrap_or_default()).into());
+            let refusal = refusal(status, &response.bytes().await.unwrap_or_default());
+            return match query.iter().find(|(key, _)| *key == "host") {
+                Some((_, host)) if refusal.kind == "HostNotFound" => Err(self.missing(&HOST, host).await),
+                _ => Err(refusal.into()),
+            };
         }
         Ok(Answers::new(response))
     }
@@ -282,12 +286,7 @@ impl Client {
         let mut rows = self.list(kind, &[(kind.name_key, wanted)]).await?;
         rows.retain(|row| row.get(kind.name_key).and_then(Value::as_str) == Some(wanted));
         match rows.len() {
-            0 => bail!(
-                "there is no {} '{wanted}'.{} See `nanboku {} list`.",
-                kind.noun,
-                self.hint(kind, wanted).await,
-                kind.command
-            ),
+            0 => Err(self.missing(kind, wanted).await),
             1 => Ok(rows.remove(0)),
             count => {
                 let ids: Vec<&str> = rows.iter().filter_map(|row| row.get("id")?.as_str()).collect();
@@ -296,12 +295,13 @@ impl Client {
         }
     }
 
-    /// Names near to one that does not exist; nothing if they cannot be had.
-    async fn hint(&self, kind: &Kind, wanted: &str) -> String {
+    /// What is said of a name that does not exist: near ones, if they can be had.
+    async fn missing(&self, kind: &Kind, wanted: &str) -> anyhow::Error {
         let rows = self.list(kind, &[]).await.unwrap_or_default();
         let names: Vec<String> =
             rows.iter().filter_map(|row| Some(row.get(kind.name_key)?.as_str()?.to_owned())).collect();
-        nearest::hint(wanted, &names)
+        let hint = nearest::hint(wanted, &names);
+        anyhow!("there is no {} '{wanted}'.{hint} See `nanboku {} list`.", kind.noun, kind.command)
     }
 
     /// The id of the object with this id or name.

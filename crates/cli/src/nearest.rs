@@ -2,6 +2,8 @@
 
 /// Suggestions shown at most.
 const SUGGESTIONS_MAX: usize = 3;
+/// Characters that a common start has at least.
+const START_MIN: usize = 4;
 
 /// The names most like `wanted`, best first; empty if none is near.
 pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
@@ -17,13 +19,15 @@ pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>
     ranked.into_iter().take(SUGGESTIONS_MAX).map(|(_, name)| name).collect()
 }
 
-/// Distance if `name` is near enough; a common start or a part of the name is near.
+/// Distance if `name` is near enough; half of what is wanted as a common start, or a part of the name, is near.
 fn rank(wanted: &str, name: &str, limit: usize) -> Option<usize> {
     let lower = name.to_lowercase();
     let distance = distance(wanted, &lower);
     let contained =
         wanted.len() >= 2 && (lower.contains(wanted) || (lower.len() >= 2 && wanted.contains(&lower)));
-    (distance <= limit || contained).then_some(distance)
+    let start = wanted.chars().zip(lower.chars()).take_while(|(a, b)| a == b).count();
+    let begins_alike = start >= START_MIN && start * 2 >= wanted.chars().count();
+    (distance <= limit || contained || begins_alike).then_some(distance)
 }
 
 /// Levenshtein distance: insertions, deletions and replacements.
@@ -71,6 +75,7 @@ mod tests {
         assert_eq!(hint("bleu", &names[..2]), "");
         assert_eq!(hint("blu", &names), " Did you mean 'blue' or 'blue-net'?");
         assert_eq!(hint("externl", &names), " Did you mean 'external'?");
+        assert_eq!(hint("exterior", &names), " Did you mean 'external'?");
         assert_eq!(hint("zzz", &names), "");
         assert_eq!(hint("BLUE", &names[..1]), " Did you mean 'blue'?");
     }

@@ -236,6 +236,12 @@ fn wrong_names_are_answered_with_near_ones_and_change_nothing() {
     assert_eq!(said, "nanboku: there is no router 'blu'. Did you mean 'blue'? See `nanboku router list`.\n");
     let said = cli.fails("floatingip set 172.22.7.1 --port vm1", 1);
     assert!(said.contains("there is no floating IP '172.22.7.1'"), "{said}");
+    let said = cli.fails("sessions --host nowhere", 1);
+    assert_eq!(said, "nanboku: there is no host 'nowhere'. See `nanboku host list`.\n");
+    let said = cli.fails("capture --uplink physnet9", 1);
+    assert!(said.contains("no host has the physical network 'physnet9'"), "{said}");
+    let said = cli.fails("explain drop spoofed-source", 1);
+    assert!(said.contains("Did you mean ") && said.contains("'spoofed-address'"), "{said}");
     let said = cli.fails("port show ..", 1);
     assert!(said.contains("there is no port '..'"), "{said}");
     cli.ok("network create twin");

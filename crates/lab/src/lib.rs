@@ -41,4 +41,4 @@ pub use guest::{GuestArgs, run as guest};
 pub use hostile::{Connections, Flood, Flooded, Options as HostileOptions, hostile};
 pub use plan::Overrides;
 pub use running::{Listed, exec, list};
-pub use up::{Summary, up};
+pub use up::{Summary, check_root, up};

@@ -11,7 +11,7 @@ use crate::resources;
 use crate::state::State;
 use crate::vm;
 use crate::wait::{self, Seen};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use netlink::Netns;
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -33,6 +33,13 @@ pub struct Summary {
     pub floating_ips: usize,
 }
 
+/// # Errors
+/// Whoever runs this is not root, which a lab needs.
+pub fn check_root() -> anyhow::Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "a lab needs root: it makes network namespaces and loads eBPF");
+    Ok(())
+}
+
 /// Brings a lab up from a preset or a file, with what the overrides change. If it fails, what was made is removed.
 ///
 /// # Errors
@@ -40,9 +47,7 @@ pub struct Summary {
 pub async fn up(preset_or_path: &str, overrides: &Overrides) -> anyhow::Result<Summary> {
     let text = presets::load(preset_or_path)?;
     let plan = Plan::parse(&text, overrides)?;
-    if !nix::unistd::geteuid().is_root() {
-        bail!("a lab needs root: it makes network namespaces and loads eBPF");
-    }
+    check_root()?;
     let names = Names::new(&plan.name);
     if names.dir().exists() || !names.existing_netns().is_empty() {
         bail!(

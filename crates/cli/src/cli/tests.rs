@@ -4,6 +4,8 @@ use super::*;
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
 
+mod documents;
+
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("nanboku").chain(line.split_whitespace()))
 }

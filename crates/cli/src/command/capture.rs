@@ -2,10 +2,12 @@
 
 use crate::Usage;
 use crate::client::Query;
-use crate::resource::{Context, NETWORK, PORT, ROUTER};
-use anyhow::Context as _;
+use crate::nearest;
+use crate::resource::{Context, HOST, NETWORK, PORT, ROUTER};
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use model::capture::SNAP_LEN_MAX;
+use serde_json::Value;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -88,10 +90,26 @@ impl Points {
             ("network_id", &NETWORK, &self.network),
         ]);
         let mut query = named.await?;
-        query.extend(self.uplink.clone().map(|name| ("physical_network", name)));
+        if let Some(name) = &self.uplink {
+            is_known(name, &cx.client.list(&HOST, &[]).await?)?;
+            query.push(("physical_network", name.clone()));
+        }
         query.extend(self.host.clone().map(|host| ("host", host)));
         Ok(query)
     }
+}
+
+/// # Errors
+/// None of the hosts has this physical network.
+fn is_known(physical_network: &str, hosts: &[Value]) -> anyhow::Result<()> {
+    let names = hosts.iter().filter_map(|host| host.get("physical_networks")?.as_array()).flatten();
+    let names: Vec<String> = names.filter_map(|name| Some(name.as_str()?.to_owned())).collect();
+    ensure!(
+        names.iter().any(|name| name == physical_network),
+        "no host has the physical network '{physical_network}'.{} See `nanboku host list`.",
+        nearest::hint(physical_network, &names)
+    );
+    Ok(())
 }
 
 /// The filter, once it is known to be one.
@@ -165,4 +183,21 @@ async fn take(mut stream: Stream, mut sink: Sink, count: u64) -> anyhow::Result<
     eprintln!("nanboku: {taken} packets captured, {} lost, on {} hosts", stream.lost(), stream.hosts());
     stream.warn();
     Ok(String::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_physical_network_that_no_host_has_is_answered_with_near_ones() {
+        let hosts = [json!({"physical_networks": ["physnet1"]}), json!({"physical_networks": []})];
+        assert!(is_known("physnet1", &hosts).is_ok());
+        let said = is_known("physnet9", &hosts).unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "no host has the physical network 'physnet9'. Did you mean 'physnet1'? See `nanboku host list`."
+        );
+    }
 }

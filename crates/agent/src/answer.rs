@@ -9,12 +9,14 @@
 mod transit;
 mod v6;
 
+use crate::discovery;
 use packet::compose::{ErrorSender, IcmpError, Refusal, icmp_error};
 use packet::{MacAddr, arp, ethernet};
 use pipeline::event::Event;
 use pipeline::table_set::TableSet;
 use pipeline::tables::*;
 use pipeline::{Address, Ingress, Punt};
+use std::net::IpAddr;
 
 /// A frame to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,9 +66,9 @@ pub(crate) fn error_of(punt: Punt, event: &Event) -> Option<IcmpError> {
         | Punt::Dhcp
         | Punt::RouterSolicitation
         | Punt::Dhcp6
+        | Punt::PortControl
         | Punt::AddressAnnounced => None,
     }
-        | Punt::PortControl
 }
 
 /// The frame that tells the sender.
@@ -150,8 +152,17 @@ fn destination(frame: &[u8]) -> Option<[u8; 4]> {
     Some(header.dst)
 }
 
+/// Who says to have which address, by ARP or neighbour discovery; none if the event's frame says no such thing.
+pub(crate) fn said(event: &Event) -> Option<(MacAddr, IpAddr)> {
+    let by_arp = arp_sender(event).map(|(mac, ip)| (mac, IpAddr::from(ip)));
+    by_arp.or_else(|| {
+        let (mac, address) = discovery::said(packet_of(event))?;
+        Some((mac, address.into()))
+    })
+}
+
 /// Who says to have which address in an ARP message of an event; none if it is no such message.
-pub(crate) fn arp_sender(event: &Event) -> Option<(MacAddr, [u8; 4])> {
+fn arp_sender(event: &Event) -> Option<(MacAddr, [u8; 4])> {
     let frame = packet_of(event);
     let message: arp::Header = packet::read(frame, payload_offset(frame)?)?;
     let mac = message.sender_mac;

@@ -4,6 +4,7 @@
 use dhcp::advertisement::{AdvertisedPrefix, Advertisement};
 use dhcp::{Kind, Lease, LeasedAddress, Server, Silence, v6};
 use ipnet::{IpNet, Ipv4Net};
+use model::dhcp::NoOption;
 use model::ip;
 use model::resource::Ipv6Mode;
 use model::slice::{Network, Port, StaticRoute, Subnet, SubnetDhcp};
@@ -90,11 +91,14 @@ pub(crate) fn lease_v6(port: &Port, network: &Network, lease_s: u32) -> Option<v
     for (.., said) in &served {
         add_servers(said, &mut dns_servers);
     }
+    let options = port.guest.iter().flat_map(|guest| &guest.dhcp6_options);
+    let options = options.filter_map(|option| encoded(option.encode_v6()));
     (!served.is_empty()).then(|| v6::Lease {
         mac: MacAddr(port.mac.0),
         addresses: told.map(|(address, ..)| *address).collect(),
         dns_servers,
         lease_s,
+        options: options.collect(),
     })
 }
 
@@ -137,9 +141,7 @@ pub(crate) fn lease(port: &Port, network: &Network, lease_s: u32) -> Lease {
         leased_address(address, subnet, subnet.dhcp.as_ref()?)
     });
     let options = port.guest.iter().flat_map(|guest| &guest.dhcp_options);
-    let options = options.filter_map(|option| {
-        option.encode().inspect_err(|error| tracing::debug!(%error, "DHCP option left out")).ok()
-    });
+    let options = options.filter_map(|option| encoded(option.encode()));
     Lease {
         mac: MacAddr(port.mac.0),
         addresses: leased.collect(),
@@ -147,6 +149,11 @@ pub(crate) fn lease(port: &Port, network: &Network, lease_s: u32) -> Lease {
         lease_s,
         options: options.collect(),
     }
+}
+
+/// None: a port of an older version has an option that cannot be told.
+fn encoded<T>(option: Result<T, NoOption>) -> Option<T> {
+    option.inspect_err(|error| tracing::debug!(%error, "DHCP option left out")).ok()
 }
 
 fn leased_address(address: Ipv4Addr, subnet: &Subnet, said: &SubnetDhcp) -> Option<LeasedAddress> {

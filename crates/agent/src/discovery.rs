@@ -1,11 +1,11 @@
-//! Neighbour discovery on external networks (RFC 4861): the frames that the agent sends, and what it reads out of those
-//! that the programs hand to it. The schedules are those of ARP.
+//! Neighbour discovery on external networks, and of addresses that move between VMs (RFC 4861): the frames that the
+//! agent sends, and what it reads out of those that the programs hand to it. The schedules are those of ARP.
 
 use packet::nd::{self, ALL_NODES, FLAG_OVERRIDE, FLAG_ROUTER, LEN, Message, Packet};
 use packet::{MacAddr, ethernet, icmp6, ipv6};
 use std::net::Ipv6Addr;
 
-/// The host on an external network.
+/// The host on an external network, or a VM on its own that the host speaks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Speaker {
     pub(crate) mac: MacAddr,
@@ -22,10 +22,19 @@ impl Speaker {
         self.frame(mac, Packet::new(nd::link_local(self.mac), to, Message::solicitation(target, self.mac)))
     }
 
-    /// Tells everybody that the host has `address` (RFC 4861 §7.2.6).
+    /// Tells everybody that the host, a router, has `address` (RFC 4861 §7.2.6).
     pub(crate) fn announcement(&self, address: Ipv6Addr) -> Vec<u8> {
+        self.unsolicited(address, FLAG_ROUTER | FLAG_OVERRIDE)
+    }
+
+    /// Tells everybody that the VM has `address` now.
+    pub(crate) fn move_of(&self, address: Ipv6Addr) -> Vec<u8> {
+        self.unsolicited(address, FLAG_OVERRIDE)
+    }
+
+    fn unsolicited(&self, address: Ipv6Addr, flags: u8) -> Vec<u8> {
         let target = address.octets();
-        let message = Message::advertisement(FLAG_ROUTER | FLAG_OVERRIDE, target, self.mac);
+        let message = Message::advertisement(flags, target, self.mac);
         self.frame(nd::multicast_mac(&ALL_NODES), Packet::new(target, ALL_NODES, message))
     }
 

@@ -7,7 +7,7 @@
 use crate::advertise::Advertiser;
 use crate::announce::{Announcer, Claim};
 use crate::answer::{self, Outgoing};
-use crate::discovery::{self, Speaker};
+use crate::discovery::Speaker;
 use crate::gateway_watch::GatewayWatch;
 use crate::liveness::Verdicts;
 use crate::metadata::Guest;
@@ -595,12 +595,7 @@ impl Machine {
     }
 
     fn learn(&mut self, now: Instant, event: &Event) {
-        let by_arp = answer::arp_sender(event).map(|(mac, ip)| (mac, IpAddr::from(ip)));
-        let said = by_arp.or_else(|| {
-            let (mac, address) = discovery::said(answer::packet_of(event))?;
-            Some((mac, address.into()))
-        });
-        let (Some(vni), Some((mac, ip))) = (self.external_vni(event.vni), said) else {
+        let (Some(vni), Some((mac, ip))) = (self.external_vni(event.vni), answer::said(event)) else {
             return;
         };
         let (target, mac) = ((vni, ip), Mac(mac.0));

@@ -403,16 +403,18 @@ pub mod check {
         })
     }
 
-    /// A value that hosts could not tell a VM would be lost without a word there, so it is refused here. Hosts tell
-    /// options of IPv4 only; clients leave the version out for IPv6 too, where an address shows it.
+    /// A value that hosts could not tell a VM would be lost without a word there, so it is refused here. Clients leave the
+    /// version out for IPv6 too, where an address shows it.
     fn can_be_told(option: &Map<String, Value>) -> Result<(), String> {
         let text = |key| option.get(key).and_then(Value::as_str).map(str::to_owned);
         let (Some(name), Some(value)) = (text("opt_name"), text("opt_value")) else { return Ok(()) };
         let version = option.get("ip_version").and_then(Value::as_u64);
-        if version == Some(6) || (version.is_none() && value.parse::<Ipv6Addr>().is_ok()) {
+        if version.is_none() && value.parse::<Ipv6Addr>().is_ok() {
             return Ok(());
         }
-        DhcpOption { name, value }.encode().map(drop).map_err(|error| error.to_string())
+        let option = DhcpOption { name, value };
+        let told = if version == Some(6) { option.encode_v6().map(drop) } else { option.encode().map(drop) };
+        told.map_err(|error| error.to_string())
     }
 
     fn dhcp_option_name(value: &Value) -> Checked {

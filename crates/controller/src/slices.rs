@@ -357,13 +357,19 @@ fn subnet_dhcp(subnet: &resource::Subnet) -> SubnetDhcp {
 }
 
 fn guest(port: &resource::Port) -> Guest {
-    let options = port.extra_dhcp_options.iter().filter(|option| option.ip_version == IpVersion::V4);
+    let options = |version| {
+        let of_version = port.extra_dhcp_options.iter().filter(move |option| option.ip_version == version);
+        let told = |option: &resource::DhcpOption| DhcpOption {
+            name: option.name.clone(),
+            value: option.value.clone(),
+        };
+        of_version.map(told).collect()
+    };
     Guest {
         project_id: port.standard.project_id.clone(),
         device_id: port.device_id.clone(),
-        dhcp_options: options
-            .map(|option| DhcpOption { name: option.name.clone(), value: option.value.clone() })
-            .collect(),
+        dhcp_options: options(IpVersion::V4),
+        dhcp6_options: options(IpVersion::V6),
     }
 }
 

@@ -10,6 +10,7 @@ mod tests;
 
 use message::{Message, kind, option};
 use packet::MacAddr;
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 /// RFC 8415 §21.13.
@@ -32,6 +33,8 @@ pub struct Lease {
     pub addresses: Vec<Ipv6Addr>,
     pub dns_servers: Vec<Ipv6Addr>,
     pub lease_s: u32,
+    /// By code: the port's own, which win over what follows from the rest.
+    pub options: BTreeMap<u16, Vec<u8>>,
 }
 
 /// The kind of an answer.
@@ -194,12 +197,25 @@ impl Exchange<'_> {
         let client = self.message.option(option::CLIENT_ID);
         options.extend(client.map(|id| (option::CLIENT_ID, id.to_vec())));
         options.extend(own);
-        let servers = &self.lease.dns_servers;
-        if !servers.is_empty() && self.message.asks_for(option::DNS_SERVERS) {
-            options.push((option::DNS_SERVERS, servers.iter().flat_map(Ipv6Addr::octets).collect()));
-        }
+        self.add_configuration(&mut options);
         let frame = self.message.reply(self.server, kind.message_type(), &options);
         Reply { kind, frame }
+    }
+
+    /// What the client asks for besides addresses, as far as it fits.
+    fn add_configuration(&self, options: &mut Vec<Options>) {
+        let servers: Vec<u8> = self.lease.dns_servers.iter().flat_map(Ipv6Addr::octets).collect();
+        let by_subnet = (!servers.is_empty()).then_some((option::DNS_SERVERS, servers));
+        let mut told: BTreeMap<u16, Vec<u8>> = by_subnet.into_iter().collect();
+        told.extend(self.lease.options.clone());
+        let mut len = options.iter().map(|(_, value)| message::OPTION_LEN + value.len()).sum::<usize>();
+        for (code, value) in told.into_iter().filter(|(code, _)| self.message.asks_for(*code)) {
+            let longer = len + message::OPTION_LEN + value.len();
+            if longer <= message::OPTIONS_LEN_MAX {
+                len = longer;
+                options.push((code, value));
+            }
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! Names are those of dnsmasq, which Neutron's users know. An option whose type is not known here is taken as text;
 //! as the bytes it stands for, if it is written in hexadecimal with colons.
 
+mod v6;
+
 use crate::slice::DhcpOption;
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
@@ -89,8 +91,10 @@ const VALUE_LEN_MAX: usize = 255;
 pub enum NoOption {
     #[error("'{0}' is no DHCP option; give a name such as 'bootfile-name', or a number from 1 to 254")]
     Unknown(String),
+    #[error("'{0}' is no DHCPv6 option; give a name such as 'bootfile-url', or a number from 1 to 65535")]
+    UnknownV6(String),
     #[error("option {0} belongs to the exchange itself and cannot be set")]
-    Exchange(u8),
+    Exchange(u16),
     #[error("'{value}' is no value of option '{name}': it must be {what}")]
     Value { name: String, value: String, what: &'static str },
 }
@@ -104,7 +108,7 @@ impl DhcpOption {
         let name = self.name.strip_prefix("option:").unwrap_or(&self.name);
         let code = code(name).ok_or_else(|| NoOption::Unknown(self.name.clone()))?;
         if EXCHANGE.contains(&code) {
-            return Err(NoOption::Exchange(code));
+            return Err(NoOption::Exchange(code.into()));
         }
         let kind = KNOWN.iter().find(|(known, ..)| *known == code).map(|(.., kind)| *kind);
         let wrong = |what| NoOption::Value { name: self.name.clone(), value: self.value.clone(), what };

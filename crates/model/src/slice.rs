@@ -185,11 +185,11 @@ pub struct RouterGateway {
     /// New mappings of one VM on a host per second, 0: no limit. As many may come at once.
     #[serde(default)]
     pub mappings_per_second_max: u32,
-    /// To and from these prefixes outside, VMs of the router have their own addresses (RFC 6888 REQ-6).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     /// VMs may ask for mappings that anyone outside may send to, by PCP.
     #[serde(default)]
     pub port_control: bool,
+    /// To and from these prefixes outside, VMs of the router have their own addresses (RFC 6888 REQ-6).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub untranslated_destinations: Vec<Ipv4Net>,
     /// Labels that count what crosses it, by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -232,6 +232,9 @@ pub struct Guest {
     pub device_id: String,
     /// DHCP options of the port itself; they win over the subnet's.
     pub dhcp_options: Vec<DhcpOption>,
+    /// Likewise of DHCPv6.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dhcp6_options: Vec<DhcpOption>,
 }
 
 /// A DHCP option as Neutron's `extra_dhcp_opts` has it. What it is in bytes: [`crate::dhcp`].

@@ -1,13 +1,15 @@
 //! IPv6: every walk that IPv4 has but translation, and neighbour discovery instead of ARP.
 
 use compiler::TunnelProtocol::{Geneve, Vxlan};
-use model::slice::Egress;
+use model::Mac;
+use model::slice::{AllowedPair, Egress, VirtualAddress, VirtualAddressId};
 use packet::{MacAddr, icmp6, nd};
+use pipeline::host::Frame;
 use pipeline::{Punt, Reason, Stage, Verdict};
 use std::net::Ipv6Addr;
 use testkit::frames::{self, Ends, Segment};
 use testkit::ipv6::{GATEWAY6, INTERNET6, ROUTER6, address6, link_local};
-use testkit::world::GATEWAY_MAC;
+use testkit::world::{Entry, GATEWAY_MAC};
 use testkit::{Arrival, World};
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
@@ -157,6 +159,61 @@ fn neighbour_discovery_cannot_be_spoofed() {
     assert_eq!(world.from_vm("vm_a", routed), spoofed, "hop limit");
     let honest = frames::neighbor_message((vm_a.mac, own), to, said(own, vm_a.mac));
     assert_eq!(world.from_vm("vm_a", honest), dropped(0, Stage::Switch, Reason::ArpIgnored));
+}
+
+/// An address that a pair names is at whichever VM advertised it last (VRRP); what is no news costs the agent nothing.
+#[test]
+fn an_advertised_address_is_news_until_the_tables_say_so() {
+    let mut world = world(Egress::Direct);
+    let (address, own) = (address6(1, 100), world.vms["vm_a"].address6());
+    let pair = |address: &str| AllowedPair { mac: None, address: address.parse().expect("a prefix") };
+    for (vm, prefix) in [("vm_a", format!("{address}/128")), ("vm_b", "2001:db8:10::64/123".to_owned())] {
+        let port = world.vms[vm].port;
+        world.slice.ports.get_mut(&port).expect("the port").allowed_pairs = vec![pair(&prefix)];
+    }
+    world.program();
+    let frame = |mac: MacAddr, src: Ipv6Addr, target: Ipv6Addr| {
+        let message = nd::Message::advertisement(nd::FLAG_OVERRIDE, target.octets(), mac);
+        frames::neighbor_message((mac, src), multicast(ALL_NODES), message)
+    };
+    let advertise = |world: &mut World, vm: &str, target| {
+        let mac = world.vms[vm].mac;
+        world.from_vm(vm, frame(mac, link_local(mac), target))
+    };
+    let ignored = |host| dropped(host, Stage::Switch, Reason::ArpIgnored);
+    let news = |host| Arrival::Nowhere { host, verdict: Verdict::Punt(Punt::AddressAnnounced) };
+    for known in [own, link_local(world.vms["vm_a"].mac)] {
+        assert_eq!(advertise(&mut world, "vm_a", known), ignored(0), "{known} is no news");
+    }
+    for (vm, host, other) in [("vm_c", 2, address), ("vm_b", 1, own)] {
+        let spoofed = dropped(host, Stage::PortSecurity, Reason::SpoofedNeighbor);
+        assert_eq!(advertise(&mut world, vm, other), spoofed, "{vm} has no pair with {other}");
+    }
+    let id = VirtualAddressId { network: world.vms["vm_a"].network, address: address.into() };
+    for (vm, host) in [("vm_a", 0), ("vm_b", 1), ("vm_a", 0)] {
+        assert_eq!(advertise(&mut world, vm, address), news(host));
+        let event = *world.hosts[host].tables.events.borrow().last().expect("an event");
+        assert_eq!(event.address, address.into());
+        let mac = world.vms[vm].mac;
+        let holder = VirtualAddress { port: world.vms[vm].port, mac: Mac(mac.0) };
+        world.slice.virtual_addresses.insert(id, holder);
+        world.program();
+        assert_eq!(advertise(&mut world, vm, address), ignored(host), "known by now");
+        let tunnel = Entry::Tunnel { vni: 101, vtep: world.hosts[host].facts.vtep };
+        let told = world.enter(2, tunnel, Frame::new(frame(mac, address, address)));
+        assert_eq!(told, ignored(2), "the controller tells");
+        // A VM on the third host finds it, by discovery and by sending there; and one on the other network.
+        let peer = world.vms["vm_c"];
+        let arrival = world.from_vm("vm_c", frames::solicitation((peer.mac, peer.address6()), address));
+        let Arrival::Port { frame, .. } = arrival else { panic!("{arrival:?}") };
+        assert_eq!(advertisement(&frame), (address, Some(mac), nd::FLAG_SOLICITED | nd::FLAG_OVERRIDE));
+        let ends = Ends { dst: address, ..world.switched6("vm_c", vm, (4000, 9)) };
+        let arrival = world.from_vm("vm_c", frames::udp(&ends, b"to whoever has it"));
+        assert_eq!(world.at_vm6(vm, &arrival).dst, address);
+        let ends = Ends { src: address, ..world.routed6(vm, world.vms["vm_d"].address6(), (9, 4000)) };
+        let arrival = world.from_vm(vm, frames::udp(&ends, b"from whoever has it"));
+        assert_eq!(world.at_vm6("vm_d", &arrival).src, address);
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 use super::Machine;
 use crate::answer::{self, Outgoing};
+use crate::discovery::Speaker;
 use model::slice::{Delta, Object, ObjectId, Slice, VirtualAddress, VirtualAddressId};
 use model::{HostId, Mac, NetworkId, PortId};
 use packet::compose::{ArpSender, arp_announcement, arp_announcement_reply};
@@ -87,8 +88,8 @@ impl Machine {
     /// Which address of which network, and the port that says so.
     fn heard(&self, event: &Event) -> Option<(VirtualAddressId, VirtualAddress)> {
         let slice = self.slice.as_ref()?;
-        let (mac, ip) = answer::arp_sender(event)?;
-        let (mac, address) = (Mac(mac.0), IpAddr::from(ip));
+        let (mac, address) = answer::said(event)?;
+        let mac = Mac(mac.0);
         let port = if event.ingress == Ingress::TUNNEL_ID {
             let host = self.host_of(event.vtep)?;
             let (network, _) = slice.networks.iter().find(|(_, network)| network.vni.get() == event.vni)?;
@@ -176,20 +177,19 @@ impl Machine {
     }
 
     fn announcements(&self, id: VirtualAddressId) -> Vec<Outgoing> {
-        let (Some(slice), IpAddr::V4(address)) = (&self.slice, id.address) else { return Vec::new() };
+        let Some(slice) = &self.slice else { return Vec::new() };
         let holder = slice.virtual_addresses.get(&id);
         let holder = holder.and_then(|holder| Some((holder, slice.ports.get(&holder.port)?)));
         let (Some((holder, port)), Some(own)) = (holder, &self.welcome) else { return Vec::new() };
-        let mac = packet::MacAddr(holder.mac.0);
-        let sender = ArpSender { mac, ip: address.octets(), vlan: None };
+        let frames = moved(id.address, packet::MacAddr(holder.mac.0));
         let neighbors = self.local_ports().filter(|(other, _)| {
             *other != holder.port && slice.ports.get(other).is_some_and(|other| other.network == id.network)
         });
-        let frames = [arp_announcement(&sender).to_vec(), arp_announcement_reply(&sender).to_vec()];
         let to = |ifindex| frames.iter().map(move |frame| Outgoing { ifindex, frame: frame.clone() });
         let mut outgoing: Vec<_> = neighbors.flat_map(|(_, link)| to(link.index)).collect();
-        if port.host == Some(own.host) {
-            let [frame, _] = &frames;
+        // Of IPv6 the other hosts hear from the controller alone: the programs take no discovery from tunnels.
+        let to_hosts = port.host == Some(own.host) && id.address.is_ipv4();
+        if let Some(frame) = frames.first().filter(|_| to_hosts) {
             outgoing.extend(self.to_other_hosts(id.network, frame));
         }
         outgoing
@@ -214,6 +214,17 @@ impl Machine {
             Some(Outgoing { ifindex: Outgoing::UNDERLAY, frame })
         };
         hosts.iter().filter_map(through).collect()
+    }
+}
+
+/// The frames that say who has an address now. Of ARP both forms: some VMs believe only one of them.
+fn moved(address: IpAddr, mac: packet::MacAddr) -> Vec<Vec<u8>> {
+    match address {
+        IpAddr::V4(address) => {
+            let sender = ArpSender { mac, ip: address.octets(), vlan: None };
+            vec![arp_announcement(&sender).to_vec(), arp_announcement_reply(&sender).to_vec()]
+        }
+        IpAddr::V6(address) => vec![Speaker { mac, vlan: 0 }.move_of(address)],
     }
 }
 

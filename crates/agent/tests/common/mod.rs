@@ -43,7 +43,7 @@ pub(crate) fn id(number: u128) -> Uuid {
     Uuid::from_u128(number)
 }
 
-fn run_in(netns: &Netns, command: &str) -> bool {
+pub(crate) fn run_in(netns: &Netns, command: &str) -> bool {
     let mut words = command.split(' ');
     let program = words.next().unwrap_or_default().to_owned();
     let arguments: Vec<String> = words.map(str::to_owned).collect();

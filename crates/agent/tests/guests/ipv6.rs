@@ -1,9 +1,9 @@
 //! IPv6 by the kernel's own SLAAC and by DHCPv6 clients of other authors.
 
-use crate::common::{Bench, Vm, id, port_id, wait_for_within};
+use crate::common::{Bench, Vm, id, port_id, run_in, wait_for_within};
 use crate::guests::dhcp::{command, count};
 use model::resource::Ipv6Mode;
-use model::slice::{Interface, Slice, Subnet, SubnetDhcp};
+use model::slice::{Interface, RoutedAddress, RoutedPort, Slice, Subnet, SubnetDhcp};
 use model::{Mac, PortId, SubnetId};
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -13,11 +13,11 @@ use std::time::Duration;
 const CONFIGURED: Duration = Duration::from_secs(30);
 const ROUTER: &str = "2001:db8:10::1";
 /// Of ports 1 and 2: prefix and MAC (RFC 4291 appendix A).
-const AUTOMATIC: [&str; 2] = ["2001:db8:10:0:f816:3eff:fe00:1", "2001:db8:10:0:f816:3eff:fe00:2"];
+pub(super) const AUTOMATIC: [&str; 2] = ["2001:db8:10:0:f816:3eff:fe00:1", "2001:db8:10:0:f816:3eff:fe00:2"];
 const STATEFUL: [&str; 2] = ["2001:db8:10::101", "2001:db8:10::102"];
 
 /// Adds an IPv6 subnet with that mode, a router's leg there and an address for each port.
-fn add_ipv6(slice: &mut Slice, mode: Ipv6Mode, addresses: [&str; 2]) {
+pub(super) fn add_ipv6(slice: &mut Slice, mode: Ipv6Mode, addresses: [&str; 2]) {
     let subnet_id = SubnetId::from_uuid(id(60));
     let said = SubnetDhcp { dns_nameservers: vec!["2001:db8::53".parse().unwrap()], host_routes: Vec::new() };
     let router: IpAddr = ROUTER.parse().unwrap();
@@ -42,8 +42,43 @@ fn add_ipv6(slice: &mut Slice, mode: Ipv6Mode, addresses: [&str; 2]) {
     }
 }
 
+/// Puts the outside on IPv6, and the ports there as they are. The address of the gateway, which routes to them.
+pub(super) fn add_outside6(bench: &mut Bench) -> &'static str {
+    const GATEWAY6: &str = "2001:db8:7::1";
+    const ROUTER_OUTSIDE: &str = "2001:db8:7::27";
+    for scope in ["all", "ext0"] {
+        bench.outside.sysctl(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "0").unwrap();
+    }
+    for command in [
+        format!("ip addr add {GATEWAY6}/64 dev ext0 nodad"),
+        format!("ip -6 route add 2001:db8:10::/64 via {ROUTER_OUTSIDE}"),
+    ] {
+        assert!(run_in(&bench.outside, &command), "{command}");
+    }
+    bench.change_slice(|slice| {
+        let (external_network, network) = slice.external_networks.iter_mut().next().unwrap();
+        let subnet = Subnet::new("2001:db8:7::/64".parse().unwrap(), Some(GATEWAY6.parse().unwrap()));
+        network.subnets.insert(SubnetId::from_uuid(id(62)), subnet);
+        let (router, routed_by) = slice.routers.iter_mut().next().unwrap();
+        let gateway = routed_by.gateway.as_mut().unwrap();
+        gateway.ipv6_addresses.push(ROUTER_OUTSIDE.parse().unwrap());
+        for (id, port) in &slice.ports {
+            let own = port.addresses.iter().filter(|address| address.is_ipv6());
+            let routed = |address: &IpAddr| RoutedAddress {
+                external_network: *external_network,
+                router: *router,
+                address: *address,
+            };
+            let addresses = own.map(routed).collect();
+            let routed = RoutedPort { network: port.network, host: port.host, addresses };
+            slice.routed_ports.insert(*id, routed);
+        }
+    });
+    GATEWAY6
+}
+
 /// A VM whose kernel speaks IPv6, plugged. Its link-local address is its own already: clients cannot use it before.
-fn guest(bench: &Bench, name: &str, number: u8) -> Vm {
+pub(super) fn guest(bench: &Bench, name: &str, number: u8) -> Vm {
     let vm = bench.vm(name);
     bench.plug(number, &vm).unwrap();
     let address = format!(" fe80::f816:3eff:fe00:{number}/64 ");

@@ -65,6 +65,7 @@ pub(super) fn overlap(slice: &mut Slice) {
         project_id: project.to_owned(),
         device_id: device.to_owned(),
         dhcp_options: Vec::new(),
+        dhcp6_options: Vec::new(),
     };
     blue.guest = Some(guest("project-blue", "vm-blue"));
     let green = NetworkId::from_uuid(id(GREEN));

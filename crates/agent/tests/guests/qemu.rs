@@ -1,9 +1,11 @@
 //! A real guest: Debian's kernel in QEMU without KVM, a virtio NIC on a tap with the port's name, started as
-//! `docs/guests.md` says. It gets its address by DHCP, reaches a neighbour and the outside, fetches metadata, and sends
-//! and takes TCP in super-packets.
+//! `docs/guests.md` says. It gets its addresses by DHCP and SLAAC, reaches a neighbour and the outside by both versions,
+//! fetches metadata, and sends and takes TCP in super-packets.
 
+use super::ipv6::{AUTOMATIC, add_ipv6, add_outside6, guest};
 use super::metadata::{configured, endpoint, overlap};
 use crate::common::{Bench, GATEWAY, Vm, port_id, wait_for, wait_for_within};
+use model::resource::Ipv6Mode;
 use netlink::PacketSocket;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -134,15 +136,18 @@ fn a_guest_boots_and_uses_everything() {
     let mut bench = Bench::new("qemu");
     bench.ip("link set lo up");
     bench.change_slice(overlap);
+    bench.change_slice(|slice| add_ipv6(slice, Ipv6Mode::Slaac, AUTOMATIC));
+    let gateway6 = add_outside6(&mut bench);
     let (port, _told) = endpoint(&bench);
     bench.start_with(configured(&bench, port));
-    let vm = bench.vm("b");
-    bench.plug(2, &vm).unwrap();
+    let vm = guest(&bench, "b", 2);
     let taken = peer(&vm);
 
     let url = "http://169.254.169.254/latest";
     let ask = format!(
-        "ping=192.168.10.12,{GATEWAY} fetch={url} send=192.168.10.12:5001 take=192.168.10.12:5002 mib={TRANSFER_MIB}"
+        "slaac=yes ping=192.168.10.12,{GATEWAY},{},{gateway6} fetch={url} send=192.168.10.12:5001 \
+         take=192.168.10.12:5002 mib={TRANSFER_MIB}",
+        AUTOMATIC[1]
     );
     let mut guest = Guest::boot(&bench, &ask);
     let tap = port_id(1).link_name();
@@ -156,8 +161,11 @@ fn a_guest_boots_and_uses_everything() {
     let want = [
         "dhcp ip=192.168.10.11 subnet=255.255.255.0 mtu=1450 dns=9.9.9.9 lease=86400 server=169.254.169.254"
             .to_owned(),
+        format!("slaac={}", AUTOMATIC[0]),
         "ping=192.168.10.12 ok".to_owned(),
         format!("ping={GATEWAY} ok"),
+        format!("ping={} ok", AUTOMATIC[1]),
+        format!("ping={gateway6} ok"),
         format!("fetch={url} 192.168.10.11 is vm-blue"),
         "send=192.168.10.12:5001 ok".to_owned(),
         format!("take=192.168.10.12:5002 {}", TRANSFER_MIB * MIB),

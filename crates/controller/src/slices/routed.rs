@@ -1,6 +1,7 @@
 //! Routed addresses of a slice: those of VMs whose router leaves them as they are towards some destinations.
 
 use super::{gateway_fixed_ips, host_of, interface_ports};
+use crate::virtual_addresses::host_of_address;
 use model::resource::{FixedIp, GatewayInfo, Port, Router};
 use model::slice::{RoutedAddress, RoutedPort, Slice};
 use std::collections::BTreeSet;
@@ -44,5 +45,10 @@ fn tell(snapshot: &Snapshot, port: &Port, addresses: impl Iterator<Item = Routed
         if let Err(place) = told.addresses.binary_search(&address) {
             told.addresses.insert(place, address);
         }
+    }
+    // Of a port that is nowhere, whoever announced its first one has them.
+    if let Some(told) = slice.routed_ports.get_mut(&port.id).filter(|told| told.host.is_none()) {
+        let first = told.addresses.first();
+        told.host = first.and_then(|first| host_of_address(snapshot, port.network, first.address));
     }
 }

@@ -34,6 +34,10 @@ pub(super) const PORT_CLIENT: u16 = 546;
 pub(super) const PORT_SERVER: u16 = 547;
 /// Message type and transaction id.
 const HEADER_LEN: usize = 4;
+/// Code and length.
+pub(super) const OPTION_LEN: usize = 4;
+/// Of all options of a message: every link carries it whole.
+pub(super) const OPTIONS_LEN_MAX: usize = ipv6::MTU_MIN as usize - ipv6::LEN - udp::LEN - HEADER_LEN;
 const HOP_LIMIT: u8 = 64;
 
 /// A client's message.

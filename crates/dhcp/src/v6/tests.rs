@@ -15,6 +15,7 @@ fn lease(addresses: &[&str]) -> Lease {
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         dns_servers: vec!["2001:db8::53".parse().unwrap()],
         lease_s: 1000,
+        options: BTreeMap::new(),
     }
 }
 
@@ -90,6 +91,24 @@ fn a_question_for_the_rest_is_answered_with_name_servers() {
     let others = frame(kind::INFORMATION_REQUEST, &[(option::REQUESTED, &[0, 24])]);
     let reply = answer(&SERVER, Some(&lease(&[])), &others).unwrap();
     assert_eq!(said(&reply), (kind::REPLY, vec![(option::SERVER_ID, server_id())]), "not asked for");
+}
+
+/// RFC 8415 §18.3: what is asked for; every link carries the answer whole.
+#[test]
+fn the_ports_own_options_win_and_are_told_if_they_are_asked_for_and_fit() {
+    let own = |code: u16, len| (code, vec![code as u8; len]);
+    let options = [own(23, 16), own(59, 500), own(60, 500), own(61, 400), own(62, 8)];
+    let lease = Lease { options: options.clone().into(), ..lease(&[]) };
+    let id = (option::CLIENT_ID, &CLIENT_ID[..]);
+    let told = |asked: &[u8]| {
+        let question = frame(kind::INFORMATION_REQUEST, &[id, (option::REQUESTED, asked)]);
+        let reply = answer(&SERVER, Some(&lease), &question).unwrap();
+        assert!(reply.frame.len() <= 14 + 1280, "{} bytes", reply.frame.len());
+        said(&reply).1.split_off(2)
+    };
+    assert_eq!(told(&[0, 23, 0, 59]), options[..2]);
+    let [a, b, c, _, e] = options.clone();
+    assert_eq!(told(&[0, 23, 0, 59, 0, 60, 0, 61, 0, 62]), [a, b, c, e], "what does not fit is left out");
 }
 
 #[test]

@@ -40,7 +40,8 @@ impl Slice {
         routers.flatten().chain([network]).collect()
     }
 
-    /// Puts or takes away who has a virtual address, and moves the floating IPs with it that stand for it.
+    /// Puts or takes away who has a virtual address. What the outside knows it by moves with it: floating IPs that stand
+    /// for it, and the routed addresses of a port that is nowhere and whose first one it is.
     pub fn hold(&mut self, id: VirtualAddressId, holder: Option<VirtualAddress>) {
         let host = holder.and_then(|holder| self.ports.get(&holder.port)).and_then(|port| port.host);
         match holder {
@@ -53,6 +54,13 @@ impl Slice {
             let fixed = IpAddr::from(floating_ip.fixed_address);
             if unbound && floating_ip.network == id.network && fixed == id.address {
                 floating_ip.host = host;
+            }
+        }
+        for (port, routed) in &mut self.routed_ports {
+            let unbound = ports.get(port).is_some_and(|port| port.host.is_none());
+            let first = routed.addresses.first().map(|routed| routed.address);
+            if unbound && routed.network == id.network && first == Some(id.address) {
+                routed.host = host;
             }
         }
     }

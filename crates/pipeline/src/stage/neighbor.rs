@@ -2,12 +2,13 @@
 //! asked; what only the host may answer, router solicitations and DHCPv6, goes to the agent.
 //!
 //! A link-local address is the one that follows from a MAC (RFC 4291 appendix A), so no table has it. Nothing is
-//! passed on: neither a solicitation nor an advertisement ever gets from one VM to another.
+//! passed on: neither a solicitation nor an advertisement ever gets from one VM to another. What a VM advertises may be
+//! news to the agent: an address of its allowed pairs that another one had.
 
 use crate::address::Address;
 use crate::bounds::{FRAME_BYTES, NEIGHBOR_OPTIONS_MAX};
 use crate::runtime::{Packet, PacketError, Tables};
-use crate::stage::port_security;
+use crate::stage::{port_security, switch};
 use crate::tables::{ExternalAddress, ExternalAddressKey, Neighbor, NeighborKey, Port, Station, StationKey};
 use crate::verdict::{Punt, Reason, Stage, Verdict};
 use crate::walk::{Step, Walk, deny, end};
@@ -81,16 +82,28 @@ fn solicitation<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) ->
     Ok(Verdict::Port { ifindex: walk.work.ingress })
 }
 
-/// "I have this address": known from the model, if it is true.
+/// "I have this address": known from the model, if it is true, or an address of its pairs that another one had.
 #[inline(never)]
 fn advertisement<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) -> Step<Verdict> {
     walk.tables.enter(Stage::Switch);
-    let target = target(walk, port)?;
-    let src = walk.work.key.src;
-    if port_security::owns(walk, port, &target) && port_security::owns(walk, port, &src) {
+    let own = advertised(walk, port)
+        && port_security::owns(walk, port, &walk.work.target.next_hop)
+        && port_security::owns(walk, port, &walk.work.key.src);
+    if !own {
+        return deny(Stage::PortSecurity, Reason::SpoofedNeighbor);
+    }
+    if !port_security::names(walk, &walk.work.target.next_hop) {
         return deny(Stage::Switch, Reason::ArpIgnored);
     }
-    deny(Stage::PortSecurity, Reason::SpoofedNeighbor)
+    switch::announced(walk, port.network_vni)
+}
+
+/// Writes a sound message's target to `target.next_hop`.
+#[inline(never)]
+fn advertised<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, port: &Port) -> bool {
+    let Ok(target) = target(walk, port) else { return false };
+    walk.work.target.next_hop = target;
+    true
 }
 
 #[inline(never)]

@@ -50,6 +50,13 @@ pub(crate) fn owns<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, port: &Port, add
     may_have(walk, port, address)
 }
 
+/// Whether the port, or one of its pairs, has an address with the sender's MAC by name, and not because it follows from
+/// the MAC.
+#[inline(never)]
+pub(crate) fn names<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, address: &Address) -> bool {
+    allowed(walk, walk.work.headers.src_mac, *address)
+}
+
 /// Whether the sender of the packet may have an address: one of the port's, or the link-local one of the port's MAC.
 #[inline(always)]
 fn may_have<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, port: &Port, address: &Address) -> bool {

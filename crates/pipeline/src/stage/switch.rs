@@ -64,7 +64,7 @@ pub(crate) fn arp_overlay<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: 
 /// The sender says that it has `target.next_hop`. Only what is news goes to the agent: an address that is known to be
 /// elsewhere, or nowhere yet.
 #[inline(never)]
-fn announced<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) -> Step<Verdict> {
+pub(crate) fn announced<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) -> Step<Verdict> {
     let (mac, address) = (walk.work.headers.src_mac, walk.work.target.next_hop);
     let known = walk.tables.neighbor(&NeighborKey { vni, address });
     if known.is_some_and(|known| known.mac == mac) {

@@ -3,12 +3,13 @@
 
 use super::*;
 use crate::machine::tests::{Bench, TAP, UPLINK, event, id, link, slice, vm_a};
-use model::slice::{AllowedPair, FloatingIp, Host, Port};
+use model::slice::{AllowedPair, FloatingIp, Host, Port, RoutedAddress, RoutedPort};
 use model::{FloatingIpId, RouterId};
 use packet::MacAddr;
 use pipeline::tables::{ExternalAddressKey, NeighborKey, StationKey};
 use pipeline::{Address, Punt};
 use proto::controller_message;
+use std::net::Ipv6Addr;
 
 const TAP_C: u32 = 12;
 const VNI: u32 = 101;
@@ -112,6 +113,63 @@ fn told(bench: &mut Bench) -> Vec<proto::AddressAnnounced> {
         _ => None,
     });
     announced.collect()
+}
+
+/// VMs have IPv6 addresses that move, too.
+#[test]
+fn an_address_of_ipv6_is_where_it_was_advertised_last() {
+    let mut bench = bench();
+    let address: Ipv6Addr = "2001:db8:10::100".parse().unwrap();
+    let mut slice = pairs();
+    let external_network = *slice.external_networks.first_key_value().unwrap().0;
+    for last in [1, 2, 3] {
+        let port = if last == 1 { vm_a() } else { port_id(last) };
+        let pair = AllowedPair { mac: None, address: "2001:db8:10::100/128".parse().unwrap() };
+        slice.ports.get_mut(&port).unwrap().allowed_pairs.push(pair);
+    }
+    let nowhere = slice.ports.get_mut(&port_id(9)).unwrap();
+    nowhere.addresses.push(address.into());
+    let routed =
+        RoutedAddress { external_network, router: RouterId::from_uuid(id(4)), address: address.into() };
+    let routed = RoutedPort { network: nowhere.network, host: None, addresses: vec![routed] };
+    slice.routed_ports.insert(port_id(9), routed);
+    bench.hear(snapshot(&slice)).unwrap();
+    bench.program();
+    bench.machine.tick(bench.now);
+    let advertised = |ingress, mac: Mac| {
+        let frame = Speaker { mac: MacAddr(mac.0), vlan: 0 }.move_of(address);
+        let mut event = event(Punt::AddressAnnounced, ingress, VNI);
+        event.packet[..frame.len()].copy_from_slice(&frame);
+        event.packet_len = frame.len() as u32;
+        event
+    };
+    let place = |bench: &Bench| {
+        let tables = &bench.machine.programmed().unwrap().compiled.tables;
+        let outside = ExternalAddressKey { external_vni: 201, address: address.into() };
+        let neighbor = NeighborKey { vni: VNI, address: address.into() };
+        let outside = tables.external_addresses.get(&outside).map(|entry| entry.vtep);
+        (tables.neighbors.get(&neighbor).map(|neighbor| Mac(neighbor.mac.0)), outside)
+    };
+    assert_eq!(place(&bench), (Some(mac(9)), None), "nobody has announced it");
+    let told = proto::AddressAnnounced {
+        port_id: vm_a().to_string(),
+        address: address.to_string(),
+        mac: mac(1).to_string(),
+    };
+    let (_, frames, said) = take(&mut bench, &advertised(TAP, mac(1)));
+    assert_eq!((frames, said), (vec![TAP_C], vec![told]));
+    assert_eq!(place(&bench), (Some(mac(1)), Some(Address::ZERO)), "also for the outside: it is here");
+    // Of another host the controller tells.
+    let network = slice.ports[&vm_a()].network;
+    let id = VirtualAddressId { network, address: address.into() };
+    slice.hold(id, Some(VirtualAddress { port: port_id(2), mac: mac(2) }));
+    bench.hear(snapshot(&slice)).unwrap();
+    bench.program();
+    let frames = bench.machine.tick(bench.now).into_iter().map(|frame| frame.ifindex);
+    assert_eq!(frames.collect::<Vec<_>>(), [TAP_C, TAP]);
+    assert_eq!(place(&bench), (Some(mac(2)), Some(VTEP_2.into())));
+    let wrong = advertised(TAP_C, mac(1));
+    assert_eq!(take(&mut bench, &wrong), (false, vec![], vec![]), "another's MAC");
 }
 
 fn message(port: PortId, mac: Mac, ip: [u8; 4]) -> proto::AddressAnnounced {

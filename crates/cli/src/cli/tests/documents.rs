@@ -11,7 +11,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
     let mut all = vec![Vec::new()];
     let mut word: Option<String> = None;
     let mut quote = None;
-    let mut finish = |word: &mut Option<String>, all: &mut Vec<Vec<String>>| {
+    let finish = |word: &mut Option<String>, all: &mut Vec<Vec<String>>| {
         if let (Some(word), Some(last)) = (word.take(), all.last_mut()) {
             last.push(word);
         }

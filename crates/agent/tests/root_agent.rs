@@ -9,6 +9,7 @@ mod guests {
     mod metadata;
     mod qemu;
 }
+mod metering;
 
 use agent::config::Config;
 use agent::control::{Request, Response};

@@ -264,7 +264,9 @@ fn told(name: &str) -> Option<Value> {
         "ethertype" => Some(json!({"type": "string", "enum": ["IPv4", "IPv6"]})),
         "protocol" => Some(json!({"type": "string", "nullable": true})),
         "port_range_min" | "port_range_max" => Some(port),
-        "remote_ip_prefix" => Some(json!({"type": "string", "format": "cidr", "nullable": true})),
+        "remote_ip_prefix" | "source_ip_prefix" | "destination_ip_prefix" => {
+            Some(json!({"type": "string", "format": "cidr", "nullable": true}))
+        }
         "security_group_id" => Some(id(false)),
         // An id, or `PARENT` in the rules of default groups.
         "remote_group_id" => Some(json!({"type": "string", "nullable": true})),

@@ -29,7 +29,7 @@ const KEYS: &[&str] = &[
     "start",
     "subnet_id",
 ];
-const TEXT_LENGTH_MAX: usize = 255;
+const TEXT_LENGTHS_MAX: [usize; 2] = [255, 1024];
 
 pub(super) fn of(ask: Ask<'_>) -> Value {
     let mut schema = not_null(ask);
@@ -150,8 +150,8 @@ fn text(ask: Ask<'_>) -> Value {
     if !takes("") {
         schema["minLength"] = json!(1);
     }
-    if !takes(&"x".repeat(TEXT_LENGTH_MAX + 1)) {
-        schema["maxLength"] = json!(TEXT_LENGTH_MAX);
+    if let Some(length) = TEXT_LENGTHS_MAX.into_iter().find(|length| !takes(&"x".repeat(length + 1))) {
+        schema["maxLength"] = json!(length);
     }
     schema
 }

@@ -21,6 +21,7 @@ use ipnet::Ipv4Net;
 use model::slice::{Delta, Slice};
 use model::{Mac, NatTimeouts, PortId, Vni};
 use packet::compose::{ArpSender, arp_announcement, arp_announcement_reply, arp_probe};
+use packet::nd;
 use pipeline::Punt;
 use pipeline::event::Event;
 use pipeline::table_set::TableSet;
@@ -124,6 +125,8 @@ pub(crate) struct Machine {
     resolver: Resolver,
     announcer: Announcer,
     advertiser: Advertiser,
+    /// Tables were programmed since [`Machine::macs_accepted`] was asked.
+    macs_due: bool,
     /// The other hosts, as BFD found out.
     verdicts: Verdicts,
     /// The uplink or the gateway behind it is of no use.
@@ -162,6 +165,7 @@ impl Machine {
             resolver: Resolver::default(),
             announcer: Announcer::default(),
             advertiser: Advertiser::default(),
+            macs_due: false,
             verdicts: Verdicts::default(),
             path_down: false,
             isolated: false,
@@ -412,6 +416,7 @@ impl Machine {
         self.resolver.set_gateways(now, &gateways, &networks);
         self.watch_gateways(now);
         self.announcer.set(now, &self.claims());
+        self.macs_due = true;
         self.advertise(now);
         self.blocks_programmed(now);
         self.moves_programmed();
@@ -427,12 +432,26 @@ impl Machine {
         self.programmed.as_ref()
     }
 
-    /// The DVR MAC, and the uplinks that have a program.
-    pub(crate) fn uplinks_programmed(&self) -> Option<(packet::MacAddr, BTreeSet<u32>)> {
-        let hooks = &self.programmed.as_ref()?.hooks;
-        let uplinks = hooks.iter().filter(|attachment| attachment.hook == Hook::Uplink);
-        let mac = packet::MacAddr(self.welcome.as_ref()?.dvr_mac.0);
-        Some((mac, uplinks.map(|attachment| attachment.ifindex).collect()))
+    /// What NICs have to take beside their own: on each uplink frames for this host's MAC and, of neighbour discovery,
+    /// for the groups in which its addresses there are asked for (RFC 4861 §7.2.1) and others announce theirs. None:
+    /// nothing was programmed since the last question.
+    pub(crate) fn macs_accepted(&mut self) -> Option<BTreeSet<(u32, packet::MacAddr)>> {
+        if !std::mem::take(&mut self.macs_due) {
+            return None;
+        }
+        let (plan, welcome) = (self.programmed.as_ref()?, self.welcome.as_ref()?);
+        let own = packet::MacAddr(welcome.dvr_mac.0);
+        let group = |address: &[u8; 16]| nd::multicast_mac(&nd::solicited_node(address));
+        let always = [own, group(&nd::link_local(own)), nd::multicast_mac(&nd::ALL_NODES)];
+        let uplinks = plan.hooks.iter().filter(|attachment| attachment.hook == Hook::Uplink);
+        let mut macs: BTreeSet<_> =
+            uplinks.flat_map(|uplink| always.map(|mac| (uplink.ifindex, mac))).collect();
+        for claim in self.claims() {
+            if let IpAddr::V6(address) = claim.address {
+                macs.insert((claim.uplink_ifindex, group(&address.octets())));
+            }
+        }
+        Some(macs)
     }
 
     /// Default gateways of the external networks whose NIC is here, and those networks.

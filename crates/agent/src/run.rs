@@ -86,8 +86,8 @@ struct Agent {
     outgoing: Option<connection::Outgoing>,
     views: watch::Sender<Views>,
     retry_due: Option<Instant>,
-    /// Uplinks that were told to take frames for the DVR MAC.
-    accepting: BTreeSet<u32>,
+    /// The MACs that uplinks were told to take frames for.
+    accepting: BTreeSet<(u32, packet::MacAddr)>,
     inputs: Option<Inputs>,
     frames: Frames,
     dhcp: Dhcp,
@@ -171,16 +171,9 @@ impl Agent {
         let listener = control_server::bind(&config.control_socket)?;
         let server = Server { links: links.clone(), views: views_receiver, status };
         tokio::spawn(control_server::run(listener, server));
-        let flow_log = config.flow_log.clone().map(FlowLog::start).transpose().map_err(Error::FlowLog)?;
-        let ledger = SharedLedger::default();
+        let (ledger, metered) = (SharedLedger::default(), SharedCounts::default());
         let (outcome, swept) = mpsc::channel(1);
-        let metered = SharedCounts::default();
-        let worker = sweep::Worker {
-            sweeper: kernel.sweeper()?,
-            flow_log,
-            ledger: Arc::clone(&ledger),
-            metering: Metering::new(Arc::clone(&metered), dataplane::clock_ns()),
-        };
+        let worker = sweeper(&config, &kernel, &ledger, &metered)?;
         let sweeping = Sweeping::start(worker, outcome, now).map_err(Error::Runtime)?;
         let (sampler, samples) = mpsc::channel(1);
         if let Some(address) = config.metrics_listen {
@@ -206,8 +199,8 @@ impl Agent {
             terminate: signal(SignalKind::terminate()).map_err(Error::Runtime)?,
             interrupt: signal(SignalKind::interrupt()).map_err(Error::Runtime)?,
         };
-        let port_control = PortControl::new(config.port_control_lifetime_s);
         let mut agent = Self {
+            port_control: PortControl::new(config.port_control_lifetime_s),
             config,
             machine,
             kernel,
@@ -221,7 +214,6 @@ impl Agent {
             liveness,
             frames: Frames::default(),
             dhcp: Dhcp::default(),
-            port_control,
             metadata: None,
             answerer: Answerer::default(),
             captures,
@@ -259,7 +251,7 @@ impl Agent {
         loop {
             let now = Instant::now();
             self.settle(now);
-            self.accept_dvr_mac().await;
+            self.accept_macs().await;
             match inputs.next(self.deadline(now)).await {
                 Wake::Links(Some(event)) => self.link_event(event).await?,
                 Wake::Links(None) => return Err(Error::LinkWatch),
@@ -557,16 +549,15 @@ impl Agent {
         Ok(())
     }
 
-    /// Makes NICs take frames for this host's MAC on external networks.
-    async fn accept_dvr_mac(&mut self) {
-        let Some((mac, uplinks)) = self.machine.uplinks_programmed() else { return };
-        for ifindex in uplinks.difference(&self.accepting).copied().collect::<Vec<_>>() {
-            self.accepting.insert(ifindex);
-            if let Err(error) = self.links.accept_mac(ifindex, mac).await {
-                tracing::warn!(error = chain(&error), "the uplink may ignore frames for this host");
+    /// Makes NICs take frames for this host on external networks.
+    async fn accept_macs(&mut self) {
+        let Some(wanted) = self.machine.macs_accepted() else { return };
+        for (ifindex, mac) in wanted.difference(&self.accepting) {
+            if let Err(error) = self.links.accept_mac(*ifindex, *mac).await {
+                tracing::warn!(%mac, error = chain(&error), "the uplink may ignore frames for this host");
             }
         }
-        self.accepting.retain(|ifindex| uplinks.contains(ifindex));
+        self.accepting = wanted;
     }
 
     async fn list_links(&mut self, now: Instant) -> Result<(), Error> {
@@ -712,6 +703,21 @@ impl Agent {
 )]
 fn watched<R: std::os::fd::AsRawFd>(reader: R) -> Result<AsyncFd<R>, Error> {
     AsyncFd::new(reader).map_err(Error::Runtime)
+}
+
+/// Who sweeps, and tells the ledger and the metering labels what it saw.
+fn sweeper(
+    config: &Config,
+    kernel: &Kernel,
+    ledger: &SharedLedger,
+    metered: &SharedCounts,
+) -> Result<sweep::Worker, Error> {
+    Ok(sweep::Worker {
+        sweeper: kernel.sweeper()?,
+        flow_log: config.flow_log.clone().map(FlowLog::start).transpose().map_err(Error::FlowLog)?,
+        ledger: Arc::clone(ledger),
+        metering: Metering::new(Arc::clone(metered), dataplane::clock_ns()),
+    })
 }
 
 /// What the configuration says, and the underlay as it is now.

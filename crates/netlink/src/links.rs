@@ -329,13 +329,13 @@ impl Links {
         })
     }
 
-    /// Makes a NIC accept frames for another unicast MAC, until the link goes away (`bridge fdb add … self`).
+    /// Makes a NIC accept frames for another MAC, also a multicast one, until the link goes away (`bridge fdb add … self`).
     /// One that is accepted already is no error.
     pub async fn accept_mac(&self, index: u32, mac: MacAddr) -> Result<(), Error> {
         let request = self.handle.neighbours().add_bridge(index, &mac.0).flags(NeighbourFlags::Own);
         match request.execute().await.map_err(to_io) {
             Err(error) if error.raw_os_error() != Some(libc::EEXIST) => {
-                Err(Error::link("add a unicast MAC to", &format!("index {index}"), error))
+                Err(Error::link("add a MAC to", &format!("index {index}"), error))
             }
             _ => Ok(()),
         }

@@ -172,6 +172,10 @@ fn a_guest_boots_and_uses_everything() {
         "done".to_owned(),
     ];
     assert_eq!(guest.said(), want, "{:?}\n{console}", bench.status().counters);
+    // Also a NIC that takes no other multicast hears who asks for the router.
+    let groups = bench.host.run(|| Command::new("ip").args(["maddr", "show", "dev", "uplink0"]).output());
+    let groups = String::from_utf8_lossy(&groups.unwrap().unwrap().stdout).into_owned();
+    assert!(groups.contains("33:33:ff:00:00:27"), "{groups}");
     assert_eq!(taken.load(Ordering::Relaxed), TRANSFER_MIB * MIB);
     let (from_guest, to_guest) =
         (largest.from_guest.load(Ordering::Relaxed), largest.to_guest.load(Ordering::Relaxed));

@@ -101,7 +101,7 @@ pub(super) fn find(tree: &Value, path: &[Segment]) -> Option<Value> {
 fn has_keys(entry: &Value, segment: &Segment) -> bool {
     let is = |value: &Value, key: &String| match value {
         Value::String(text) => text == key,
-        other => other.to_string() == *key,
+        other => other.as_u64().is_some_and(|number| key.parse() == Ok(number)),
     };
     if !entry.is_object() {
         return matches!(segment.keys.as_slice(), [key] if is(entry, key));

@@ -214,17 +214,17 @@ async fn dhcp_options_are_set_one_by_one() {
     let (network, _) = api.tenant("blue", "192.168.10.0/24").await;
     let options = json!([
         {"opt_name": "bootfile-name", "opt_value": "pxelinux.0"},
-        {"opt_name": "tftp-server", "opt_value": "2001:db8::1", "ip_version": "6"},
+        {"opt_name": "dns-server", "opt_value": "2001:db8::1", "ip_version": "6"},
     ]);
     let port = api.create("port", json!({"network_id": network["id"], "extra_dhcp_opts": options})).await;
     let want = json!([
         {"opt_name": "bootfile-name", "opt_value": "pxelinux.0", "ip_version": 4},
-        {"opt_name": "tftp-server", "opt_value": "2001:db8::1", "ip_version": 6},
+        {"opt_name": "dns-server", "opt_value": "2001:db8::1", "ip_version": 6},
     ]);
     assert_eq!(port["extra_dhcp_opts"], want);
     let change = json!([
         {"opt_name": "bootfile-name", "opt_value": "grub.efi"},
-        {"opt_name": "tftp-server", "opt_value": null, "ip_version": 6},
+        {"opt_name": "dns-server", "opt_value": null, "ip_version": 6},
         {"opt_name": "66", "opt_value": "192.168.10.9"},
         {"opt_name": "server-ip-address", "opt_value": "2001:db8::9"},
     ]);
@@ -238,13 +238,20 @@ async fn dhcp_options_are_set_one_by_one() {
     let nameless = json!({"port": {"network_id": network["id"], "extra_dhcp_opts": [{"opt_value": "x"}]}});
     let refused = (400, "HTTPBadRequest", "opt_name");
     api.refuses(&[refusal("nameless", ("POST", "/v2.0/ports", nameless), refused)]).await;
-    for (name, value, message) in [
-        ("colour", "red", "'colour' is no DHCP option; give a name such as 'bootfile-name'"),
-        ("0", "x", "'0' is no DHCP option"),
-        ("54", "10.0.0.1", "option 54 belongs to the exchange itself"),
-        ("mtu", "large", "'large' is no value of option 'mtu': it must be a number from 0 to 65535"),
+    for (name, value, version, message) in [
+        ("colour", "red", 4, "'colour' is no DHCP option; give a name such as 'bootfile-name'"),
+        ("0", "x", 4, "'0' is no DHCP option"),
+        ("54", "10.0.0.1", 4, "option 54 belongs to the exchange itself"),
+        ("mtu", "large", 4, "'large' is no value of option 'mtu': it must be a number from 0 to 65535"),
+        ("mtu", "1400", 6, "'mtu' is no DHCPv6 option; give a name such as 'bootfile-url'"),
+        (
+            "dns-server",
+            "8.8.8.8",
+            6,
+            "'8.8.8.8' is no value of option 'dns-server': it must be IPv6 addresses",
+        ),
     ] {
-        let options = json!([{"opt_name": name, "opt_value": value}]);
+        let options = json!([{"opt_name": name, "opt_value": value, "ip_version": version}]);
         let body = json!({"port": {"network_id": network["id"], "extra_dhcp_opts": options}});
         let refused = (400, "HTTPBadRequest", message);
         api.refuses(&[refusal(name, ("POST", "/v2.0/ports", body), refused)]).await;

@@ -22,7 +22,7 @@ pub(crate) use view::{Request, Router, View};
 const QUEUE: usize = 4096;
 /// Between two looks into the ring: it has room for more than comes in that time.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Records handed out under one lock.
+/// Records handed out between two looks at who wants them.
 const BATCH: usize = 256;
 /// What the programs are to tell of ends by itself after this, should the agent be gone.
 const LEASE: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ struct State {
 }
 
 /// One capture, from the reading thread's side.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Looking {
     slot: usize,
     /// What its slot says; of the shared one, nothing.
@@ -221,7 +221,7 @@ fn read(shared: &Shared, reader: &mut CaptureReader) {
     reader.by_ref().for_each(drop);
     let mut lost = reader.lost().unwrap_or(0);
     let mut renew_at = Instant::now();
-    let mut known: Vec<u64> = Vec::new();
+    let mut looking: BTreeMap<u64, Looking> = BTreeMap::new();
     let mut wanted_at = Instant::now();
     loop {
         let now = Instant::now();
@@ -238,18 +238,18 @@ fn read(shared: &Shared, reader: &mut CaptureReader) {
             }
             return;
         }
-        if now >= renew_at || !state.looking.keys().eq(&known) {
-            known = state.looking.keys().copied().collect();
+        let changed = !state.looking.keys().eq(looking.keys());
+        if changed {
+            looking.clone_from(&state.looking);
+        }
+        // Under load this thread never rests: whoever waits for the lock would not get it in between.
+        drop(state);
+        if changed || now >= renew_at {
             renew_at = now + RENEW_EVERY;
-            renew(&state, reader);
+            renew(&looking, reader);
             count_lost(shared, reader, &mut lost);
         }
-        let mut taken = 0;
-        for captured in reader.by_ref().take(BATCH) {
-            hand_out(&state, captured);
-            taken += 1;
-        }
-        drop(state);
+        let taken = reader.by_ref().take(BATCH).map(|captured| hand_out(&looking, captured)).count();
         if taken < BATCH {
             count_lost(shared, reader, &mut lost);
             std::thread::sleep(PAUSE);
@@ -268,10 +268,10 @@ fn count_lost(shared: &Shared, reader: &CaptureReader, before: &mut u64) {
     }
 }
 
-fn renew(state: &State, reader: &CaptureReader) {
+fn renew(all: &BTreeMap<u64, Looking>, reader: &CaptureReader) {
     let until_ns = dataplane::clock_ns().saturating_add(LEASE.as_nanos() as u64);
     let mut slots = Slots::default();
-    for looking in state.looking.values() {
+    for looking in all.values() {
         let wanted = if looking.slot == SHARED_SLOT {
             Wanted { whole: true, ..Wanted::default() }
         } else {
@@ -286,10 +286,10 @@ fn renew(state: &State, reader: &CaptureReader) {
     }
 }
 
-fn hand_out(state: &State, captured: Captured) {
+fn hand_out(all: &BTreeMap<u64, Looking>, captured: Captured) {
     let captured = Arc::new(captured);
     let wants = |looking: &&Looking| captured.head.slots & 1 << looking.slot != 0;
-    for looking in state.looking.values().filter(wants) {
+    for looking in all.values().filter(wants) {
         if looking.queue.try_send(Arc::clone(&captured)).is_err() {
             looking.lost.fetch_add(1, Relaxed);
         }
@@ -339,5 +339,40 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         self.shared.lock().looking.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dataplane::Captured;
+    use pipeline::capture::Head;
+
+    /// A record that everybody wants is handed to who has room for it, and counted as lost for who has none.
+    #[test]
+    fn a_full_queue_loses_records_and_holds_up_nobody() {
+        let looking = |slot, room| {
+            let (queue, records) = sync_channel(room);
+            let lost = Arc::new(AtomicU64::new(0));
+            let looking = Looking { slot, wanted: Wanted::default(), queue, lost: Arc::clone(&lost) };
+            (looking, records, lost)
+        };
+        let (narrow, narrow_records, narrow_lost) = looking(0, 2);
+        let (wide, wide_records, wide_lost) = looking(1, 8);
+        let (other, other_records, other_lost) = looking(2, 8);
+        let all = BTreeMap::from([(7, narrow), (8, wide), (9, other)]);
+        for walk in 0..5 {
+            let head = Head { walk, slots: 0b011, ..Head::default() };
+            hand_out(&all, Captured { head, frame: Vec::new() });
+        }
+        let walks = |records: &Receiver<Arc<Captured>>| -> Vec<u64> {
+            records.try_iter().map(|record| record.head.walk).collect()
+        };
+        assert_eq!((walks(&narrow_records), narrow_lost.load(Relaxed)), (vec![0, 1], 3));
+        assert_eq!((walks(&wide_records), wide_lost.load(Relaxed)), (vec![0, 1, 2, 3, 4], 0));
+        assert_eq!((walks(&other_records), other_lost.load(Relaxed)), (vec![], 0));
+        drop(narrow_records);
+        hand_out(&all, Captured { head: Head { slots: 1, ..Head::default() }, frame: Vec::new() });
+        assert_eq!(narrow_lost.load(Relaxed), 4, "who has left is no error");
     }
 }

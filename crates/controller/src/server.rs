@@ -32,8 +32,12 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Somebody who connects and says nothing is cut off.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Streams of one connection: an agent needs one, and one for each question it answers.
-const STREAMS_MAX: u32 = 32;
+/// Streams of one connection: an agent needs one, and one for each question it answers; those are at most 8, and 32
+/// captures.
+const STREAMS_MAX: u32 = 64;
+/// Bytes of one stream that nobody has read yet. The connection has room for those of all streams, so that an answer
+/// whose asker is slow holds up no other, nor what the agent says by itself.
+const STREAM_WINDOW: u32 = 256 << 10;
 /// Requests under way get this long at the end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -123,6 +127,8 @@ impl Server {
             .tls_config(tls)
             .map_err(|source| ServerError::Tls { dir: config.certificates.clone(), source })?
             .max_concurrent_streams(Some(STREAMS_MAX))
+            .initial_stream_window_size(Some(STREAM_WINDOW))
+            .initial_connection_window_size(Some(STREAM_WINDOW * (STREAMS_MAX + 1)))
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT));
         let socket = config.api_socket.as_deref().map(listen_unix).transpose()?;

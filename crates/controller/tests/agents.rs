@@ -430,7 +430,13 @@ async fn a_slow_reader_slows_the_answer_down_and_nothing_else() {
     // The other stream of the same connection goes on while nobody reads this one.
     world.port("vm1", "blue", "192.168.10.10", "ahv01");
     agent.until("vm1", |slice| slice.ports.len() == 1).await;
-    assert!(!answer.is_finished(), "3 MB have found a place somewhere");
+    // Nor does it take the room of what the agent says otherwise.
+    let hosts: Vec<HostId> = cluster.server.store.snapshot().hosts.keys().copied().collect();
+    let second = tokio::spawn(told(cluster.server.hub.ask(hosts, &QUESTION, Duration::from_secs(5))));
+    let second_number = agent.question().await.number;
+    agent.answer(second_number, None, &["{}\n"]).await.unwrap();
+    assert_eq!(second.await.unwrap(), BTreeMap::from([("ahv01".to_owned(), Ok("{}\n".to_owned()))]));
+    assert!(!answer.is_finished(), "10 MB have found a place somewhere");
     let mut read = 0;
     while let Some((_, Part::Rows(rows))) = inquiry.next().await {
         read += rows.len();

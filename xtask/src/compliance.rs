@@ -270,7 +270,10 @@ mod tests {
     fn only_tests_count() {
         let text = "#[test]\nfn rfc4787_req1_a() {}\nfn rfc4787_req2_helper() {}\n    #[test]\n    fn other() {}\n\
                     #[test]\nfn rfc4787_req3_b() {\n#[tokio::test]\nasync fn rfc4787_req4_c() {\n";
-        assert_eq!(test_names(text).collect::<Vec<_>>(), ["rfc4787_req1_a", "rfc4787_req3_b"]);
+        assert_eq!(
+            test_names(text).collect::<Vec<_>>(),
+            ["rfc4787_req1_a", "rfc4787_req3_b", "rfc4787_req4_c"]
+        );
     }
 
     #[test]

@@ -296,7 +296,7 @@ mod tests {
     fn a_filter_that_does_not_parse_is_named_with_the_reason() {
         let filter = |key: &str, value: &str| session_filter(vec![(key.into(), value.into())]);
         for (key, value, says) in [
-            ("address", "vm1", "address: 'vm1' is no IPv4 address"),
+            ("address", "vm1", "address: 'vm1' is no IP address"),
             ("state", "open", "state: 'open' is no state"),
             ("nat", "x", "nat: 'x' is no kind of NAT"),
             ("protocol", "sctp", "protocol: 'sctp' is no protocol"),

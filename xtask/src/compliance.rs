@@ -1,7 +1,7 @@
 //! docs/nat-compliance.md: what the NAT RFCs ask for, how far it is met, and by which tests.
 //!
 //! Made of docs/nat-requirements.toml and of the tests whose names begin with a requirement
-//! (`rfc4787_req3a_...`; of RFC 7857, which numbers none, the section: `rfc7857_s2_1_...`). Nothing is met
+//! (`rfc4787_req3a_...`; of RFC 6887 and RFC 7857, which number none, the section: `rfc7857_s2_1_...`). Nothing is met
 //! without a test, and nothing is missing without a reason.
 
 use crate::tidy::Problem;
@@ -97,7 +97,7 @@ impl Requirement {
     }
 
     const fn sections(&self) -> bool {
-        self.rfc == 7857
+        matches!(self.rfc, 6887 | 7857)
     }
 
     /// What is wrong with it, if anything.

@@ -346,6 +346,16 @@ fn flow_log(
     }
 }
 
+/// RFC 6887 §15 has the shortest.
+fn check_port_control(lifetime_s: u32) -> Result<(), ConfigError> {
+    const MIN: u32 = pcp::LIFETIME_MIN_S;
+    if !(MIN..=PORT_CONTROL_LIFETIME_S_MAX).contains(&lifetime_s) {
+        let reason = format!("is {lifetime_s}, not {MIN} to {PORT_CONTROL_LIFETIME_S_MAX}");
+        return Err(ConfigError::Invalid { field: "port_control_lifetime_s", reason });
+    }
+    Ok(())
+}
+
 fn check(config: &Config) -> Result<(), ConfigError> {
     let invalid = |field, reason: String| Err(ConfigError::Invalid { field, reason });
     let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -384,15 +394,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             format!("is {}, not {DHCP_LEASE_S_MIN} or more", config.dhcp_lease_s),
         );
     }
-    let lifetimes = pcp::LIFETIME_MIN_S..=PORT_CONTROL_LIFETIME_S_MAX;
-    if !lifetimes.contains(&config.port_control_lifetime_s) {
-        let reason = format!(
-            "is {}, not {} to {PORT_CONTROL_LIFETIME_S_MAX}",
-            config.port_control_lifetime_s,
-            pcp::LIFETIME_MIN_S
-        );
-        return invalid("port_control_lifetime_s", reason);
-    }
+    check_port_control(config.port_control_lifetime_s)?;
     let mut used = BTreeMap::new();
     for (network, link) in &config.physical_networks {
         check_link("physical_networks", link)?;

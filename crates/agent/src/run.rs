@@ -168,9 +168,8 @@ impl Agent {
         machine.adopt(now, &kernel.programmed());
         let (views, views_receiver) = watch::channel(Views::default());
         let (status, status_receiver) = mpsc::channel(QUEUE);
-        let listener = control_server::bind(&config.control_socket)?;
         let server = Server { links: links.clone(), views: views_receiver, status };
-        tokio::spawn(control_server::run(listener, server));
+        tokio::spawn(control_server::run(control_server::bind(&config.control_socket)?, server));
         let (ledger, metered) = (SharedLedger::default(), SharedCounts::default());
         let (outcome, swept) = mpsc::channel(1);
         let worker = sweeper(&config, &kernel, &ledger, &metered)?;

@@ -7,6 +7,7 @@ mod guests {
     pub(crate) mod dhcp;
     mod ipv6;
     mod metadata;
+    mod port_control;
     mod qemu;
 }
 mod metering;

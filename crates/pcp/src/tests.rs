@@ -105,7 +105,7 @@ fn outside(port: u16) -> SocketAddrV4 {
 }
 
 #[test]
-fn rfc6887_a_mapping_is_made_renewed_and_ended() {
+fn rfc6887_s11_a_mapping_is_made_renewed_and_ended() {
     let mut nat = FewPorts::default();
     assert_eq!(mapped(&mut nat, &map(NONCE, WEB, 3600, ANY)), (0, 3600, outside(2048)));
     assert_eq!(mapped(&mut nat, &map(NONCE, WEB, 600, outside(2051))), (0, 600, outside(2048)));
@@ -118,7 +118,7 @@ fn rfc6887_a_mapping_is_made_renewed_and_ended() {
 }
 
 #[test]
-fn rfc6887_a_lifetime_is_kept_within_bounds() {
+fn rfc6887_s15_a_lifetime_is_kept_within_bounds() {
     let mut nat = FewPorts::default();
     for (asked, want) in [(1, 120), (119, 120), (121, 121), (86_400, 86_400), (u32::MAX, 86_400)] {
         assert_eq!(mapped(&mut nat, &map(NONCE, WEB, asked, ANY)).1, want);
@@ -126,7 +126,7 @@ fn rfc6887_a_lifetime_is_kept_within_bounds() {
 }
 
 #[test]
-fn rfc6887_only_who_knows_the_nonce_changes_a_mapping() {
+fn rfc6887_s11_only_who_knows_the_nonce_changes_a_mapping() {
     let mut nat = FewPorts::default();
     ask(&mut nat, &map(NONCE, WEB, 3600, ANY));
     for lifetime_s in [0, 600] {
@@ -137,7 +137,7 @@ fn rfc6887_only_who_knows_the_nonce_changes_a_mapping() {
 }
 
 #[test]
-fn rfc6887_a_suggested_port_is_given_if_it_is_free() {
+fn rfc6887_s11_a_suggested_port_is_given_if_it_is_free() {
     let mut nat = FewPorts::default();
     let second = Internal { protocol: 17, port: 53 };
     assert_eq!(mapped(&mut nat, &map(NONCE, WEB, 600, outside(2050))).2, outside(2050));
@@ -145,7 +145,7 @@ fn rfc6887_a_suggested_port_is_given_if_it_is_free() {
 }
 
 #[test]
-fn rfc6887_with_prefer_failure_another_port_is_none() {
+fn rfc6887_s13_with_prefer_failure_another_port_is_none() {
     let mut nat = FewPorts::default();
     let prefer_failure = [2, 0, 0, 0];
     let exact = |internal, port| [&map(NONCE, internal, 600, outside(port))[..], &prefer_failure].concat();
@@ -159,7 +159,7 @@ fn rfc6887_with_prefer_failure_another_port_is_none() {
 }
 
 #[test]
-fn rfc6887_what_is_not_supported_is_said() {
+fn rfc6887_s8_what_is_not_supported_is_said() {
     let mut nat = FewPorts::default();
     let plain = map(NONCE, WEB, 600, ANY);
     let with = |option: &[u8]| [&plain[..], option].concat();
@@ -194,7 +194,7 @@ fn rfc6887_what_is_not_supported_is_said() {
 }
 
 #[test]
-fn rfc6887_no_port_is_left_and_that_is_said() {
+fn rfc6887_s11_no_port_is_left_and_that_is_said() {
     let mut nat = FewPorts::default();
     for port in 0..4 {
         ask(&mut nat, &map(NONCE, Internal { protocol: 6, port: 80 + port }, 600, ANY));
@@ -206,7 +206,7 @@ fn rfc6887_no_port_is_left_and_that_is_said() {
 }
 
 #[test]
-fn rfc6887_all_of_a_client_ends_at_once() {
+fn rfc6887_s15_all_of_a_client_ends_at_once() {
     let mut nat = FewPorts::default();
     let other = Internal { protocol: 6, port: 81 };
     let dns = Internal { protocol: 17, port: 53 };
@@ -221,13 +221,13 @@ fn rfc6887_all_of_a_client_ends_at_once() {
 }
 
 #[test]
-fn rfc6887_announce_tells_the_epoch() {
+fn rfc6887_s14_announce_tells_the_epoch() {
     let mut nat = FewPorts::default();
     assert_eq!(outcome(0, &ask(&mut nat, &header(0, 5))), (0, 0));
 }
 
 #[test]
-fn rfc6887_other_versions_are_told_which_one_there_is() {
+fn rfc6887_s9_other_versions_are_told_which_one_there_is() {
     let mut nat = FewPorts::default();
     let mut newer = map(NONCE, WEB, 600, ANY);
     newer[0] = 3;
@@ -238,7 +238,7 @@ fn rfc6887_other_versions_are_told_which_one_there_is() {
 }
 
 #[test]
-fn rfc6887_what_is_no_request_is_not_answered() {
+fn rfc6887_s8_what_is_no_request_is_not_answered() {
     let mut nat = FewPorts::default();
     for payload in [&[][..], &[2], &[2, 0x81, 0, 0], &[0, 0x80, 0, 0]] {
         assert_eq!(answer(&SERVER, &mut nat, &frame(payload)), None, "{payload:?}");

@@ -262,12 +262,12 @@ fn route_text(route: &Route, names: &Names) -> String {
     let via = if route.next_hop.is_zero() { "on link".to_owned() } else { format!("via {}", route.next_hop) };
     match route.kind {
         Route::BLACKHOLE => "discard".to_owned(),
-        _ => format!("{} {via}, MTU {}", names.network(route.vni), route.mtu),
-    }
-}
         Route::EXTERNAL_UNTRANSLATED => {
             format!("{} {via}, MTU {}, untranslated", names.network(route.vni), route.mtu)
         }
+        _ => format!("{} {via}, MTU {}", names.network(route.vni), route.mtu),
+    }
+}
 
 fn external_text(external: &External, names: &Names) -> String {
     let uplink = match external.uplink_ifindex {
@@ -285,14 +285,14 @@ fn external_address_text(address: &ExternalAddress, names: &Names) -> String {
         ExternalAddress::FLOATING => {
             format!("floating IP of {} on {}{answer}", address.fixed, names.host_of(address.vtep))
         }
-        ExternalAddress::FORWARDED => {
-            format!("floating IP whose ports router {} forwards{answer}", names.network(address.router_vni))
-        }
         ExternalAddress::ROUTED => {
             format!("own address of a VM on {}, not translated{answer}", names.host_of(address.vtep))
         }
         ExternalAddress::ROUTER => {
             format!("own address of router {}{answer}", names.network(address.router_vni))
+        }
+        ExternalAddress::FORWARDED => {
+            format!("floating IP whose ports router {} forwards{answer}", names.network(address.router_vni))
         }
         _ => format!("SNAT address of router {}{answer}", names.network(address.router_vni)),
     }
@@ -532,12 +532,12 @@ fn snat(looks: &[Look], names: &Names) -> Option<String> {
             }
             Look::Snat(key, None) => format!("router {} has no SNAT", names.network(key.router_vni)),
             Look::Claim(key, false) => format!("{} is in use", binding_text(key)),
-            _ => continue,
-        });
-    }
             Look::ExternalAddress(key, Some(address)) if address.kind == ExternalAddress::ROUTED => {
                 format!("{} leaves as it is", key.address)
             }
+            _ => continue,
+        });
+    }
     None
 }
 

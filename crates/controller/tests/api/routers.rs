@@ -222,11 +222,6 @@ async fn the_nat_of_a_router_is_chosen_shown_and_kept() {
             bad("'many' is not an integer"),
         ),
         refusal(
-            "port control",
-            with("nanboku:port_control", json!("perhaps")),
-            bad("'perhaps' cannot be converted to boolean"),
-        ),
-        refusal(
             "shared",
             with("nanboku:snat_shared", json!("perhaps")),
             bad("'perhaps' cannot be converted to boolean"),
@@ -254,6 +249,10 @@ async fn rfc6888_req9a_port_control_is_the_administrators_to_allow() {
     assert_eq!(allowed(&kept), json!(true));
     let off = api.update("router", &router["id"], info(json!({"nanboku:port_control": false}))).await;
     assert_eq!(allowed(&off), json!(false));
+    let perhaps = json!({"router": info(json!({"nanboku:port_control": "perhaps"}))});
+    let said = "'perhaps' cannot be converted to boolean";
+    api.refuses(&[refusal("perhaps", ("POST", "/v2.0/routers", perhaps), (400, "HTTPBadRequest", said))])
+        .await;
 }
 
 /// RFC 6888 REQ-6: where addresses stay as they are is the administrator's to say, and refused where it cannot be.

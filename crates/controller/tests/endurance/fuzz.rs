@@ -135,12 +135,12 @@ const KEYS: &[&str] = &[
     "nanboku:snat_shared",
     "nanboku:untranslated_destinations",
     "nanboku:ports_per_vm_max",
+    "nanboku:port_control",
     "x",
 ];
 
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
-    "nanboku:port_control",
         8 => prop::sample::select(TEXTS).prop_map(str::to_owned),
         1 => ".{0,40}",
         1 => (1_usize..5000).prop_map(|length| "x".repeat(length)),

@@ -2,10 +2,11 @@
 //! kernel tables filled by hand, and a clock that the test moves.
 
 use super::*;
-use crate::{Sizes, State};
+use crate::{NotOpened, OpenRequest, Sizes, State};
 use packet::ipv4::{PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
 use pipeline::nat::Mapping;
 use pipeline::session::{Session, SessionKey, seen};
+use pipeline::tables::{BlockKey, PortBlock};
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering::Relaxed;
 use zerocopy::FromZeros;
@@ -295,4 +296,123 @@ fn ten_thousand_sessions_are_read_each_once() {
     ports.sort_unstable();
     assert_eq!(ports, (0..10_000).collect::<Vec<_>>());
     assert_eq!(dataplane.mappings().count(), 10_000);
+}
+
+/// Blocks of ports 1024-1087 and 2048-2111 of one address, and a share of `ports_max` for each VM.
+fn give_blocks(dataplane: &mut Bench, ports_max: u32) {
+    let mut tables = dataplane.dataplane.current.clone();
+    let snat =
+        Snat { external_vni: EXTERNAL, block_count: 2, address_count: 1, ports_max, ..Snat::default() };
+    tables.snat.insert(RouterKey { router_vni: ROUTER }, snat);
+    for (slot, first) in [(0, 1024), (1, 2048)] {
+        let block = PortBlock { address: Address::v4([172, 22, 7, 27]), first, size: 64 };
+        tables.own_blocks.insert(BlockKey { router_vni: ROUTER, slot }, block);
+    }
+    dataplane.apply(&tables).unwrap();
+}
+
+fn request(port: u16, wanted: u16, exact: bool) -> OpenRequest {
+    let address = Address::v4([10, 0, 0, 1]);
+    OpenRequest {
+        internal: MappingKey { router_vni: ROUTER, address, port, protocol: PROTOCOL_UDP, zero: 0 },
+        inside_vni: 100,
+        opening: Opening { nonce: [7; 12], ifindex: 3, ends_ns: START + 600 * SECOND },
+        wanted: (Address::ZERO, wanted),
+        exact,
+    }
+}
+
+fn open(dataplane: &mut Bench, request: &OpenRequest) -> Result<u16, NotOpened> {
+    let opened = dataplane.open_port(START, request, &mut rand_bits()).unwrap();
+    opened.map(|open| open.external.port)
+}
+
+/// Bits that are the same in every run.
+fn rand_bits() -> impl FnMut() -> u32 {
+    let mut state = 1_u32;
+    move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 8
+    }
+}
+
+/// RFC 6887 §11 (MUST): a mapping that was asked for lives by its own time, and not by traffic.
+#[test]
+fn rfc6887_s11_an_open_port_lives_without_sessions_until_it_is_closed() {
+    let mut dataplane = dataplane();
+    give_blocks(&mut dataplane, 0);
+    let asked = request(4000, 2050, false);
+    assert_eq!(open(&mut dataplane, &asked), Ok(2050));
+    let timeouts = Timeouts::default();
+    assert_eq!(dataplane.sweep(START + 500 * SECOND, &timeouts).unwrap().mappings_alive, 1);
+    dataplane.reread().unwrap();
+    let open_again = *dataplane.opening(&asked.internal).expect("read back, as by the next agent");
+    assert_eq!((open_again.external.port, open_again.opening), (2050, asked.opening));
+    assert!(dataplane.prolong_port(&asked.internal, START + 900 * SECOND).unwrap());
+    let ends_ns = |dataplane: &Bench| dataplane.opening(&asked.internal).map(|open| open.opening.ends_ns);
+    assert_eq!(ends_ns(&dataplane), Some(START + 900 * SECOND));
+
+    let over = dataplane.close_ports(|open| open.opening.ends_ns > START + 901 * SECOND).unwrap();
+    assert_eq!(over.len(), 1);
+    let swept = dataplane.sweep(START + 901 * SECOND, &timeouts).unwrap();
+    assert_eq!((swept.mappings_alive, swept.mappings_removed), (0, 1));
+    assert_eq!(dataplane.object.tables.openings.elements().count(), 0);
+}
+
+/// RFC 6888 REQ-9a, RFC 4787 REQ-3: ports that are asked for are the VM's share of its host's blocks, each given once.
+#[test]
+fn rfc6888_req9a_an_open_port_is_free_until_then_and_in_the_hosts_blocks() {
+    let mut dataplane = dataplane();
+    assert_eq!(open(&mut dataplane, &request(1, 0, false)), Err(NotOpened::NoSnat));
+    give_blocks(&mut dataplane, 0);
+    assert_eq!(open(&mut dataplane, &request(1, 2050, true)), Ok(2050));
+    assert_eq!(open(&mut dataplane, &request(2, 2050, true)), Err(NotOpened::NotExact), "taken");
+    assert_eq!(open(&mut dataplane, &request(2, 80, true)), Err(NotOpened::NotExact), "not the host's");
+    let mut ports = HashSet::from([2050]);
+    for port in 2..=128 {
+        ports.insert(open(&mut dataplane, &request(port, 2050, false)).unwrap());
+    }
+    assert_eq!(ports.len(), 128, "all there are");
+    assert!(ports.iter().all(|port| (1024..1088).contains(port) || (2048..2112).contains(port)));
+    assert_eq!(open(&mut dataplane, &request(129, 0, false)), Err(NotOpened::NoPort));
+}
+
+/// RFC 6888 REQ-4: what is asked for counts like what is used.
+#[test]
+fn rfc6888_req4_what_a_vm_asks_for_is_of_its_share() {
+    let mut dataplane = dataplane();
+    give_blocks(&mut dataplane, 2);
+    assert!(open(&mut dataplane, &request(1, 0, false)).is_ok());
+    assert!(open(&mut dataplane, &request(2, 0, false)).is_ok());
+    assert_eq!(open(&mut dataplane, &request(3, 0, false)), Err(NotOpened::Quota));
+}
+
+/// The VM's own connections and what it asked for share one mapping (RFC 6887 §11.3), and a purge ends both.
+#[test]
+fn rfc6887_s11_the_mapping_of_a_session_is_opened_and_purged() {
+    let mut dataplane = dataplane();
+    give_blocks(&mut dataplane, 0);
+    add(&dataplane, PROTOCOL_UDP, 1, BOTH);
+    assert_eq!(open(&mut dataplane, &request(1, 2050, false)), Ok(10_001), "what it has");
+    assert_eq!(dataplane.sweep(START + 301 * SECOND, &Timeouts::default()).unwrap().mappings_alive, 1);
+    let purged = dataplane.purge_mappings(|_, _| false).unwrap();
+    assert_eq!((purged.mappings, purged.openings.len()), (1, 1));
+    assert_eq!(dataplane.object.tables.openings.elements().count(), 0);
+    assert_eq!(dataplane.object.tables.bindings.elements().count(), 0);
+}
+
+#[test]
+fn what_came_in_by_a_port_that_was_closed_ends_with_the_next_sweep() {
+    let mut dataplane = dataplane();
+    let key = add(&dataplane, PROTOCOL_UDP, 1, BOTH);
+    let tables = &dataplane.object.tables;
+    let (stored, _) = key.stored();
+    let mut session = tables.sessions.get(&stored).unwrap().unwrap();
+    session.flags = Session::NAT_MAPPED_DST;
+    tables.sessions.put(&stored, &session).unwrap();
+    let claim = SessionRow::new(stored, &session).came_in_by().expect("a claim");
+    let timeouts = Timeouts::default();
+    assert_eq!(dataplane.sweep(START + SECOND, &timeouts).unwrap().sessions_alive, 1);
+    dataplane.sweeper.close([claim]);
+    assert_eq!(dataplane.sweep(START + 2 * SECOND, &timeouts).unwrap().sessions_removed, 1);
 }

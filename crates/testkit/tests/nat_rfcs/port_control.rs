@@ -35,7 +35,7 @@ fn open(world: &World, port: u16) {
 
 /// RFC 6887 §8.1, RFC 7723: what a VM asks its router, by its address or the anycast one, is the agent's to answer.
 #[test]
-fn rfc6887_a_request_to_the_router_is_handed_over() {
+fn rfc6887_s8_a_request_to_the_router_is_handed_over() {
     play(options(), |world| {
         let asked = |world: &mut World, dst, port| {
             let ends = world.routed("vm_a", dst, (4000, port));

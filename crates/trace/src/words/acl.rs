@@ -16,7 +16,8 @@ pub(super) fn summary(step: &Step, around: &Surroundings<'_>, family: Family) ->
     let port = step.looks.iter().rev().find_map(|look| match look {
         Look::Port(_, port) => Some(*port),
         _ => None,
-    })?;
+    });
+    let Some(port) = port else { return elsewhere(step, around) };
     let Some(port) = port else { return Some("the port is not known here".to_owned()) };
     let rules: Vec<_> = step.looks.iter().filter_map(allowing).collect();
     if let Some(key) = rules.last() {
@@ -32,6 +33,16 @@ pub(super) fn summary(step: &Step, around: &Surroundings<'_>, family: Family) ->
     Some(match asked {
         Some(address) => refusal(address, step.stage),
         None => open(&port, step.stage, around, family),
+    })
+}
+
+/// The receiver's host asks its rules.
+fn elsewhere(step: &Step, around: &Surroundings<'_>) -> Option<String> {
+    step.looks.iter().find_map(|look| match look {
+        Look::Station(_, Some(station)) if station.kind == Station::REMOTE => {
+            Some(format!("left to {}", around.names.host_of(station.vtep)))
+        }
+        _ => None,
     })
 }
 

@@ -50,6 +50,8 @@ pub(super) async fn run(args: TraceArgs, cx: &Context) -> anyhow::Result<String>
         router: following.router,
         ..Points::default()
     };
+    // By itself, so that a mistake is shown in the user's own words.
+    filter(&following.filter)?;
     let mut words: Vec<String> = Vec::new();
     if let Some(to) = &to {
         words.push(format!("host {}", address_of((to, ipv6), cx).await?));

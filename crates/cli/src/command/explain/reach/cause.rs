@@ -378,7 +378,7 @@ impl Place<'_> {
             "no-route" | "blackhole" => self.no_route(),
             "snat-disabled" => self.no_snat(),
             "no-port-block" | "ports-exhausted" | "port-quota" => self.no_port(reason),
-            "unknown-station" | "not-local" => self.no_station(),
+            "unknown-station" | "not-local" | "external-destination-unknown" => self.no_station(),
             "no-gateway" | "not-gateway" => {
                 let router = self.router();
                 gateways(self.facts, router.and_then(|router| self.facts.external_of(router)), &way.text)
@@ -403,11 +403,13 @@ impl Place<'_> {
 
     /// The VM's question for a MAC has no answer.
     fn no_next_hop(&self) -> Finding {
-        let (Some(port), Some(wanted)) = (self.sender(), self.walked.packet.dst.filter(|_| self.asking))
+        let (Some(port), Some(asked)) = (self.sender(), self.walked.packet.dst.filter(|_| self.asking))
         else {
             return Finding::new("dropped", self.walked.verdict.text.clone());
         };
         let (network, subnet, _) = self.facts.way_out(port);
+        // Neighbour discovery asks a group, not the next hop itself.
+        let wanted = if asked.is_multicast() { self.facts.next_hop(subnet) } else { asked };
         let gateway = subnet.and_then(|subnet| address(subnet, "gateway_ip")) == Some(wanted);
         let network_name = self.facts.network(network).map_or("its network", name);
         if !gateway {

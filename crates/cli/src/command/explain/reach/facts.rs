@@ -71,6 +71,16 @@ impl Facts {
         self.description.destination_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
     }
 
+    /// Whose MAC a VM of a subnet asks for to send to the destination.
+    pub(crate) fn next_hop(&self, subnet: Option<&Value>) -> IpAddr {
+        let wanted = self.destination();
+        let cidr = subnet.and_then(|subnet| text(subnet, "cidr").parse::<ipnet::IpNet>().ok());
+        let gateway = subnet.and_then(|subnet| address(subnet, "gateway_ip"));
+        let elsewhere = cidr.is_some_and(|cidr| !cidr.contains(&wanted));
+        let link_local = matches!(wanted, IpAddr::V6(wanted) if wanted.is_unicast_link_local());
+        gateway.filter(|_| elsewhere && !link_local).unwrap_or(wanted)
+    }
+
     pub(crate) fn port(&self, id: &str) -> Option<&Value> {
         self.ports.iter().find(|port| text(port, "id") == id)
     }

@@ -22,8 +22,9 @@ use crate::virtual_addresses::{holder, host_of_address};
 use model::metering::MeteringLabel;
 use model::resource::{self, device_owner};
 use model::slice::{
-    Block, BlockId, DhcpOption, ExternalNetwork, FloatingIp, Guest, Host, Interface, Meter, MeterRule, Network,
-    Port, PortForwarding, Router, RouterGateway, Slice, Subnet, SubnetDhcp, VirtualAddress, VirtualAddressId,
+    Block, BlockId, DhcpOption, ExternalNetwork, FloatingIp, Guest, Host, Interface, Meter, MeterRule,
+    Network, Port, PortForwarding, Router, RouterGateway, Slice, Subnet, SubnetDhcp, VirtualAddress,
+    VirtualAddressId,
 };
 use model::{HostId, IpVersion, NetworkId, PortForwardingId, RouterId, SubnetId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -304,7 +305,7 @@ pub(crate) fn block_id(block: &resource::PortBlock) -> BlockId {
     BlockId { external_network: block.external_network, address: block.address, first_port: block.first_port }
 }
 
-/// The labels of the router's project and the shared ones, by id, with their rules.
+/// The shared labels and those of the router's project, with their rules.
 fn meters(snapshot: &Snapshot, router: &resource::Router) -> Vec<Meter> {
     let meter = |label: &Arc<MeteringLabel>| {
         let rules = snapshot.rules_of_metering_label(label.id).map(|rule| MeterRule {

@@ -5,10 +5,11 @@ mod common;
 
 use common::world::{World, floating_ip_id, host_id, network_id, port_id, router_id, shown};
 use controller::slices::slice_for;
-use model::resource::{FloatingIp, Host, Port, PortBlock, Router};
+use model::metering::{MeteringLabel, MeteringLabelRule, Prefixes};
+use model::resource::{FloatingIp, Host, Port, PortBlock, Router, Standard};
 use model::security::{Direction, Ethertype, Remote, SecurityGroup, SecurityGroupRule};
-use model::slice::{Member, MemberId, MemberOf, Object, RoutedPort, Slice};
-use model::{SecurityGroupId, SecurityGroupRuleId};
+use model::slice::{Member, MemberId, MemberOf, Meter, MeterRule, Object, RoutedPort, Slice};
+use model::{MeteringLabelId, MeteringLabelRuleId, SecurityGroupId, SecurityGroupRuleId};
 use uuid::Uuid;
 
 fn slice_of(world: &World, host: &str) -> String {
@@ -102,6 +103,41 @@ fn a_host_without_uplink_knows_its_own_blocks_and_the_gateways() {
         router blue [blue=192.168.10.1] snat 172.22.7.27
         router red [red=192.168.10.1] snat 172.22.7.28",
     );
+}
+
+#[test]
+fn a_router_has_its_projects_labels_and_the_shared_ones() {
+    let world = fvn();
+    world.put(Router { standard: of_project("red"), ..router(&world, "red") });
+    let label = |number: u128, project: &str, shared: bool| {
+        let id = MeteringLabelId::from_uuid(Uuid::from_u128(number));
+        world.put(MeteringLabel { id, standard: of_project(project), shared });
+        id
+    };
+    let [reds, everybodys, blues] = [label(1, "red", false), label(2, "blue", true), label(3, "blue", false)];
+    let prefixes = Prefixes::Remote("10.0.0.0/8".parse().unwrap());
+    let rule = MeterRule { direction: Direction::Egress, excluded: true, prefixes };
+    world.put(MeteringLabelRule {
+        id: MeteringLabelRuleId::MIN,
+        label: reds,
+        direction: rule.direction,
+        excluded: rule.excluded,
+        prefixes,
+    });
+    let meters = |host: &str| {
+        let slice = slice_for(&world.snapshot(), host_id(host));
+        slice.routers[&router_id("red")].gateway.clone().unwrap().meters
+    };
+    let want = [Meter { label: everybodys, rules: vec![] }, Meter { label: reds, rules: vec![rule] }];
+    assert_eq!(meters("ahv03"), want, "and not {blues}");
+}
+
+fn of_project(project: &str) -> Standard {
+    Standard { project_id: project.to_owned(), ..Standard::default() }
+}
+
+fn router(world: &World, name: &str) -> Router {
+    Router::clone(world.snapshot().get::<Router>(router_id(name)).unwrap())
 }
 
 #[test]

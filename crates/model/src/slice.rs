@@ -191,7 +191,7 @@ pub struct RouterGateway {
     /// To and from these prefixes outside, VMs of the router have their own addresses (RFC 6888 REQ-6).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub untranslated_destinations: Vec<Ipv4Net>,
-    /// Labels that count what crosses it, by id.
+    /// Labels that count what crosses it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub meters: Vec<Meter>,
 }

@@ -234,6 +234,7 @@ impl FromStr for NatFilter {
 pub fn protocol(text: &str) -> Result<u8, NotAFilter> {
     match text {
         "icmp" => Ok(1),
+        "icmpv6" => Ok(58),
         "tcp" => Ok(6),
         "udp" => Ok(17),
         _ => text.parse().map_err(|_| NotAFilter::Protocol(text.to_owned())),
@@ -277,7 +278,6 @@ mod tests {
         ] {
             assert_eq!(filter(bad), Err(NotAFilter::Address(bad.to_owned())));
         }
-        "icmpv6" => Ok(58),
     }
 
     #[test]

@@ -149,8 +149,8 @@ fn rfc6888_req8_under_pressure_closed_connections_go_first() {
 fn rfc6888_req8_half_used_ports_are_pressure() {
     let by_address = |dataplane: &mut Dataplane| {
         let address = Address::v4([172, 22, 7, 27]);
-        let block = pipeline::tables::PortBlock { size: 2, address, ..Default::default() };
-        let key = pipeline::tables::BlockKey { router_vni: ROUTER, slot: 0 };
+        let block = PortBlock { size: 2, address, ..Default::default() };
+        let key = BlockKey { router_vni: ROUTER, slot: 0 };
         dataplane.current.own_blocks.insert(key, block);
     };
     let by_share = |dataplane: &mut Dataplane| {

@@ -58,7 +58,11 @@ pub(crate) fn run(data: &[u8]) {
         let Some(reply) = answer(&server, &mut nat, &frame) else { continue };
         let said = datagram::read(&reply.frame).expect("a datagram is sent");
         assert_eq!(checksum::checksum(&reply.frame[14..34]), 0);
-        assert!(said.payload.len() <= LEN_MAX && said.payload.len() % 4 == 0, "{} bytes", said.payload.len());
+        assert!(
+            said.payload.len() <= LEN_MAX && said.payload.len().is_multiple_of(4),
+            "{} bytes",
+            said.payload.len()
+        );
         assert!(said.payload[1] & 0x80 != 0, "an answer is one");
     }
 }

@@ -80,7 +80,7 @@ fn port_control<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step<()> {
     let station = walk.tables.station(&StationKey { vni, mac, zero: 0 });
     let Some(router) = station.filter(|station| station.kind == Station::ROUTER) else { return Ok(()) };
     let allowed = walk.tables.snat(&RouterKey { router_vni: router.id });
-    if !allowed.is_some_and(|snat| snat.flags & Snat::FLAG_PORT_CONTROL != 0) {
+    if allowed.is_none_or(|snat| snat.flags & Snat::FLAG_PORT_CONTROL == 0) {
         return Ok(());
     }
     let own = walk.tables.neighbor(&NeighborKey { vni, address });

@@ -31,7 +31,7 @@ impl<'a> Tracer<'a> {
         Self { world, states: BTreeMap::new() }
     }
 
-    fn from_vm(&mut self, name: &str, frame: Vec<u8>) -> Vec<Walked> {
+    fn sent_by(&mut self, name: &str, frame: Vec<u8>) -> Vec<Walked> {
         let vm = self.world.vms[name];
         self.follow(vm.host, Arrival::Port { ifindex: vm.ifindex }, frame, None)
     }
@@ -93,10 +93,10 @@ fn a_trace_between_vms_is_the_walk_and_its_answer_comes_back() {
         {
             for frame in [frames::tcp(&ends, Segment::Syn, b""), frames::echo(&ends, false)] {
                 let mut tracer = Tracer::new(&world);
-                let there = tracer.from_vm(from, frame.clone());
+                let there = tracer.sent_by(from, frame.clone());
                 let last = there.last().unwrap();
                 hops = hops.max(there.len());
-                let back = answer_to(&last.frame.0).map(|answer| tracer.from_vm(to, answer));
+                let back = answer_to(&last.frame.0).map(|answer| tracer.sent_by(to, answer));
                 let arrival = world.from_vm(from, frame);
                 match (&arrival, last.verdict.kind.as_str()) {
                     (Arrived::Port { frame, .. }, "port") => {
@@ -128,7 +128,7 @@ fn a_trace_to_the_outside_translates_nothing_and_names_what_it_looked_up() {
     let mut world = world();
     let frame = frames::udp(&world.routed6("vm_a", INTERNET6, (4000, 53)), b"question");
     let mut tracer = Tracer::new(&world);
-    let there = tracer.from_vm("vm_a", frame.clone());
+    let there = tracer.sent_by("vm_a", frame.clone());
     let [first] = there.as_slice() else { panic!("{there:#?}") };
     assert_eq!((first.verdict.kind.as_str(), first.session, &first.nat), ("uplink", SessionUse::Made, &None));
     assert!(stage(first, "route").starts_with("::/0 to "), "{}", stage(first, "route"));
@@ -159,7 +159,7 @@ fn neighbour_discovery_is_traced_with_its_answer() {
     let asker = (vm.mac, IpAddr::from(vm.address6()));
     let ask = |target: Ipv6Addr| {
         let question = neighbor_question(asker, target.into()).expect("one family");
-        Tracer::new(&world).from_vm("vm_a", question).remove(0)
+        Tracer::new(&world).sent_by("vm_a", question).remove(0)
     };
     let router = ask(address6(1, 1));
     assert_eq!(neighbor_answer(&router.frame.0), Some((vm.router_mac, address6(1, 1).into())));
@@ -178,7 +178,7 @@ fn a_refusal_by_security_groups_names_the_other_end() {
     world.set_groups("vm_b", &[1]);
     world.program();
     let frame = frames::tcp(&world.switched6("vm_a", "vm_b", (4000, 80)), Segment::Syn, b"");
-    let there = Tracer::new(&world).from_vm("vm_a", frame.clone());
+    let there = Tracer::new(&world).sent_by("vm_a", frame.clone());
     let last = there.last().unwrap();
     let refused = (last.verdict.stage.as_deref(), last.verdict.reason.as_deref());
     assert_eq!(refused, (Some("ingress-acl"), Some("no-rule")), "{last:#?}");
@@ -186,7 +186,7 @@ fn a_refusal_by_security_groups_names_the_other_end() {
     assert_eq!(stage(last, "ingress-acl"), format!("no rule allows this from {sender}"));
     world.add_group(1, true, &["egress6 any to any", "ingress6 tcp 80 from 2001:db8:10::/64"]);
     world.program();
-    let there = Tracer::new(&world).from_vm("vm_a", frame);
+    let there = Tracer::new(&world).sent_by("vm_a", frame);
     let last = there.last().unwrap();
     assert_eq!(last.verdict.kind, "port", "{last:#?}");
     let asked = last.stages.iter().flat_map(|stage| &stage.looks).find(|look| look.table == "acl_rules");

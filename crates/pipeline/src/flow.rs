@@ -414,7 +414,8 @@ fn account<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session, direc
     let mapped = session.flags & (Session::NAT_MAPPED_DST | Session::NAT_SNAT) == Session::NAT_MAPPED_DST;
     let uninvited = mapped && (direction == Direction::Forward || headers.tcp_flags & tcp::FLAG_RST != 0);
     let used_ns = if uninvited { session.last_ns.load(Relaxed) } else { walk.tables.now_ns() };
-    session.count(direction, walk.packet.gso_segments(), headers.ip_len, used_ns);
+    let (wire_packets, ip_bytes) = on_wire(walk);
+    session.count(direction, wire_packets, ip_bytes, used_ns);
     let mut bits = seen::PACKET;
     if headers.protocol == ipv4::PROTOCOL_TCP {
         bits |= flag(headers.tcp_flags, tcp::FLAG_SYN, seen::SYN)
@@ -431,6 +432,18 @@ fn account<P: Packet, T: Tables>(walk: &Walk<'_, P, T>, session: &Session, direc
     if after != before {
         session.seen.store(after, Relaxed);
     }
+}
+
+/// How many packets the packet is on the wire, and their IP bytes in total: each has headers of its own.
+#[inline(always)]
+fn on_wire<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> (u32, u32) {
+    let (headers, gso_size) = (&walk.work.headers, walk.packet.gso_size());
+    let payload = headers.ip_len.saturating_sub(headers.len());
+    if gso_size == 0 || payload <= gso_size {
+        return (1, headers.ip_len);
+    }
+    let packets = payload.div_ceil(gso_size);
+    (packets, packets.wrapping_mul(headers.len()).wrapping_add(payload))
 }
 
 /// What of a connection's past a segment leaves standing: what follows a reset says that it was not believed

@@ -45,6 +45,8 @@ pub struct Headers {
     pub l4_offset: u32,
     /// Of the whole IP packet, bytes.
     pub ip_len: u32,
+    /// Of TCP's or UDP's header, bytes; 0: neither, or not in this fragment.
+    pub l4_len: u32,
     /// The packet's own source: of an ICMP error it may differ from the key's, which is the quotation's.
     pub src: Address,
     /// Offsets of the IPv4 and transport headers that an ICMP error quotes; 0: the packet is none.
@@ -79,6 +81,12 @@ impl Headers {
     #[inline(always)]
     pub(crate) const fn is_ip(&self) -> bool {
         self.ethertype == ethernet::TYPE_IPV4 || self.is_ipv6()
+    }
+
+    /// IP and transport headers, bytes: what each wire packet of a super-packet begins with.
+    #[inline(always)]
+    pub(crate) const fn len(&self) -> u32 {
+        self.l4_offset.wrapping_sub(ethernet::LEN as u32).wrapping_add(self.l4_len)
     }
 
     #[inline(always)]

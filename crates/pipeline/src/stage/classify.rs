@@ -77,6 +77,7 @@ fn network<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) -> Step<()
     let headers = &mut walk.work.headers;
     headers.l4_offset = ETHERNET_LEN + header_len;
     headers.ip_len = ip_len;
+    headers.l4_len = 0;
     headers.ttl = header.ttl;
     headers.protocol = header.protocol;
     headers.tcp_flags = 0;
@@ -193,6 +194,7 @@ pub(crate) fn transport<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step
                 return malformed;
             }
             walk.work.headers.tcp_flags = header.flags;
+            walk.work.headers.l4_len = header_len;
             ports(walk, header.src_port.get(), header.dst_port.get());
         }
         ipv4::PROTOCOL_UDP => {
@@ -201,6 +203,7 @@ pub(crate) fn transport<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>) -> Step
             if available < udp::LEN as u32 {
                 return malformed;
             }
+            walk.work.headers.l4_len = udp::LEN as u32;
             ports(walk, header.src_port.get(), header.dst_port.get());
         }
         ipv4::PROTOCOL_ICMP => {

@@ -53,6 +53,7 @@ fn network<P: Packet, T: Tables>(walk: &mut Walk<'_, P, T>, vni: u32) -> Step<()
     let headers = &mut walk.work.headers;
     headers.l4_offset = ETHERNET_LEN + IPV6_LEN;
     headers.ip_len = ip_len;
+    headers.l4_len = 0;
     headers.ttl = header.hop_limit;
     headers.protocol = header.next_header;
     headers.tcp_flags = 0;

@@ -46,19 +46,10 @@ fn may_be_cut<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> bool {
 /// IP length of the packets a super-packet becomes on the wire.
 #[inline(always)]
 fn segment_len<P: Packet, T: Tables>(walk: &Walk<'_, P, T>) -> u32 {
-    let (headers, gso_size) = (&walk.work.headers, walk.packet.gso_size());
-    if gso_size == 0 {
-        return headers.ip_len;
+    match walk.packet.gso_size() {
+        0 => walk.work.headers.ip_len,
+        gso_size => walk.work.headers.len().wrapping_add(gso_size),
     }
-    let l4_len = if headers.protocol == ipv4::PROTOCOL_TCP {
-        match walk.packet.load::<1>(headers.l4_offset.wrapping_add(12)) {
-            Ok([data_offset]) => u32::from(data_offset >> 4) << 2,
-            Err(PacketError) => tcp::LEN as u32,
-        }
-    } else {
-        udp::LEN as u32
-    };
-    headers.l4_offset.wrapping_sub(ETHERNET_LEN).wrapping_add(l4_len).wrapping_add(gso_size)
 }
 
 /// Rewrites the packet by `translated` and `path` and sends it.

@@ -19,6 +19,7 @@ use pipeline::table_set::TableSet;
 use pipeline::tables::ExternalAddressKey;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::AddAssign;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Labels whose counts are kept when no router of the host has them any more.
@@ -32,6 +33,13 @@ pub(crate) struct Count {
     pub(crate) packets: u64,
     /// Of IP packets.
     pub(crate) bytes: u64,
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, more: Self) {
+        self.packets += more.packets;
+        self.bytes += more.bytes;
+    }
 }
 
 /// Written by the sweep, read by whoever tells.
@@ -197,9 +205,7 @@ impl Look<'_> {
             }
             for meter in self.meters.0.get(&crossing.router_vni).into_iter().flatten() {
                 if meter.counts(direction, vm, outside) {
-                    let count = self.grown.entry(meter.label).or_default();
-                    count.packets += grown.packets;
-                    count.bytes += grown.bytes;
+                    *self.grown.entry(meter.label).or_default() += grown;
                 }
             }
         }
@@ -217,10 +223,7 @@ impl Look<'_> {
         let labels = self.meters.labels();
         let mut counts = metering.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for label in &labels {
-            let grown = self.grown.get(label).copied().unwrap_or_default();
-            let count = counts.entry(*label).or_default();
-            count.packets += grown.packets;
-            count.bytes += grown.bytes;
+            *counts.entry(*label).or_default() += self.grown.get(label).copied().unwrap_or_default();
         }
         if counts.len() > labels.len() + LABELS_KEPT {
             counts.retain(|label, _| labels.contains(label));

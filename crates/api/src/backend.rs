@@ -105,11 +105,13 @@ pub trait Handles<R: Resource>: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Returns the tags after the change.
+    /// Returns the tags after the change. Of a resource without tags, there is no such path.
     ///
     /// # Errors
     /// Not found, the resource or the tag.
-    fn change_tags(&self, caller: &Caller, id: R::Id, change: TagChange) -> Result<Vec<String>, Error>;
+    fn change_tags(&self, _caller: &Caller, _id: R::Id, _change: TagChange) -> Result<Vec<String>, Error> {
+        Err(Error::HTTPNotFound {})
+    }
 }
 
 /// Actions on routers.

@@ -3,7 +3,7 @@
 use super::standard::check_precondition;
 use super::{Service, Write, by_ids, find, shared_with};
 use api::resources::{AddressGroupCreate, AddressGroupUpdate, AddressGroupView, AddressesChange};
-use api::{AddressGroupActions, Caller, Error, Handles, Hints, Precondition, TagChange};
+use api::{AddressGroupActions, Caller, Error, Handles, Hints, Precondition};
 use ipnet::IpNet;
 use model::AddressGroupId;
 use model::rbac::{RbacAction, SharedKind};
@@ -68,15 +68,6 @@ impl Handles<AddressGroup> for Service {
             write.tx.remove::<AddressGroup>(id);
             Ok(())
         })
-    }
-
-    fn change_tags(
-        &self,
-        _caller: &Caller,
-        _id: AddressGroupId,
-        _change: TagChange,
-    ) -> Result<Vec<String>, Error> {
-        Err(Error::HTTPNotFound {})
     }
 }
 

@@ -4,7 +4,7 @@
 use super::standard::check_precondition;
 use super::{Service, by_ids, find};
 use api::resources::{AddressScopeCreate, AddressScopeUpdate, AddressScopeView};
-use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
+use api::{Caller, Error, Handles, Hints, Precondition};
 use model::AddressScopeId;
 use model::subnet_pool::AddressScope;
 
@@ -69,14 +69,5 @@ impl Handles<AddressScope> for Service {
             write.tx.remove::<AddressScope>(id);
             Ok(())
         })
-    }
-
-    fn change_tags(
-        &self,
-        _caller: &Caller,
-        _id: AddressScopeId,
-        _change: TagChange,
-    ) -> Result<Vec<String>, Error> {
-        Err(Error::HTTPNotFound {})
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Service, by_ids, find};
 use api::resources::{AgentCreate, AgentUpdate, AgentView};
-use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
+use api::{Caller, Error, Handles, Hints, Precondition};
 use model::HostId;
 use model::resource::Host;
 
@@ -47,10 +47,6 @@ impl Handles<Host> for Service {
             write.tx.remove::<Host>(id);
             Ok(())
         })
-    }
-
-    fn change_tags(&self, _caller: &Caller, _id: HostId, _change: TagChange) -> Result<Vec<String>, Error> {
-        Err(Error::HTTPNotFound {})
     }
 }
 

@@ -5,7 +5,7 @@ use super::{Service, Write, rule_check};
 use api::resources::{
     DefaultSecurityGroupRuleCreate, DefaultSecurityGroupRuleUpdate, DefaultSecurityGroupRuleView, PARENT,
 };
-use api::{Caller, Error, Handles, Hints, Precondition, Resource, TagChange};
+use api::{Caller, Error, Handles, Hints, Precondition, Resource};
 use model::security::{AddressGroup, DefaultSecurityGroupRule, Remote, SecurityGroup, SecurityGroupRule};
 use model::{DefaultSecurityGroupRuleId, SecurityGroupRuleId};
 use store::Snapshot;
@@ -53,15 +53,6 @@ impl Handles<DefaultSecurityGroupRule> for Service {
             write.remove_default_rule(rule);
             Ok(())
         })
-    }
-
-    fn change_tags(
-        &self,
-        _caller: &Caller,
-        _id: DefaultSecurityGroupRuleId,
-        _change: TagChange,
-    ) -> Result<Vec<String>, Error> {
-        Err(Error::HTTPNotFound {})
     }
 }
 

@@ -5,7 +5,7 @@ use api::resources::{
     MeteringLabelCreate, MeteringLabelRuleCreate, MeteringLabelRuleUpdate, MeteringLabelRuleView,
     MeteringLabelUpdate, MeteringLabelView,
 };
-use api::{Caller, Error, Handles, Hints, Precondition, TagChange};
+use api::{Caller, Error, Handles, Hints, Precondition};
 use ipnet::IpNet;
 use model::metering::{MeteringLabel, MeteringLabelRule, Prefixes};
 use model::{IpVersion, MeteringLabelId, MeteringLabelRuleId};
@@ -69,15 +69,6 @@ impl Handles<MeteringLabel> for Service {
             Ok(())
         })
     }
-
-    fn change_tags(
-        &self,
-        _caller: &Caller,
-        _id: MeteringLabelId,
-        _change: TagChange,
-    ) -> Result<Vec<String>, Error> {
-        Err(Error::HTTPNotFound {})
-    }
 }
 
 impl Handles<MeteringLabelRule> for Service {
@@ -123,15 +114,6 @@ impl Handles<MeteringLabelRule> for Service {
             write.tx.remove::<MeteringLabelRule>(id);
             Ok(())
         })
-    }
-
-    fn change_tags(
-        &self,
-        _caller: &Caller,
-        _id: MeteringLabelRuleId,
-        _change: TagChange,
-    ) -> Result<Vec<String>, Error> {
-        Err(Error::HTTPNotFound {})
     }
 }
 

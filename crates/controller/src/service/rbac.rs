@@ -2,7 +2,7 @@
 
 use super::{Service, Write, by_ids, find};
 use api::resources::{RbacPolicyCreate, RbacPolicyUpdate, RbacPolicyView, StandardCreate};
-use api::{Caller, Error, Handles, Hints, Precondition, Resource, Sharing, TagChange};
+use api::{Caller, Error, Handles, Hints, Precondition, Resource, Sharing};
 use model::quota::Counted;
 use model::rbac::{EVERY_PROJECT, RbacAction, RbacPolicy, SharedKind, SharedObject};
 use model::resource::Network;
@@ -49,15 +49,6 @@ impl Handles<RbacPolicy> for Service {
             write.tx.remove::<RbacPolicy>(id);
             Ok(())
         })
-    }
-
-    fn change_tags(
-        &self,
-        _caller: &Caller,
-        _id: RbacPolicyId,
-        _change: TagChange,
-    ) -> Result<Vec<String>, Error> {
-        Err(Error::HTTPNotFound {})
     }
 }
 

@@ -4,7 +4,7 @@ use super::security_group::is_shared_with;
 use super::standard::check_precondition;
 use super::{Service, Write, address_group, by_ids, find, rule_check, unique};
 use api::resources::{SecurityGroupRuleCreate, SecurityGroupRuleUpdate, SecurityGroupRuleView};
-use api::{Caller, Error, Handles, Hints, Precondition, Resource, TagChange};
+use api::{Caller, Error, Handles, Hints, Precondition, Resource};
 use model::quota::Counted;
 use model::security::{
     AddressGroup, DefaultSecurityGroupRule, Direction, Ethertype, Remote, SecurityGroup, SecurityGroupRule,
@@ -71,15 +71,6 @@ impl Handles<SecurityGroupRule> for Service {
             write.touch::<SecurityGroup>(rule.group);
             Ok(())
         })
-    }
-
-    fn change_tags(
-        &self,
-        _caller: &Caller,
-        _id: SecurityGroupRuleId,
-        _change: TagChange,
-    ) -> Result<Vec<String>, Error> {
-        Err(Error::HTTPNotFound {})
     }
 }
 

@@ -134,8 +134,6 @@ pub(crate) fn agents_working_memory() -> Option<&'static mut Work> {
 /// Nanoseconds that one punt costs of a bucket's credit.
 const PUNT_NS: u64 = 1_000_000_000 / PUNTS_PER_SECOND;
 
-const SECOND_NS: u64 = 1_000_000_000;
-
 /// Likewise one whole frame.
 const FRAME_NS: u64 = 1_000_000_000 / FRAMES_PER_SECOND;
 
@@ -383,16 +381,15 @@ impl Tables for Maps {
                 &*(&raw const (*usage).full_at_ns).cast::<AtomicU64>(),
             )
         };
-        if share.ports_max != 0 && count.load(Relaxed) >= share.ports_max {
-            return Reserved::Full;
+        let used = Usage { ports: count.load(Relaxed), zero: 0, full_at_ns: full_at.load(Relaxed) };
+        match share.admit(&used, now) {
+            Ok(paid_ns) => {
+                full_at.store(paid_ns, Relaxed);
+                count.fetch_add(1, Relaxed);
+                Reserved::Granted
+            }
+            Err(refused) => refused,
         }
-        let paid_ns = full_at.load(Relaxed).max(now).wrapping_add(cost_ns);
-        if paid_ns.wrapping_sub(now) > SECOND_NS {
-            return Reserved::TooFast;
-        }
-        full_at.store(paid_ns, Relaxed);
-        count.fetch_add(1, Relaxed);
-        Reserved::Granted
     }
 
     #[inline(always)]

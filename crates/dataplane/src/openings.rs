@@ -20,7 +20,6 @@ use std::collections::BTreeMap;
 /// Random ports that are tried before they are tried one by one, and how many of those.
 const PROBES_MAX: usize = 32;
 const SEARCH_MAX: usize = 1024;
-const SECOND_NS: u64 = 1_000_000_000;
 
 /// By internal endpoint.
 pub(crate) type Openings = BTreeMap<MappingKey, OpenPort>;
@@ -240,11 +239,7 @@ impl Dataplane {
         }
         let (table, owner) = (&self.object.tables.port_usage, request.owner());
         let usage = table.get(&owner).map_err(Error::table("port_usage"))?.unwrap_or_default();
-        let paid_ns = usage.full_at_ns.max(now_ns).saturating_add(share.mapping_ns());
-        let full = share.ports_max != 0 && usage.ports >= share.ports_max;
-        if full || paid_ns - now_ns > SECOND_NS {
-            return Ok(false);
-        }
+        let Ok(paid_ns) = share.admit(&usage, now_ns) else { return Ok(false) };
         let counted = Usage { ports: usage.ports.saturating_add(1), full_at_ns: paid_ns, ..usage };
         table.put(&owner, &counted).map_err(Error::table("port_usage"))?;
         Ok(true)

@@ -76,6 +76,8 @@ pub enum InsertError {
     Full,
 }
 
+const SECOND_NS: u64 = 1_000_000_000;
+
 /// What one VM may have of its router's mappings; 0: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
@@ -89,8 +91,18 @@ impl Share {
     pub const fn mapping_ns(&self) -> u64 {
         match self.mappings_per_second {
             0 => 0,
-            rate => 1_000_000_000 / rate as u64,
+            rate => SECOND_NS / rate as u64,
         }
+    }
+
+    /// When the bucket of a VM that has used `usage` is full again with one mapping more; or why there is none more.
+    #[inline(always)]
+    pub fn admit(&self, usage: &Usage, now_ns: u64) -> Result<u64, Reserved> {
+        if self.ports_max != 0 && usage.ports >= self.ports_max {
+            return Err(Reserved::Full);
+        }
+        let paid_ns = usage.full_at_ns.max(now_ns).wrapping_add(self.mapping_ns());
+        if paid_ns.wrapping_sub(now_ns) > SECOND_NS { Err(Reserved::TooFast) } else { Ok(paid_ns) }
     }
 }
 

@@ -260,17 +260,14 @@ impl Tables for HostTables {
     fn reserve_port(&self, owner: &FixedKey, share: &Share) -> Reserved {
         let mut usages = self.port_usage.borrow_mut();
         let usage = usages.entry(*owner).or_default();
-        let full_at_ns = usage.full_at_ns.max(self.now_ns.get());
-        let cost_ns = share.mapping_ns();
-        if share.ports_max != 0 && usage.ports >= share.ports_max {
-            return Reserved::Full;
+        match share.admit(usage, self.now_ns.get()) {
+            Ok(paid_ns) => {
+                usage.full_at_ns = paid_ns;
+                usage.ports += 1;
+                Reserved::Granted
+            }
+            Err(refused) => refused,
         }
-        if full_at_ns + cost_ns > self.now_ns.get() + SECOND_NS {
-            return Reserved::TooFast;
-        }
-        usage.full_at_ns = full_at_ns + cost_ns;
-        usage.ports += 1;
-        Reserved::Granted
     }
 
     fn release_port(&self, owner: &FixedKey) {
